@@ -1,0 +1,209 @@
+package driver
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// SpecVersion is the version of CloudEvents whose attribute names travel on
+// the wire (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md).
+const SpecVersion = "1.0"
+
+// AppendAttributes appends m's context attributes to dst, each under prefix
+// (NATS "ce-", Kafka "ce_", AMQP "cloudEvents:"), specversion first, empty ones
+// left out. The content type is left out where contentType is false, for
+// bindings that carry it in a property of their own. Values are not escaped:
+// NATS and HTTP escape them with [EscapeValue].
+func AppendAttributes(dst Headers, prefix string, m *Message, contentType bool) Headers {
+	names := prefixed(prefix)
+	add := func(a attribute, value string) {
+		if value != "" {
+			dst = append(dst, Header{names[a], value})
+		}
+	}
+	add(specVersion, SpecVersion)
+	add(id, m.ID)
+	add(source, m.Source)
+	add(typ, m.Type)
+	if !m.Time.IsZero() {
+		add(created, m.Time.UTC().Format(time.RFC3339Nano))
+	}
+	if contentType {
+		add(dataContentType, m.ContentType)
+	}
+	add(partitionKey, m.Key)
+	add(correlationID, m.CorrelationID)
+	add(causationID, m.CausationID)
+	add(replyTo, m.ReplyTo)
+	if m.Timeout > 0 {
+		add(timeout, strconv.FormatInt(max(1, m.Timeout.Milliseconds()), 10))
+	}
+	if !m.Due.IsZero() {
+		add(due, m.Due.UTC().Format(time.RFC3339Nano))
+	}
+	return dst
+}
+
+type attribute int
+
+const (
+	specVersion attribute = iota
+	id
+	source
+	typ
+	created
+	dataContentType
+	partitionKey
+	correlationID
+	causationID
+	replyTo
+	timeout
+	due
+	attributes // how many
+)
+
+var attributeNames = [attributes]string{"specversion", "id", "source", "type", "time", "datacontenttype", "partitionkey",
+	"correlationid", "causationid", "replyto", "timeout", "due"}
+
+// IsAttribute reports whether name, in lower case and without prefix, is that of
+// an attribute which a field of Message stands for.
+func IsAttribute(name string) bool {
+	for _, known := range attributeNames {
+		if name == known {
+			return true
+		}
+	}
+	return false
+}
+
+// prefixed returns the attributes' names under a prefix. Transports use one or
+// two prefixes, and a name is needed for every attribute of every message.
+func prefixed(prefix string) *[attributes]string {
+	if names, ok := prefixes.Load(prefix); ok {
+		return names.(*[attributes]string)
+	}
+	names := attributeNames
+	for i := range names {
+		names[i] = prefix + names[i]
+	}
+	prefixes.Store(prefix, &names)
+	return &names
+}
+
+var prefixes sync.Map // prefix → *[attributes]string
+
+// SetAttribute sets the field of m that the context attribute called name (in
+// lower case, without prefix) stands for, and reports whether there is one. An
+// attribute that Dovetail does not know is the caller's to keep as a header. A
+// value that cannot be read (a time, a number) is an error and leaves m as it
+// was.
+func SetAttribute(m *Message, name, value string) (known bool, err error) {
+	switch name {
+	case "specversion":
+		if value != SpecVersion && !strings.HasPrefix(value, "1.") {
+			return true, fmt.Errorf("cloudevents specversion %q is not 1.x", value)
+		}
+	case "id":
+		m.ID = value
+	case "source":
+		m.Source = value
+	case "type":
+		m.Type = value
+	case "time":
+		t, err := time.Parse(time.RFC3339Nano, value)
+		if err != nil {
+			return true, fmt.Errorf("attribute time: %w", err)
+		}
+		m.Time = t.UTC()
+	case "datacontenttype":
+		m.ContentType = value
+	case "partitionkey":
+		m.Key = value
+	case "correlationid":
+		m.CorrelationID = value
+	case "causationid":
+		m.CausationID = value
+	case "replyto":
+		m.ReplyTo = value
+	case "timeout":
+		ms, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || ms < 0 || ms > int64(365*24*time.Hour/time.Millisecond) {
+			return true, fmt.Errorf("attribute timeout: %q is not a number of milliseconds", value)
+		}
+		m.Timeout = time.Duration(ms) * time.Millisecond
+	case "due":
+		t, err := time.Parse(time.RFC3339Nano, value)
+		if err != nil {
+			return true, fmt.Errorf("attribute due: %w", err)
+		}
+		m.Due = t.UTC()
+	default:
+		return false, nil
+	}
+	return true, nil
+}
+
+// EscapeValue percent-encodes what CloudEvents' HTTP and NATS bindings demand:
+// space, double quote, percent, and everything outside printable ASCII, as
+// UTF-8 (HTTP protocol binding 1.0.2, section 3.1.3.2).
+func EscapeValue(s string) string {
+	clean := true
+	for i := range len(s) {
+		if mustEscape(s[i]) {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return s
+	}
+	const hex = "0123456789ABCDEF"
+	b := make([]byte, 0, len(s)+16)
+	for i := range len(s) {
+		if c := s[i]; mustEscape(c) {
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+func mustEscape(c byte) bool { return c <= ' ' || c >= 0x7f || c == '"' || c == '%' }
+
+// UnescapeValue undoes EscapeValue. What is no valid escape stays as it came,
+// so that a foreign sender's value is never refused.
+func UnescapeValue(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			hi, ok1 := unhex(s[i+1])
+			lo, ok2 := unhex(s[i+2])
+			if ok1 && ok2 {
+				b = append(b, hi<<4|lo)
+				i += 2
+				continue
+			}
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}
+
+func unhex(c byte) (byte, bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c && c <= 'f':
+		return c - 'a' + 10, true
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}

@@ -1,0 +1,203 @@
+package driver
+
+import (
+	"context"
+	"time"
+)
+
+// ChannelKind says who gets a message of a channel.
+type ChannelKind int
+
+const (
+	// PointToPoint: each message goes to one consumer. The channel has one
+	// group; messages sent before its first subscription was provisioned wait.
+	PointToPoint ChannelKind = iota
+	// PublishSubscribe: each message goes to every group that was provisioned
+	// before it was sent; within a group to one consumer.
+	PublishSubscribe
+)
+
+// String returns the kind's name, "point-to-point" or "publish-subscribe".
+func (k ChannelKind) String() string {
+	if k == PublishSubscribe {
+		return "publish-subscribe"
+	}
+	return "point-to-point"
+}
+
+// A Channel is where messages are exchanged.
+type Channel struct {
+	Name string // lower-case words, digits, '.', '-' and '_'; see ValidName
+	Kind ChannelKind
+
+	// Partitions is the number of units of order, each with one owner at a
+	// time, where the transport has them; 0 for the transport's default.
+	Partitions int
+
+	// Transient channels carry what nobody misses after a crash: replies to a
+	// caller who is gone with it, messages asked for as at-most-once. A
+	// transport may carry them without persistence or confirmation, and to
+	// those who listen at that moment only. Their sends may return before
+	// anything was confirmed.
+	Transient bool
+}
+
+// A Subscription is a group's interest in one channel.
+type Subscription struct {
+	Channel Channel
+	Group   string // "service" or "service.name"; instances of one group compete
+
+	// Instance names this process among those of the group; unique and stable
+	// for its lifetime.
+	Instance string
+
+	// Broadcast gives every instance every message sent while it is
+	// subscribed: the group is the instance's own, and is removed with its
+	// receiver or expires by itself after the instance is gone.
+	Broadcast bool
+
+	// Ordered demands order by key across all instances of the group. A
+	// transport whose capabilities are below OrderOwner refuses it.
+	Ordered bool
+
+	// Window bounds the deliveries that are received and not yet settled, in
+	// messages; at least 1.
+	Window int
+
+	// Lease is how long a delivery may stay unsettled before the transport may
+	// deliver it again, where the transport works with leases; 0 for its
+	// default. The core extends it through Extender while a handler runs.
+	Lease time.Duration
+}
+
+// Order says how far a transport keeps the order of the messages of one key.
+type Order int
+
+const (
+	// OrderNone: no order at all.
+	OrderNone Order = iota
+	// OrderInstance: messages of one key arrive in order while one receiver of
+	// the group is open; several compete and overtake each other.
+	OrderInstance
+	// OrderOwner: each partition of a channel has one owner among the group's
+	// receivers at a time, and a new owner first gets what the old one had not
+	// settled.
+	OrderOwner
+)
+
+// Capabilities are what a transport can do, said once and believed by the core
+// and the conformance suite: a gap here is emulated by the core where that
+// keeps the promises and refused at start-up otherwise.
+type Capabilities struct {
+	Name            string        // the transport's name, for errors: "membus"
+	Durable         bool          // what Send confirmed survives a kill of every process of the transport
+	Shared          bool          // reaches other processes
+	Order           Order         // order by key
+	OrderedPipeline bool          // several unconfirmed batches of one key keep their order, whatever is refused
+	Delay           bool          // honours Message.Due
+	RetryAfter      bool          // honours Settlement.After; without it a retried delivery comes back at once
+	CountsAttempts  bool          // Delivery.Attempt counts deliveries, also those to a process that died
+	Broadcast       bool          // honours Subscription.Broadcast
+	PublishRetained bool          // a publish–subscribe message waits for every provisioned group while none listens
+	Lease           time.Duration // default time to settle before redelivery; 0: redelivery only when a receiver is gone
+	MaxBatch        int           // most messages in one Send that share a round trip; 0 for no bound
+	MaxBytes        int           // largest message that the transport takes, in bytes; 0 for no bound
+}
+
+// Conn is an open connection to a transport's engine.
+//
+// Every method may be called at any time from any goroutine, blocks until done
+// or until ctx ends, and never retries: that is the core's. After a broken
+// link, a Conn mends itself in the background, and its methods return
+// retryable errors meanwhile. Every call to a server has a deadline of its own,
+// so that nothing hangs on a dead link.
+type Conn interface {
+	// Capabilities returns what this connection can do. It does not block.
+	Capabilities() Capabilities
+
+	// Provision makes the channels and subscriptions exist, keeping what
+	// exists; calling it again, also after the engine lost its topology, is
+	// right. What exists and contradicts what is asked for is ErrConflict.
+	// Broadcast subscriptions come into being with OpenReceiver, not here.
+	Provision(ctx context.Context, channels []Channel, subscriptions []Subscription) error
+
+	// Send hands over messages, channels mixed, in order. nil says that the
+	// engine has confirmed every one. *SendError names those that were not
+	// confirmed, each as not sent or as unknown; the others are confirmed. Any
+	// other error says that none was sent. A channel that nobody provisioned
+	// is ErrNotFound.
+	Send(ctx context.Context, messages []*Message) error
+
+	// OpenReceiver begins to receive for a provisioned subscription.
+	OpenReceiver(ctx context.Context, s Subscription) (Receiver, error)
+
+	// Classify says what kind of error err is, for those that this transport
+	// returned.
+	Classify(err error) Kind
+
+	// Close ends the connection and its receivers. Calling it again is right.
+	Close(ctx context.Context) error
+}
+
+// Receiver takes one subscription's messages.
+//
+// Receive is called by one goroutine at a time; Settle and the methods of
+// optional interfaces may be called by others meanwhile.
+type Receiver interface {
+	// Receive waits until at least one message is there and returns at most
+	// max, in the order of the channel for each key. It returns earlier
+	// with an error when ctx ends or the link is lost; a retryable error
+	// means that the next call may succeed.
+	Receive(ctx context.Context, max int) ([]*Delivery, error)
+
+	// Settle says what became of deliveries of this receiver, in any order.
+	// It returns once the engine has the settlements, as far as the engine
+	// confirms them; after an error they may or may not have been taken, and
+	// messages may come again. Deliveries that are no longer this receiver's
+	// (an expired lease, a lost partition), or never were because another
+	// receiver of the group made them before this one was opened in its stead,
+	// are passed over without an error.
+	Settle(ctx context.Context, settlements []Settlement) error
+
+	// Close stops receiving and gives unsettled deliveries back to the group.
+	Close(ctx context.Context) error
+}
+
+// A Delivery is one attempt at handing a message to a consumer.
+type Delivery struct {
+	Message *Message
+
+	// Attempt counts the times that this message was handed to the group, from
+	// 1, where the transport counts; 0 where it does not.
+	Attempt int
+
+	// Fault is set when the engine's message could not be read as a Message;
+	// Message then holds what could be read, with the raw bytes as Body.
+	Fault error
+
+	// Partition is the unit of order that it came from, where there are any.
+	Partition int
+
+	// Receipt is the transport's own, for Settle.
+	Receipt any
+}
+
+// Outcome is what became of a delivery.
+type Outcome int
+
+const (
+	// Ack: done with; never deliver it again.
+	Ack Outcome = iota
+	// Retry: deliver it again, after Settlement.After at the earliest where
+	// the transport can wait.
+	Retry
+	// Reject: never deliver it again; the core has kept it as a dead letter.
+	Reject
+)
+
+// A Settlement says what became of one delivery.
+type Settlement struct {
+	Delivery *Delivery
+	Outcome  Outcome
+	After    time.Duration // with Retry
+}

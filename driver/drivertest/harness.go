@@ -1,0 +1,192 @@
+package drivertest
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/leak"
+)
+
+// Harness is what the suite needs to know of a transport. Only Open is
+// required.
+type Harness struct {
+	// Open opens a new connection to the engine under test. All connections
+	// of one Harness reach the same engine and see the same channels. The suite
+	// closes what it opened.
+	Open func(ctx context.Context) (driver.Conn, error)
+
+	// Restart kills the engine (not politely) and starts it again with what it
+	// had on disk. nil where there is nothing to restart.
+	Restart func(ctx context.Context) error
+
+	// Forget makes the engine lose every channel and group while it runs. nil
+	// where that cannot be done.
+	Forget func(ctx context.Context) error
+
+	// Inject puts a message into a channel as a program that knows nothing of
+	// Dovetail would: these headers and this body, no attributes. nil where
+	// there is no such way.
+	Inject func(ctx context.Context, channel string, headers driver.Headers, body []byte) error
+
+	// Crash ends a connection as the death of its process would: without
+	// handing anything back. nil lets the suite use Close with a context that
+	// has ended already.
+	Crash func(c driver.Conn) error
+
+	// Cumulative says that the transport acknowledges prefixes only, so that
+	// after a take-over messages that were settled beyond the first unsettled
+	// one may come again. Without it that is a failure.
+	Cumulative bool
+
+	// Patience bounds every single wait; 0 for 20 s. Take-over after a Crash
+	// must happen within it.
+	Patience time.Duration
+
+	// Quiet is how long the suite watches before it believes that nothing
+	// comes; 0 for 150 ms.
+	Quiet time.Duration
+
+	// Lease is the shortest lease that the transport works well with, for the
+	// tests in which one runs out; 0 for 1 s.
+	Lease time.Duration
+
+	// Many is the size of the large batch; 0 for 10,000. With -short it is at
+	// most 1,000.
+	Many int
+
+	// KnownGaps names tests that the transport is known to fail, with the
+	// reason, as it stands in its documentation. They are skipped and listed.
+	KnownGaps map[string]string
+}
+
+func (h Harness) withDefaults() Harness {
+	if h.Patience == 0 {
+		h.Patience = 20 * time.Second
+	}
+	if h.Quiet == 0 {
+		h.Quiet = 150 * time.Millisecond
+	}
+	if h.Lease == 0 {
+		h.Lease = time.Second
+	}
+	if h.Many == 0 {
+		h.Many = 10_000
+	}
+	if testing.Short() {
+		h.Many = min(h.Many, 1000)
+	}
+	return h
+}
+
+// A test is one entry of the suite.
+type test struct {
+	run func(*env)
+
+	// gap says why the test does not apply to a transport, or "" if it does.
+	// With verify set, a gap is not skipped: verify shows that it is refused.
+	gap    func(driver.Capabilities, Harness) string
+	verify func(*env)
+}
+
+// suites are filled by the files of the package, one subject each.
+var suites = []map[string]test{
+	roundtripTests, sendTests, orderTests, takeoverTests, settleTests, groupTests, windowTests, lifecycleTests, topologyTests,
+	delayTests, browseTests, failureTests,
+}
+
+// Run runs the whole suite against the engine of h, each test as a subtest by
+// name. It fails when a test leaves goroutines behind.
+func Run(t *testing.T, h Harness) {
+	if h.Open == nil {
+		t.Fatal("drivertest: Harness.Open is required: set it to a function that connects to the engine under test")
+	}
+	h = h.withDefaults()
+	caps := capabilities(t, h)
+	tests := map[string]test{}
+	for _, s := range suites {
+		for name, tt := range s {
+			if _, twice := tests[name]; twice {
+				t.Fatalf("drivertest: two tests are called %s", name)
+			}
+			tests[name] = tt
+		}
+	}
+	for name := range h.KnownGaps {
+		if _, ok := tests[name]; !ok {
+			t.Errorf("drivertest: Harness.KnownGaps names %q, which is no test of the suite", name)
+		}
+	}
+	names := make([]string, 0, len(tests))
+	for name := range tests {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	gaps := &gapTable{}
+	for _, name := range names {
+		tt := tests[name]
+		t.Run(name, func(t *testing.T) {
+			if why, ok := h.KnownGaps[name]; ok {
+				gaps.add(name, "known: "+why)
+				t.Skip("known gap: " + why)
+			}
+			run := tt.run
+			if tt.gap != nil {
+				if why := tt.gap(caps, h); why != "" {
+					if tt.verify == nil {
+						gaps.add(name, why)
+						t.Skip("declared gap: " + why)
+					}
+					gaps.add(name, why+" (verified: refused)")
+					run = tt.verify
+				}
+			}
+			leak.Check(t)
+			run(newEnv(t, h, caps, gaps, name))
+		})
+	}
+	gaps.log(t, caps)
+}
+
+// CheckLeaks reports goroutines that are still running when t and the cleanups
+// registered after this call have ended and that were not running before it.
+// It is for the other tests of a transport; Run does it for its own.
+func CheckLeaks(t testing.TB) { leak.Check(t) }
+
+func capabilities(t *testing.T, h Harness) driver.Capabilities {
+	ctx, cancel := context.WithTimeout(context.Background(), h.Patience)
+	defer cancel()
+	c, err := h.Open(ctx)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	defer func() {
+		if err := c.Close(ctx); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}()
+	return c.Capabilities()
+}
+
+// gapTable collects what was not tested, and why.
+type gapTable struct {
+	mu   sync.Mutex
+	rows []string
+}
+
+func (g *gapTable) add(test, why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.rows = append(g.rows, fmt.Sprintf("  %-58s %s", test, why))
+}
+
+func (g *gapTable) log(t *testing.T, caps driver.Capabilities) {
+	if len(g.rows) > 0 {
+		t.Logf("gaps of %s: %d\n%s", caps.Name, len(g.rows), strings.Join(g.rows, "\n"))
+	}
+}

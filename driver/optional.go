@@ -1,0 +1,83 @@
+package driver
+
+import (
+	"context"
+	"time"
+)
+
+// What follows are abilities that some transports have. The core probes for
+// each once, when it opens the connection or the receiver.
+
+// An Extender is a Receiver whose deliveries are leased: Extend begins the
+// lease of each anew. Deliveries that are no longer this receiver's are passed
+// over in silence.
+type Extender interface {
+	Extend(ctx context.Context, deliveries []*Delivery) error
+}
+
+// A Revoker is a Receiver that can lose partitions to another while it is open
+// (a rebalance, an expired lease). The channel delivers each set of partitions
+// as it is lost; the core stops their lanes, abandons what has not begun, and
+// calls Release when what had begun is settled. Until then nothing of these
+// partitions is delivered to this receiver again.
+type Revoker interface {
+	Revoked() <-chan []int
+	Release(ctx context.Context, partitions []int) error
+}
+
+// A Backlogger is a Receiver that knows how many messages wait for its group,
+// those in hand left out.
+type Backlogger interface {
+	Backlog(ctx context.Context) (int64, error)
+}
+
+// Stored is a message at rest in a channel.
+type Stored struct {
+	Position string // the transport's own; opaque, ordered as the channel is
+	Message  *Message
+}
+
+// A Browser is a Conn that can read a channel without consuming it and take
+// single messages out of it: what dead letters are kept in.
+type Browser interface {
+	// Browse returns at most max messages of the channel that come after the
+	// position ("" for the beginning), oldest first, and none at the end.
+	Browse(ctx context.Context, channel, after string, max int) ([]Stored, error)
+
+	// Remove takes the messages at these positions out of the channel.
+	// Positions that are not there are passed over.
+	Remove(ctx context.Context, channel string, positions []string) error
+}
+
+// A Lister is a Conn that can say which channels and groups exist.
+type Lister interface {
+	Channels(ctx context.Context) ([]ChannelInfo, error)
+}
+
+// ChannelInfo is one channel as the engine has it.
+type ChannelInfo struct {
+	Channel  Channel
+	Messages int64 // at rest; -1 where the engine does not say
+	Groups   []GroupInfo
+}
+
+// GroupInfo is one group of a channel as the engine has it.
+type GroupInfo struct {
+	Name    string
+	Backlog int64 // not yet handed out; -1 where the engine does not say
+	Pending int64 // handed out and not yet settled; -1 where the engine does not say
+}
+
+// A Remover is a Conn that can delete channels and groups, with what they hold.
+type Remover interface {
+	RemoveChannel(ctx context.Context, channel string) error
+	RemoveGroup(ctx context.Context, channel, group string) error
+}
+
+// Volatile is a Conn whose engine confirms messages before they would survive
+// a loss of power. After an unclean start of the engine its incarnation is
+// another, and what was confirmed within the window before may be gone: a
+// relay publishes its retained rows of that time again.
+type Volatile interface {
+	Incarnation(ctx context.Context) (id string, window time.Duration, err error)
+}
