@@ -1,0 +1,122 @@
+package dovetail_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+func TestAnswer_to_a_channel_that_does_not_exist_stops_nothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := scriptedConn(t)
+		svc := dovetail.New("catalog", conn, quick)
+		reserve.Handle(svc, func(_ context.Context, i item) (item, error) { return i, nil })
+		defer runBubble(t, svc)()
+		m := &driver.Message{
+			Channel: reserve.Spec().Channel.Name, ID: "x", Source: "elsewhere", Type: reserve.Spec().Type(),
+			Time: time.Now(), ReplyTo: "nobody.there", Body: []byte(`{}`),
+		}
+		if err := conn.Send(t.Context(), []*driver.Message{m}); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		if n := conn.unsettled(t); n > 0 || svc.Stats().LostCallers != 1 {
+			t.Errorf("%d messages are not settled, %d callers lost", n, svc.Stats().LostCallers)
+		}
+	})
+}
+
+func TestDeadLetter_that_the_broker_does_not_take_holds_up_no_other_message(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := scriptedConn(t)
+		var full atomic.Bool
+		full.Store(true)
+		conn.refuse(driver.ErrTooLarge, func(m *driver.Message) bool { return full.Load() && m.Channel == "dead.mail" })
+		svc := dovetail.New("mail", conn, quick)
+		welcome.Handle(svc, func(_ context.Context, i item) error {
+			if i.Count == 0 {
+				return errors.New("no")
+			}
+			return nil
+		})
+		svc.Sends(welcome)
+		defer runBubble(t, svc)()
+		for n := range 1000 {
+			if err := welcome.Send(t.Context(), svc, item{Count: n}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-time.After(time.Minute)
+		if n := conn.unsettled(t); n != 1 {
+			t.Errorf("%d messages are not settled, want only the one that failed", n)
+		}
+		full.Store(false)
+		<-time.After(time.Minute)
+		dead, err := conn.Conn.(driver.Browser).Browse(t.Context(), "dead.mail", "", 10)
+		if n := conn.unsettled(t); err != nil || len(dead) != 1 || n > 0 {
+			t.Errorf("%d dead letters, %d messages not settled, %v", len(dead), n, err)
+		}
+	})
+}
+
+func TestMiddleware_decides_the_answer(t *testing.T) {
+	var after func(next error) error
+	opts := quick
+	opts.Middleware = []dovetail.Middleware{func(next dovetail.Handler) dovetail.Handler {
+		return func(ctx context.Context, in *dovetail.Incoming) error { return after(next(ctx, in)) }
+	}}
+	svc := open(t, "catalog", opts)
+	reserve.Handle(svc, func(_ context.Context, i item) (item, error) { return i, nil })
+	svc.Sends(reserve)
+	start(t, svc)
+	after = func(error) error { return errors.New("commit failed") }
+	var failed *dovetail.RemoteError
+	if got, err := reserve.Request(t.Context(), svc, item{"x", 1}); !errors.As(err, &failed) {
+		t.Errorf("failed after the handler: got %v, %v", got, err)
+	}
+	after = func(error) error { return dovetail.Refuse("forbidden", "not you") }
+	var refused *dovetail.Refusal
+	if got, err := reserve.Request(t.Context(), svc, item{"x", 1}); !errors.As(err, &refused) || refused.Code != "forbidden" {
+		t.Errorf("refused after the handler: got %v, %v", got, err)
+	}
+}
+
+func TestOnDeadLetter_is_told_once_the_dead_letter_is_kept_and_until_it_has_heard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := scriptedConn(t)
+		var full atomic.Bool
+		full.Store(true)
+		conn.refuse(driver.ErrRetryable, func(m *driver.Message) bool { return full.Load() && m.Channel == "dead.mail" })
+		svc := dovetail.New("mail", conn, quick)
+		var told atomic.Int32
+		welcome.Handle(svc, func(ctx context.Context, _ item) error {
+			dovetail.Current(ctx).OnDeadLetter(func(context.Context) error {
+				if told.Add(1) == 1 {
+					return errors.New("database is away")
+				}
+				return nil
+			})
+			return dovetail.Permanent(errors.New("no"))
+		})
+		svc.Sends(welcome)
+		defer runBubble(t, svc)()
+		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		if told.Load() != 0 {
+			t.Error("told of a dead letter that is not kept: a crash now would lose the message")
+		}
+		full.Store(false)
+		<-time.After(time.Minute)
+		if n := conn.unsettled(t); told.Load() != 2 || n > 0 {
+			t.Errorf("told %d times, want 2; %d messages not settled", told.Load(), n)
+		}
+	})
+}

@@ -1,0 +1,77 @@
+package dovetail
+
+import (
+	"context"
+
+	"github.com/dovetail-go/dovetail/codec"
+)
+
+// A Command asks one receiver to do something, without waiting for an answer:
+// one-way notification (Command Message, Point-to-Point Channel in Enterprise
+// Integration Patterns).
+type Command[T any] struct {
+	contract[T]
+}
+
+// NewCommand declares a command by its name, as in "mail.send-welcome". Its body is T,
+// encoded as JSON; its channel bears the contract's name.
+func NewCommand[T any](name string) Command[T] { return Command[T]{newContract[T](KindCommand, name)} }
+
+// Keyed returns the contract with a key: messages of one key are handled in
+// order.
+func (c Command[T]) Keyed(key func(T) string) Command[T] {
+	c.setKey(key)
+	return c
+}
+
+// On returns the contract on a channel that it may share with others.
+func (c Command[T]) On(channel Channel) Command[T] {
+	c.setChannel(channel)
+	return c
+}
+
+// Version returns the contract's major version n; receivers of other versions
+// do not get its messages.
+func (c Command[T]) Version(n int) Command[T] {
+	c.setVersion(n)
+	return c
+}
+
+// Encoded returns the contract with bodies encoded by cd.
+func (c Command[T]) Encoded(cd codec.Codec) Command[T] {
+	c.setCodec(cd)
+	return c
+}
+
+// AtMostOnce returns the contract on a transient channel: faster, reaching
+// those who listen at that moment, and lost with whatever fails in between.
+func (c Command[T]) AtMostOnce() Command[T] {
+	c.spec.Channel.Transient = true
+	return c
+}
+
+// Send sends the command to its one receiver. With a service it returns once the
+// broker has confirmed it; with an outbox transaction, once it is checked, and
+// it is sent if the transaction commits.
+func (c Command[T]) Send(ctx context.Context, to Sender, v T, opts ...SendOption) error {
+	return sendOne(ctx, to, &c.contract, v, opts)
+}
+
+// SendAll is Send for many commands at once. With a service, *SendError names by
+// index those that were not confirmed. Options apply to each; an ID is refused.
+func (c Command[T]) SendAll(ctx context.Context, to Sender, vs []T, opts ...SendOption) error {
+	return sendAll(ctx, to, &c.contract, vs, opts)
+}
+
+// Handle handles the command. What goes wrong with the registration is returned
+// by Run.
+func (c Command[T]) Handle(svc *Service, handle func(ctx context.Context, v T) error, opts ...SubscribeOption) {
+	svc.handle(&c, typed(&c.contract, handle), opts)
+}
+
+// HandleBatch handles many commands at once, at most one of each key: as many as
+// are there, up to the batch size of its options. The errors it returns are
+// those of the items, by index; nil says that all were handled.
+func (c Command[T]) HandleBatch(svc *Service, handle func(ctx context.Context, vs []T) []error, opts ...SubscribeOption) {
+	svc.handleBatch(&c, typedBatch(&c.contract, handle), opts)
+}

@@ -1,0 +1,258 @@
+package dovetail
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"strings"
+	"sync"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// inbound is what one group receives from one channel: the handlers by message
+// type, the scheduler, the workers that run them and the finisher that answers
+// and settles. Messages come from the channel's receiver, and from the service's
+// requeue channel when they are handled again.
+type inbound struct {
+	s           *Service
+	channel     driver.Channel
+	group       string
+	broadcast   bool
+	ordered     bool
+	concurrency int
+	subs        map[string]*subscription
+	sched       *scheduler
+	workers     sync.WaitGroup
+}
+
+// maxDeliveries is how often the broker may deliver a message that no attempt
+// ever finished, because the process died with it each time, before it is kept
+// as a dead letter unhandled.
+const maxDeliveries = 100
+
+var errPoison = errors.New("delivered again and again without an attempt coming to an end: its handler may kill the process")
+
+// start runs the workers until the scheduler closes; base is their context.
+func (b *inbound) start(base context.Context) {
+	for range b.concurrency {
+		b.workers.Add(1)
+		go b.work(base)
+	}
+}
+
+func (b *inbound) work(base context.Context) {
+	var (
+		tasks []*task
+		ins   []*Incoming
+		ended bool
+	)
+	defer func() {
+		if !ended {
+			// The handler ended its goroutine (runtime.Goexit, as t.FailNow
+			// does); the message must not be lost with it.
+			for _, t := range tasks {
+				b.judge(base, t, errors.New("handler ended its goroutine"))
+			}
+			go b.again(base, tasks)
+			return
+		}
+		b.workers.Done()
+	}()
+	for {
+		tasks = b.sched.exchange(tasks)
+		if len(tasks) == 0 {
+			ended = true
+			return
+		}
+		if t := tasks[0]; t.sub == nil || t.sub.batch == nil {
+			b.attempt(base, t)
+			continue
+		}
+		ins = b.attemptBatch(base, tasks, ins[:0])
+	}
+}
+
+// again gives tasks back and goes on working in their worker's stead.
+func (b *inbound) again(base context.Context, tasks []*task) {
+	b.sched.giveBack(tasks)
+	b.work(base)
+}
+
+// attempt runs one attempt at one message.
+func (b *inbound) attempt(base context.Context, t *task) {
+	if err, final := b.beforeHand(base, t); final {
+		b.judge(base, t, err)
+		return
+	}
+	ctx := context.Context(&t.ctx)
+	if t.ctx.Context == nil { // what an earlier attempt left behind may still read it
+		t.ctx.Context = base
+	}
+	if t.sub.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, t.sub.timeout)
+		defer cancel()
+	}
+	var after func(error)
+	if b.s.opts.Hooks.Handle != nil {
+		ctx, after = b.s.opts.Hooks.Handle(ctx, &t.in)
+	}
+	err := protect(t.sub.handler, ctx, &t.in)
+	if after != nil {
+		after(err)
+	}
+	b.judge(base, t, err)
+	b.answerNow(base, t)
+}
+
+// answerNow sends an answer to a waiting caller from the worker: transient
+// channels confirm nothing, and the way through the finisher costs the caller
+// the time that it takes to wake another goroutine. What fails here is sent by
+// the finisher.
+func (b *inbound) answerNow(ctx context.Context, t *task) {
+	if t.verdict != done || !strings.HasPrefix(t.in.Message.ReplyTo, ReplyPrefix) {
+		return
+	}
+	if r := b.answer(t); r != nil {
+		t.answered = b.s.conn.Send(ctx, []*driver.Message{b.reply(t, r)}) == nil
+	}
+}
+
+// beforeHand settles what no handler should see, and counts the attempt.
+func (b *inbound) beforeHand(ctx context.Context, t *task) (err error, final bool) {
+	if t.in.Attempt > 0 {
+		t.in.restart()
+	}
+	t.in.Attempt++
+	switch {
+	case t.delivery.Fault != nil:
+		return Permanent(t.delivery.Fault), true
+	case t.sub == nil:
+		if t.in.Requeues > 0 {
+			return Permanent(errors.New("requeued to a handler that does not exist (any more)")), true
+		}
+		b.s.notice(Notice{Kind: NoticeUnhandled, Channel: b.channel.Name, Group: b.group, Message: t.in.Message})
+		return nil, true
+	}
+	if err := b.s.opts.Limits.checkIncoming(t.in.Message); err != nil {
+		return Permanent(err), true
+	}
+	if t.in.Attempt == 1 && t.delivery.Attempt > maxDeliveries {
+		return Permanent(errPoison), true
+	}
+	if t.in.Expired() {
+		return b.expired(ctx, t)
+	}
+	return nil, false
+}
+
+// errExpired is answered to a caller that has stopped waiting.
+var errExpired = Discard(ErrExpired)
+
+// expired answers a request that came too late: with the reply that was given
+// in time, if a component remembers one.
+func (b *inbound) expired(ctx context.Context, t *task) (err error, final bool) {
+	for _, c := range b.s.components {
+		replier, ok := c.(Replier)
+		if !ok {
+			continue
+		}
+		r, found, err := replier.Replied(ctx, &t.in)
+		if err != nil {
+			return err, true
+		}
+		if found {
+			t.in.answer = &r
+			return nil, true
+		}
+	}
+	t.in.answer = expiredReply()
+	return errExpired, true
+}
+
+// attemptBatch runs one attempt at several messages of one batch handler.
+func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incoming) []*Incoming {
+	hooks := b.s.opts.Hooks.Handle
+	begun := make([]*task, 0, len(tasks))
+	var after []func(error)
+	for _, t := range tasks {
+		if err, final := b.beforeHand(base, t); final {
+			b.judge(base, t, err)
+			continue
+		}
+		if hooks != nil {
+			_, f := hooks(base, &t.in)
+			after = append(after, f)
+		}
+		begun, ins = append(begun, t), append(ins, &t.in)
+	}
+	if len(begun) == 0 {
+		return ins
+	}
+	ctx := base
+	if d := begun[0].sub.timeout; d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(base, d)
+		defer cancel()
+	}
+	errs := protectBatch(begun[0].sub.batch, ctx, ins)
+	for i, t := range begun {
+		if hooks != nil && after[i] != nil {
+			after[i](errs[i])
+		}
+		b.judge(base, t, errs[i])
+	}
+	return ins
+}
+
+// judge decides what becomes of a message after an attempt.
+func (b *inbound) judge(ctx context.Context, t *task, err error) {
+	policy := b.s.opts.Retry
+	if t.sub != nil && t.sub.retry != nil {
+		policy = *t.sub.retry
+	}
+	t.err = err
+	t.verdict, t.after = policy.judge(err, t.in.Attempt)
+	if t.verdict == bury && ctx.Err() != nil {
+		t.verdict = again // it failed because the service ends: it is handed back
+	}
+	switch t.verdict {
+	case done:
+		b.s.counts.handled.Add(1)
+		if err != nil && t.in.Message.ReplyTo == "" { // refused, and nobody to be told
+			b.s.notice(Notice{Kind: NoticeRefused, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: err})
+		}
+	case again:
+		b.s.notice(Notice{Kind: NoticeRetry, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, After: t.after, Err: err})
+	case discard:
+		kind := NoticeDiscard
+		if err == errExpired {
+			kind = NoticeExpired
+		}
+		b.s.notice(Notice{Kind: kind, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: err})
+	}
+}
+
+// protect turns a handler's panic into an error with its stack.
+func protect(h Handler, ctx context.Context, in *Incoming) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{v, debug.Stack()}
+		}
+	}()
+	return h(ctx, in)
+}
+
+func protectBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err := &PanicError{v, debug.Stack()}
+			errs = make([]error, len(ins))
+			for i := range errs {
+				errs[i] = err
+			}
+		}
+	}()
+	return h(ctx, ins)
+}

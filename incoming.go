@@ -1,0 +1,157 @@
+package dovetail
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail/codec"
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// Incoming is a message in the hands of a handler. Middleware and packages like
+// inbox read it; handlers rarely need it. Its fields must not be changed.
+type Incoming struct {
+	Message  *driver.Message
+	Service  string // that handles it
+	Instance string
+	Group    string // the subscription's group
+	Handler  string // the handler's name within the group: the contract's type
+	Attempt  int    // from 1, since it was delivered to this process
+	Requeues int    // how often it was sent again from the dead letters
+
+	svc        *Service
+	replyCodec codec.Codec // of the contract; nil where nothing is replied
+	answer     *Reply      // what the handler answered
+
+	mu     sync.Mutex
+	derive map[string]int                    // ids derived so far → times asked for
+	onDead []func(ctx context.Context) error // see OnDeadLetter
+}
+
+// A Reply is an encoded answer, as an inbox keeps it.
+type Reply struct {
+	Status      string // "" for an answer, else "refused"
+	ContentType string
+	Body        []byte
+}
+
+// Current returns the message that the handler which was given ctx is handling,
+// and nil outside of handlers.
+func Current(ctx context.Context) *Incoming {
+	in, _ := ctx.Value(incomingKey{}).(*Incoming)
+	return in
+}
+
+// Batch returns the messages that a batch handler is handling, in the order of
+// its values, and nil outside of batch handlers.
+func Batch(ctx context.Context) []*Incoming {
+	ins, _ := ctx.Value(batchKey{}).([]*Incoming)
+	return ins
+}
+
+// Context returns ctx as the handler of in alone: what is sent with it is
+// caused by in. Batch handlers use it for their items.
+func (in *Incoming) Context(ctx context.Context) context.Context {
+	return &handlerContext{ctx, in}
+}
+
+type (
+	incomingKey struct{}
+	batchKey    struct{}
+)
+
+// handlerContext carries the incoming message; a type of its own because it is
+// made for every message.
+type handlerContext struct {
+	context.Context
+	in *Incoming
+}
+
+func (c *handlerContext) Value(key any) any {
+	if _, ok := key.(incomingKey); ok {
+		return c.in
+	}
+	return c.Context.Value(key)
+}
+
+// causes makes m a consequence of in: the same conversation, caused by it, and,
+// where none was given, an id that follows from in, the handler, and what m
+// says, so that a handler that runs again sends the same ids.
+func (in *Incoming) causes(m *driver.Message) {
+	m.CorrelationID = in.Message.CorrelationID
+	if m.CorrelationID == "" {
+		m.CorrelationID = in.Message.ID
+	}
+	m.CausationID = in.Message.ID
+	if m.ID != "" {
+		return
+	}
+	id := deriveID(m.Body, 0, in.Message.Source, in.Message.ID, in.Group, in.Handler, m.Type, m.Key)
+	in.mu.Lock()
+	n := in.derive[id]
+	if in.derive == nil {
+		in.derive = make(map[string]int)
+	}
+	in.derive[id] = n + 1
+	in.mu.Unlock()
+	if n > 0 { // the n-th among equals
+		id = deriveID(nil, n, id)
+	}
+	m.ID = id
+}
+
+// restart forgets what an earlier attempt at in has sent, so that the next one
+// derives the same ids.
+func (in *Incoming) restart() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.derive = nil
+	in.onDead = nil
+	in.answer = nil
+}
+
+// OnDeadLetter has f called if this attempt is the last, once the broker has
+// confirmed the dead letter and before the message is settled. f is called
+// again, here or where the message is delivered next, until it succeeds.
+func (in *Incoming) OnDeadLetter(f func(ctx context.Context) error) {
+	in.mu.Lock()
+	in.onDead = append(in.onDead, f)
+	in.mu.Unlock()
+}
+
+// EncodeReply encodes what a handler of in returned as the reply that the
+// sender of in will get. A nil error gives an answer, a *Refusal one that
+// refuses; any other error is no reply and comes back.
+func (in *Incoming) EncodeReply(v any, err error) (Reply, error) {
+	return encodeReply(in.replyCodec, v, err)
+}
+
+// DecodeReply undoes EncodeReply: it decodes an answer into v, a pointer, and
+// returns a refusal as *Refusal.
+func (in *Incoming) DecodeReply(r Reply, v any) error {
+	return decodeKept(in.replyCodec, r, v)
+}
+
+// Expired reports whether the sender stopped waiting for an answer long enough
+// ago that clocks cannot explain it: two seconds.
+func (in *Incoming) Expired() bool { return expired(in.Message, time.Now()) }
+
+const clockSkew = 2 * time.Second
+
+func expired(m *driver.Message, at time.Time) bool {
+	return m.Timeout > 0 && !m.Time.IsZero() && at.After(m.Time.Add(m.Timeout+clockSkew))
+}
+
+// now is the time for a message's attribute: UTC, to the microsecond, so that
+// it survives every wire format.
+func now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+func atoi(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return 0
+	}
+	return n
+}

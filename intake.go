@@ -1,0 +1,74 @@
+package dovetail
+
+import (
+	"context"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// slab is how many tasks are made at once: one that is held for a retry keeps
+// the memory of the others.
+const slab = 32
+
+// take takes in deliveries, all at once, so that a batch handler sees them
+// together.
+func (b *inbound) take(from *source, ds []*driver.Delivery) {
+	b.sched.push(b.tasks(from, ds))
+}
+
+// tasks makes deliveries tasks of this inbound.
+func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
+	ts := make([]*task, len(ds))
+	var some []task
+	for i, d := range ds {
+		if len(some) == 0 {
+			some = make([]task, min(slab, len(ds)-i))
+		}
+		t := &some[0]
+		some = some[1:]
+		ts[i] = t
+		m := d.Message
+		t.in = Incoming{
+			Message: m, Service: b.s.name, Instance: b.s.opts.Instance,
+			Group: b.group, Handler: m.Type, svc: b.s,
+		}
+		t.ctx.in = &t.in
+		t.from, t.delivery = from, d
+		t.sub = b.subs[m.Type]
+		t.size = m.Size()
+		if d.Attempt > 1 {
+			b.s.counts.redelivered.Add(1)
+		}
+	}
+	return ts
+}
+
+// waitRoom waits until messages may be taken in, and returns how many.
+func (b *inbound) waitRoom(ctx context.Context) (int, error) {
+	for {
+		if n := b.sched.capacity(); n > 0 {
+			b.sched.signalRoom() // another source may wait as well
+			return n, nil
+		}
+		select {
+		case <-b.sched.room:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// drained waits until nothing is in hand, for at most d.
+func (b *inbound) drained(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for b.sched.inHand() > 0 {
+		select {
+		case <-b.sched.room:
+		case <-t.C:
+			return b.sched.inHand() == 0
+		}
+	}
+	return true
+}

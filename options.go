@@ -1,0 +1,154 @@
+package dovetail
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// Options are a service's choices. The zero value of each field stands for its
+// default.
+type Options struct {
+	// Instance names this process among those of the service; it must be
+	// unique among them. Default: random.
+	Instance string
+
+	// Version is the service's own version, for documents and the directory,
+	// as in "1.4.2".
+	Version string
+
+	// Logger gets what an operator should know; never bodies. Default:
+	// slog.Default().
+	Logger *slog.Logger
+
+	// Limits bound messages, both ways.
+	Limits Limits
+
+	// Concurrency is how many handlers of one subscription run at once, unless
+	// the subscription says otherwise. Default: 16.
+	Concurrency int
+
+	// Window is how many messages of one subscription are in hand at most,
+	// received and not settled, those that wait behind a held key left out. A
+	// crash repeats at most so many. Default: 1024, and at least four times the
+	// concurrency.
+	Window int
+
+	// Held is how many messages of one subscription may wait behind keys that
+	// are held for a retry, beyond the window. Default: 2 × Window.
+	Held int
+
+	// WindowBytes is how many bytes of messages one subscription has in hand
+	// at most; one message is taken whatever its size. Default: 32 MiB.
+	WindowBytes int
+
+	// Retry is what happens to a message whose handler fails, unless the
+	// subscription says otherwise.
+	Retry RetryPolicy
+
+	// RequestTimeout is how long replies and answers are awaited when neither
+	// Within nor the context says. Default: 30 s.
+	RequestTimeout time.Duration
+
+	// SendTimeout is how long a send is tried again while the broker is away,
+	// where the context does not end earlier. Default: 30 s.
+	SendTimeout time.Duration
+
+	// DrainTimeout is how long Run waits for handlers when it ends, before it
+	// cancels their contexts. Default: 30 s.
+	DrainTimeout time.Duration
+
+	// StallAfter is how long a receiver may deliver nothing while its backlog
+	// is not empty before it is opened anew. Default: 1 min.
+	StallAfter time.Duration
+
+	// Middleware wraps every handler of single messages, the first outermost;
+	// batch handlers are not wrapped.
+	Middleware []Middleware
+
+	// Hooks tell telemetry what happens.
+	Hooks Hooks
+}
+
+func (o Options) withDefaults() Options {
+	if o.Instance == "" {
+		o.Instance = NewID()[24:]
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	o.Limits = o.Limits.withDefaults()
+	orDefault(&o.Concurrency, 16)
+	orDefault(&o.Window, max(1024, 4*o.Concurrency))
+	orDefault(&o.Held, 2*o.Window)
+	orDefault(&o.WindowBytes, 32<<20)
+	orDefault(&o.RequestTimeout, 30*time.Second)
+	orDefault(&o.SendTimeout, 30*time.Second)
+	orDefault(&o.DrainTimeout, 30*time.Second)
+	orDefault(&o.StallAfter, time.Minute)
+	o.Retry = o.Retry.withDefaults()
+	return o
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (o *Options) check() error {
+	if err := driver.ValidName(o.Instance); err != nil {
+		return fmt.Errorf("Options.Instance: %w", err)
+	}
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"Concurrency", int64(o.Concurrency)}, {"Window", int64(o.Window)}, {"Held", int64(o.Held)},
+		{"WindowBytes", int64(o.WindowBytes)}, {"RequestTimeout", int64(o.RequestTimeout)},
+		{"SendTimeout", int64(o.SendTimeout)}, {"DrainTimeout", int64(o.DrainTimeout)}, {"StallAfter", int64(o.StallAfter)},
+	} {
+		if f.value < 0 {
+			return fmt.Errorf("Options.%s: %d: want a positive value, or 0 for the default", f.name, f.value)
+		}
+	}
+	return o.Retry.check("Options.Retry")
+}
+
+// A SubscribeOption is one subscription's choice.
+type SubscribeOption func(*subscription)
+
+// As names the subscription's group "service.name", so that one service can
+// have several interests in one event.
+func As(name string) SubscribeOption { return func(s *subscription) { s.as = name } }
+
+// Concurrency runs at most n handlers of the subscription at once. Subscriptions
+// that share a receiver (one channel, one group) share the largest.
+func Concurrency(n int) SubscribeOption { return func(s *subscription) { s.concurrency = n } }
+
+// BatchSize hands a batch handler at most n messages at once; the default is
+// 100.
+func BatchSize(n int) SubscribeOption { return func(s *subscription) { s.batchSize = n } }
+
+// Ordered demands order by key across all instances. Where the transport cannot
+// give it, Run returns an error.
+func Ordered() SubscribeOption { return func(s *subscription) { s.ordered = true } }
+
+// Broadcast gives the message to every instance of the service, rather than to
+// one of them, while it runs.
+func Broadcast() SubscribeOption { return func(s *subscription) { s.broadcast = true } }
+
+// Timeout cancels a handler's context after d; an error that follows counts as
+// any other. By default a handler may take its time: its lease is extended.
+func Timeout(d time.Duration) SubscribeOption { return func(s *subscription) { s.timeout = d } }
+
+// Retry is the subscription's retry policy.
+func Retry(p RetryPolicy) SubscribeOption { return func(s *subscription) { s.retry = &p } }
+
+// Use wraps the subscription's handler, inside the service's middleware.
+func Use(m ...Middleware) SubscribeOption {
+	return func(s *subscription) { s.middleware = append(s.middleware, m...) }
+}

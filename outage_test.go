@@ -1,0 +1,303 @@
+package dovetail_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// flaky is a fake: a transport in memory whose link fails when the test says
+// so. Real servers are killed in the transports' own tests.
+type flaky struct {
+	driver.Conn
+	away   atomic.Bool  // nothing works
+	unsure atomic.Int32 // so many sends arrive, and yet their confirmation does not
+	deaf   atomic.Bool  // receivers deliver nothing
+	deny   atomic.Int32 // so many settlements are refused for good
+	opened atomic.Int32
+}
+
+func (f *flaky) err() error {
+	if f.away.Load() {
+		return fmt.Errorf("link is down: %w", driver.ErrRetryable)
+	}
+	return nil
+}
+
+func (f *flaky) Provision(ctx context.Context, c []driver.Channel, s []driver.Subscription) error {
+	if err := f.err(); err != nil {
+		return err
+	}
+	return f.Conn.Provision(ctx, c, s)
+}
+
+func (f *flaky) Send(ctx context.Context, ms []*driver.Message) error {
+	if err := f.err(); err != nil {
+		return err
+	}
+	err := f.Conn.Send(ctx, ms)
+	if err == nil && f.unsure.Add(-1) >= 0 {
+		var se driver.SendError
+		for i := range ms {
+			se.Fail(i, driver.ErrRetryable, true)
+		}
+		return &se
+	}
+	return err
+}
+
+func (f *flaky) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	f.opened.Add(1)
+	r, err := f.Conn.OpenReceiver(ctx, s)
+	return &flakyReceiver{r, f}, err
+}
+
+type flakyReceiver struct {
+	driver.Receiver
+	f *flaky
+}
+
+func (r *flakyReceiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, error) {
+	if r.f.deaf.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if err := r.f.err(); err != nil {
+		return nil, err
+	}
+	return r.Receiver.Receive(ctx, max)
+}
+
+func (r *flakyReceiver) Settle(ctx context.Context, s []driver.Settlement) error {
+	if err := r.f.err(); err != nil {
+		return err
+	}
+	if r.f.deny.Add(-1) >= 0 {
+		return driver.ErrDenied
+	}
+	return r.Receiver.Settle(ctx, s)
+}
+
+func (r *flakyReceiver) Backlog(ctx context.Context) (int64, error) {
+	return r.Receiver.(driver.Backlogger).Backlog(ctx)
+}
+
+func flakyService(t *testing.T, opts dovetail.Options) (*dovetail.Service, *flaky) {
+	t.Helper()
+	conn, err := driver.Open(t.Context(), "mem:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &flaky{Conn: conn}
+	return dovetail.New("mail", f, opts), f
+}
+
+// runBubble runs a service in a synctest bubble until the returned function is
+// called.
+func runBubble(t *testing.T, svc *dovetail.Service) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- svc.Run(ctx) }()
+	synctest.Wait()
+	return func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestService_comes_back_by_itself_after_the_broker_was_away(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc, f := flakyService(t, quick)
+		var mu sync.Mutex
+		seen := map[int]int{}
+		welcome.Handle(svc, func(_ context.Context, i item) error {
+			mu.Lock()
+			defer mu.Unlock()
+			seen[i.Count]++
+			return nil
+		})
+		svc.Sends(welcome)
+		f.away.Store(true) // also at the start
+		stop := runBubble(t, svc)
+		defer stop()
+		select {
+		case <-svc.Ready():
+			t.Fatal("ready without a broker")
+		default:
+		}
+		f.away.Store(false)
+		<-svc.Ready()
+		for n := range 20 {
+			if n%5 == 3 {
+				f.away.Store(true)
+				time.AfterFunc(20*time.Second, func() { f.away.Store(false) })
+			}
+			if err := welcome.Send(t.Context(), svc, item{Count: n}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-time.After(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		for n := range 20 {
+			if seen[n] == 0 {
+				t.Errorf("message %d is lost", n)
+			}
+		}
+	})
+}
+
+func TestSend_gives_up_in_time_and_tells_unsent_from_unknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc, f := flakyService(t, quick)
+		defer svc.Close(t.Context())
+		svc.Sends(welcome)
+		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
+			t.Fatal(err)
+		}
+		f.away.Store(true)
+		from := time.Now()
+		err := welcome.Send(t.Context(), svc, item{})
+		var se *dovetail.SendError
+		if !errors.As(err, &se) || len(se.Failures) != 1 || se.Failures[0].Unknown || errors.Is(err, dovetail.ErrUnknownOutcome) {
+			t.Errorf("not sent: got %v", err)
+		}
+		if took := time.Since(from); took > 31*time.Second {
+			t.Errorf("took %v", took)
+		}
+		f.away.Store(false)
+		f.unsure.Store(1 << 20)
+		err = welcome.SendAll(t.Context(), svc, make([]item, 3))
+		if !errors.As(err, &se) || len(se.Failures) != 3 || !errors.Is(err, dovetail.ErrUnknownOutcome) {
+			t.Errorf("unknown: got %v", err)
+		}
+		f.unsure.Store(1)
+		if err = welcome.SendAll(t.Context(), svc, make([]item, 3)); err != nil {
+			t.Errorf("confirmed at the second attempt: got %v", err)
+		}
+	})
+}
+
+func TestReceiver_that_stalls_is_opened_anew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc, f := flakyService(t, quick)
+		handled := make(chan struct{})
+		welcome.Handle(svc, func(context.Context, item) error { close(handled); return nil })
+		svc.Sends(welcome)
+		f.deaf.Store(true)
+		stop := runBubble(t, svc)
+		defer stop()
+		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
+			t.Fatal(err)
+		}
+		before := f.opened.Load()
+		f.deaf.Store(false) // those that are open stay deaf
+		<-handled
+		if f.opened.Load() == before || svc.Stats().Stalls == 0 {
+			t.Error("the message came, but not through a receiver opened anew")
+		}
+	})
+}
+
+func TestConcurrentSends_share_batches_and_each_gets_its_own_outcome(t *testing.T) {
+	svc, f := flakyService(t, quick)
+	small := quick
+	small.Limits.Body = 64
+	svc2 := dovetail.New("mail", f, small)
+	svc2.Sends(welcome)
+	var wg sync.WaitGroup
+	var bad atomic.Int32
+	for n := range 200 {
+		wg.Go(func() {
+			i := item{SKU: "s", Count: n}
+			if n%10 == 0 {
+				i.SKU = string(make([]byte, 100))
+			}
+			err := welcome.Send(t.Context(), svc2, i)
+			if (n%10 == 0) != errors.Is(err, dovetail.ErrInvalid) {
+				t.Errorf("message %d: %v", n, err)
+			}
+			if err != nil {
+				bad.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if bad.Load() != 20 || svc2.Stats().Sent != 180 {
+		t.Errorf("%d refused, %d sent", bad.Load(), svc2.Stats().Sent)
+	}
+	if err := errors.Join(svc.Close(t.Context()), svc2.Close(t.Context()), f.Conn.Close(t.Context())); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMessage_that_cannot_be_settled_comes_again(t *testing.T) {
+	svc, f := flakyService(t, quick)
+	handled := make(chan int32, 4)
+	var n atomic.Int32
+	welcome.Handle(svc, func(context.Context, item) error { handled <- n.Add(1); return nil })
+	svc.Sends(welcome)
+	f.deny.Store(1)
+	start(t, svc)
+	if err := welcome.Send(t.Context(), svc, item{}); err != nil {
+		t.Fatal(err)
+	}
+	within(t, handled, "the first delivery")
+	within(t, handled, "the second delivery")
+}
+
+func TestRequeue_of_a_broadcast_finds_the_handler_in_another_instance(t *testing.T) {
+	opts := quick
+	opts.Instance = "before"
+	svc := open(t, "catalog", opts)
+	var broken atomic.Bool
+	broken.Store(true)
+	got := make(chan string, 1)
+	handle := func(ctx context.Context, i item) error {
+		if broken.Load() {
+			return errors.New("no view yet")
+		}
+		got <- dovetail.Current(ctx).Instance
+		return nil
+	}
+	ranLow.Subscribe(svc, handle, dovetail.Broadcast())
+	svc.Sends(ranLow)
+	opts.Instance = "after"
+	next := open(t, "catalog", opts)
+	ranLow.Subscribe(next, handle, dovetail.Broadcast())
+	stop := start(t, svc)
+	if err := ranLow.Publish(t.Context(), svc, item{"x", 1}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "a dead letter", func() bool { return svc.Stats().Dead == 1 })
+	dead, err := svc.Conn().(driver.Browser).Browse(t.Context(), dovetail.DeadLetterChannel("catalog"), "", 10)
+	if err != nil || len(dead) != 1 {
+		t.Fatalf("%d dead letters, %v", len(dead), err)
+	}
+	stop()
+	broken.Store(false)
+	start(t, next)
+	letter, err := dovetail.ParseDeadLetter(dead[0].Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Conn().Send(t.Context(), []*driver.Message{letter.Requeue()}); err != nil {
+		t.Fatal(err)
+	}
+	if who := within(t, got, "the requeued message"); who != "after" {
+		t.Errorf("handled by %s", who)
+	}
+}

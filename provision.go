@@ -1,0 +1,157 @@
+package dovetail
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// Topology is what a service needs the broker to have: the channels it sends to
+// and receives from, and its groups' interests in them.
+type Topology struct {
+	Channels      []driver.Channel
+	Subscriptions []driver.Subscription
+}
+
+// Topology returns what Run provisions, from the declarations alone.
+func (s *Service) Topology() Topology {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.topology()
+}
+
+func (s *Service) topology() (t Topology) {
+	seen := make(map[string]int)
+	channel := func(c driver.Channel) {
+		if i, ok := seen[c.Name]; ok {
+			t.Channels[i].Partitions = max(t.Channels[i].Partitions, c.Partitions)
+			return
+		}
+		seen[c.Name] = len(t.Channels)
+		t.Channels = append(t.Channels, c)
+	}
+	for _, spec := range sortedSends(*s.sends.Load()) {
+		channel(spec.Channel)
+	}
+	r := &run{s: &Service{name: s.name, opts: s.opts, subs: s.subs}}
+	r.groups()
+	for _, b := range r.inbounds {
+		channel(b.channel)
+		if !b.broadcast {
+			t.Subscriptions = append(t.Subscriptions, b.subscription())
+		}
+	}
+	if r.keepsDeadLetters() {
+		channel(driver.Channel{Name: DeadLetterChannel(s.name)})
+		requeue := driver.Channel{Name: RequeueChannel(s.name)}
+		channel(requeue)
+		t.Subscriptions = append(t.Subscriptions, driver.Subscription{
+			Channel: requeue, Group: s.name, Instance: s.opts.Instance, Window: requeueWindow})
+	}
+	return t
+}
+
+// provision makes the channels exist that the service sends to, before the
+// first send; while Run runs, also what it receives from, which a broker that
+// lost the one may have lost as well.
+func (s *Service) provision(ctx context.Context) error {
+	s.provisionMu.Lock()
+	defer s.provisionMu.Unlock()
+	if s.provisioned.Load() {
+		return nil
+	}
+	var t Topology
+	sends := s.sends.Load()
+	s.mu.Lock()
+	if s.state == running {
+		t = s.topology()
+	} else {
+		for _, spec := range sortedSends(*sends) {
+			t.Channels = append(t.Channels, spec.Channel)
+		}
+	}
+	s.mu.Unlock()
+	if err := s.conn.Provision(ctx, t.Channels, t.Subscriptions); err != nil {
+		return fmt.Errorf("provision what %s sends: %w", s.name, err)
+	}
+	s.provisioned.Store(sends == s.sends.Load()) // more may have been declared meanwhile
+	return nil
+}
+
+// Provision makes the channels exist that the service sends to, also those that
+// the broker has lost since. Run does it by itself; relays call it when the
+// broker does not know a channel.
+func (s *Service) Provision(ctx context.Context) error {
+	s.provisioned.Store(false)
+	return s.provision(ctx)
+}
+
+// provisionAll makes everything exist that the service sends to and receives
+// from, trying again while the broker is away.
+func (s *Service) provisionAll(ctx context.Context) error {
+	s.mu.Lock()
+	t := s.topology()
+	s.mu.Unlock()
+	t.Channels = append(t.Channels, s.replies.channel)
+	t.Subscriptions = append(t.Subscriptions, s.replies.subscription())
+	for attempt := 1; ; attempt++ {
+		err := s.conn.Provision(ctx, t.Channels, t.Subscriptions)
+		if err == nil {
+			s.provisioned.Store(true)
+			return nil
+		}
+		if !s.passes(err) {
+			return fmt.Errorf("provision: %w", err)
+		}
+		s.notice(Notice{Kind: NoticeReceive, Attempt: attempt, Err: fmt.Errorf("provision: %w", err)})
+		if !wait(ctx, reopenPolicy.Wait(attempt)) {
+			return ctx.Err()
+		}
+	}
+}
+
+// conflicts returns what contradicts itself across registrations, or is more
+// than the transport can do.
+func (s *Service) conflicts() (errs []error) {
+	users := make(map[string]Spec) // first of each channel
+	check := func(spec Spec, c driver.Channel) {
+		first, ok := users[c.Name]
+		if !ok {
+			users[c.Name] = spec
+			return
+		}
+		if first.Channel.Kind != c.Kind {
+			errs = append(errs, fmt.Errorf("channel %s: %s %s makes it %s and %s %s makes it %s: give them channels of their own with On",
+				c.Name, first.Kind, first.Type(), first.Channel.Kind, spec.Kind, spec.Type(), c.Kind))
+		}
+		if first.Channel.Transient != c.Transient {
+			errs = append(errs, fmt.Errorf("channel %s: %s and %s differ in AtMostOnce", c.Name, first.Type(), spec.Type()))
+		}
+	}
+	for _, spec := range sortedSends(*s.sends.Load()) {
+		check(spec, spec.Channel)
+	}
+	for _, sub := range s.subs {
+		if sub.wire == sub.spec.Type() {
+			check(sub.spec, sub.channel)
+		}
+		if sub.ordered && s.caps.Order < driver.OrderOwner {
+			errs = append(errs, fmt.Errorf("%s is subscribed Ordered, which %s cannot give across instances: leave Ordered out and run one instance, or use a transport whose partitions have owners",
+				sub.wire, s.caps.Name))
+		}
+		if sub.broadcast && !s.caps.Broadcast {
+			errs = append(errs, fmt.Errorf("%s is to reach every instance, which %s cannot do", sub.wire, s.caps.Name))
+		}
+	}
+	return errs
+}
+
+func sortedSends(sends map[string]declared) []Spec {
+	specs := make([]Spec, 0, len(sends))
+	for _, d := range sends {
+		specs = append(specs, d.Spec)
+	}
+	sortSpecs(specs)
+	return specs
+}

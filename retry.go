@@ -1,0 +1,98 @@
+package dovetail
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// A RetryPolicy says how often and when a message is tried again whose handler
+// failed. While it waits, its key waits with it, in order; other keys go on.
+// After the last attempt it is kept as a dead letter and its key goes on. Zero
+// fields stand for the defaults.
+type RetryPolicy struct {
+	// Attempts is how often a message is tried in all, at least 1. Default: 10.
+	Attempts int
+	// First is the wait after the first failure. Default: 50 ms.
+	First time.Duration
+	// Factor multiplies the wait after each further failure, at least 1.
+	// Default: 2.
+	Factor float64
+	// Max bounds the wait. Default: 30 s.
+	Max time.Duration
+	// Jitter spreads each wait by up to this share of it, 0 to 1, so that
+	// failures that began together do not come back together. Default: 0.2;
+	// a negative value means none.
+	Jitter float64
+}
+
+func (p RetryPolicy) withDefaults() RetryPolicy {
+	orDefault(&p.Attempts, 10)
+	orDefault(&p.First, 50*time.Millisecond)
+	orDefault(&p.Factor, 2)
+	orDefault(&p.Max, 30*time.Second)
+	orDefault(&p.Jitter, 0.2)
+	return p
+}
+
+func (p RetryPolicy) check(field string) error {
+	switch {
+	case p.Attempts < 1:
+		return fmt.Errorf("%s.Attempts: %d: want at least 1", field, p.Attempts)
+	case p.First < 0 || p.Max < 0:
+		return fmt.Errorf("%s: negative wait", field)
+	case p.Factor < 1:
+		return fmt.Errorf("%s.Factor: %g: want at least 1", field, p.Factor)
+	case p.Jitter > 1:
+		return fmt.Errorf("%s.Jitter: %g: want at most 1", field, p.Jitter)
+	}
+	return nil
+}
+
+// Wait returns how long to wait after the given failed attempt, counted from 1.
+func (p RetryPolicy) Wait(attempt int) time.Duration {
+	d := float64(p.First)
+	for i := 1; i < attempt && d < float64(p.Max); i++ {
+		d *= p.Factor
+	}
+	d = min(d, float64(p.Max))
+	if p.Jitter > 0 {
+		d *= 1 + p.Jitter*(2*rand.Float64()-1)
+	}
+	return time.Duration(d)
+}
+
+// A verdict is what an attempt's error means for its message.
+type verdict int
+
+const (
+	done    verdict = iota // handled, or refused: settle, with the answer
+	again                  // try again after a while
+	bury                   // keep as a dead letter
+	discard                // settle and forget
+)
+
+// judge decides what becomes of a message after an attempt.
+func (p RetryPolicy) judge(err error, attempt int) (v verdict, after time.Duration) {
+	if err == nil {
+		return done, 0
+	}
+	var (
+		refusal   *Refusal
+		permanent *permanentError
+		dropped   *discardError
+		later     *retryAfterError
+	)
+	switch {
+	case errors.As(err, &dropped):
+		return discard, 0
+	case errors.As(err, &refusal):
+		return done, 0
+	case errors.As(err, &permanent), attempt >= p.Attempts:
+		return bury, 0
+	case errors.As(err, &later):
+		return again, max(0, later.after)
+	}
+	return again, p.Wait(attempt)
+}

@@ -1,0 +1,307 @@
+package dovetail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// Run serves until ctx ends: it provisions what the service sends and handles,
+// opens the receivers, runs the attached components, and hands messages to the
+// handlers. When ctx ends it stops receiving, lets the handlers finish for up
+// to DrainTimeout, hands back what has not begun, settles, stops the
+// components and closes; it then returns nil. A service runs once.
+//
+// Everything that is wrong with the registrations is returned at once, before
+// anything is opened.
+func (s *Service) Run(ctx context.Context) error {
+	if err := s.begin(); err != nil {
+		return err
+	}
+	defer close(s.ended)
+	r := &run{s: s}
+	err := r.serve(ctx)
+	s.mu.Lock()
+	s.state = closed
+	s.mu.Unlock()
+	if s.owns {
+		closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		err = errors.Join(err, s.conn.Close(closeCtx))
+	}
+	if err != nil {
+		return fmt.Errorf("run service %s: %w", s.name, err)
+	}
+	return nil
+}
+
+func (s *Service) begin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.state {
+	case running:
+		return fmt.Errorf("run service %s: it is running already", s.name)
+	case closed:
+		return fmt.Errorf("run service %s: it was closed: a service runs once", s.name)
+	}
+	if err := errors.Join(append(s.errs, s.conflicts()...)...); err != nil {
+		return fmt.Errorf("run service %s: %w", s.name, err)
+	}
+	s.state = running
+	return nil
+}
+
+// A run is one Run: what it has opened and started.
+type run struct {
+	s        *Service
+	inbounds []*inbound
+	sources  []*source // of the service's channels
+	replies  *source
+
+	receiving sync.WaitGroup // goroutines that receive
+	failed    chan error     // first error that ends the service
+}
+
+func (r *run) serve(ctx context.Context) error {
+	s := r.s
+	r.failed = make(chan error, 1)
+	r.plan()
+	if err := s.provisionAll(ctx); err != nil {
+		return ignoreCancel(ctx, err)
+	}
+
+	// Handlers, settlements and components outlive ctx, until they have drained.
+	base, hardStop := context.WithCancel(context.WithoutCancel(ctx))
+	defer hardStop()
+	receive, stopReceiving := context.WithCancel(ctx)
+	defer stopReceiving()
+	replyCtx, stopReplies := context.WithCancel(base)
+	defer stopReplies()
+
+	if err := r.open(receive, replyCtx); err != nil {
+		return ignoreCancel(ctx, errors.Join(err, r.closeSources(base)))
+	}
+	stopComponents := r.startComponents(base)
+
+	var finishers sync.WaitGroup
+	stopFinishers := make(chan struct{})
+	for _, b := range r.inbounds {
+		b.start(base)
+		finishers.Go(func() { (&finisher{b: b}).run(base, stopFinishers) })
+	}
+	var replying sync.WaitGroup
+	replying.Go(func() { r.fail(r.replies.run(replyCtx)) })
+	leases, stopLeases := context.WithCancel(base)
+	defer stopLeases()
+	var keeping sync.WaitGroup
+	for _, src := range r.sources {
+		r.receiving.Go(func() { r.fail(src.run(receive)) })
+		r.receiving.Go(func() { src.watch(receive) })
+		keeping.Go(func() { src.extend(leases) })
+		keeping.Go(func() { src.revoke(leases) })
+	}
+	close(s.ready)
+	s.opts.Logger.Debug("service serves", "service", s.name, "instance", s.opts.Instance, "transport", s.caps.Name)
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-r.failed:
+	}
+
+	stopReceiving()
+	r.receiving.Wait()
+	err = errors.Join(err, r.drain(hardStop))
+	close(stopFinishers)
+	finishers.Wait()
+	for _, b := range r.inbounds {
+		b.sched.close()
+		if b.sched.inHand() == 0 { // a handler that ignores its context is left behind, as drain has told
+			b.workers.Wait()
+		}
+	}
+	stopLeases()
+	keeping.Wait()
+	stopComponents()
+	select {
+	case late := <-r.failed: // while it drained
+		err = errors.Join(err, late)
+	default:
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	stopReplies()
+	replying.Wait()
+	return errors.Join(err, r.closeSources(closing))
+}
+
+// fail ends the service because of err, if there is one.
+func (r *run) fail(err error) {
+	if err == nil {
+		return
+	}
+	select {
+	case r.failed <- err:
+	default:
+	}
+}
+
+// drain hands back what has not begun and waits for what has, first for as long
+// as the options say, then, with the handlers' contexts cancelled, a little
+// longer.
+func (r *run) drain(hardStop context.CancelFunc) error {
+	deadline := time.Now().Add(r.s.opts.DrainTimeout)
+	for _, b := range r.inbounds {
+		b.sched.drain()
+	}
+	left := 0
+	for _, b := range r.inbounds {
+		if !b.drained(time.Until(deadline)) {
+			left += b.sched.inHand()
+		}
+	}
+	if left == 0 {
+		return nil
+	}
+	hardStop()
+	deadline = time.Now().Add(min(r.s.opts.DrainTimeout, 5*time.Second))
+	for _, b := range r.inbounds {
+		b.drained(time.Until(deadline))
+	}
+	return fmt.Errorf("%d messages were not finished within the drain timeout of %v (Options.DrainTimeout); they will be delivered again", left, r.s.opts.DrainTimeout)
+}
+
+// startComponents runs the attached components and returns what stops them and
+// waits.
+func (r *run) startComponents(base context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(base))
+	var wg sync.WaitGroup
+	for _, c := range r.s.components {
+		wg.Go(func() {
+			if err := c.Run(ctx); err != nil && ctx.Err() == nil {
+				r.fail(err)
+			}
+		})
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// groups makes an inbound of each channel and group that has handlers.
+func (r *run) groups() {
+	s := r.s
+	byName := make(map[[2]string]*inbound)
+	for _, sub := range s.subs {
+		id := [2]string{sub.channel.Name, s.group(sub)}
+		b := byName[id]
+		if b == nil {
+			b = &inbound{s: s, channel: sub.channel, group: id[1], broadcast: sub.broadcast, subs: make(map[string]*subscription)}
+			byName[id] = b
+			r.inbounds = append(r.inbounds, b)
+		}
+		b.add(sub)
+	}
+}
+
+// plan makes the inbounds and the sources that feed them.
+func (r *run) plan() {
+	s := r.s
+	r.groups()
+	for _, b := range r.inbounds {
+		b.wrap()
+		b.sched = newScheduler(b.window(), s.opts.Held, s.opts.WindowBytes)
+		r.sources = append(r.sources, &source{
+			s:     s,
+			sub:   b.subscription(),
+			feed:  b.take,
+			room:  b.waitRoom,
+			leave: b.sched.drop,
+			tasks: func(f func(*task)) {},
+		})
+		src := r.sources[len(r.sources)-1]
+		src.tasks = func(f func(*task)) { b.sched.each(src, f) }
+	}
+	if q := r.requeues(); q != nil {
+		r.sources = append(r.sources, q)
+	}
+	r.replies = &source{
+		s: s, sub: s.replies.subscription(), feed: s.replies.take,
+		room: func(ctx context.Context) (int, error) { return maxReceive, ctx.Err() },
+	}
+}
+
+// add takes a subscription into the inbound: what they share is the most that
+// any of them asks for.
+func (b *inbound) add(sub *subscription) {
+	b.subs[sub.wire] = sub
+	n := sub.concurrency
+	if n == 0 {
+		n = b.s.opts.Concurrency
+	}
+	b.concurrency = max(b.concurrency, n)
+	b.ordered = b.ordered || sub.ordered
+	b.channel.Partitions = max(b.channel.Partitions, sub.channel.Partitions)
+}
+
+// wrap puts the middleware around the handlers, the service's outermost.
+func (b *inbound) wrap() {
+	for _, sub := range b.subs {
+		if sub.handler == nil {
+			continue
+		}
+		for _, m := range slices.Backward(slices.Concat(b.s.opts.Middleware, sub.middleware)) {
+			sub.handler = m(sub.handler)
+		}
+	}
+}
+
+// window is how many messages that can move are in hand at most.
+func (b *inbound) window() int { return max(b.s.opts.Window, 4*b.concurrency) }
+
+func (b *inbound) subscription() driver.Subscription {
+	return driver.Subscription{
+		Channel: b.channel, Group: b.group, Instance: b.s.opts.Instance,
+		Broadcast: b.broadcast, Ordered: b.ordered, Window: b.window() + b.s.opts.Held,
+	}
+}
+
+// open opens every receiver. Those of the service's channels receive until
+// receive ends; that of the replies, which handlers await while they drain,
+// until replies ends.
+func (r *run) open(receive, replies context.Context) error {
+	for _, src := range append(r.sources, r.replies) {
+		life := receive
+		if src == r.replies {
+			life = replies
+		}
+		if err := src.open(receive, life); err != nil {
+			return fmt.Errorf("receive from %s as %s: %w", src.sub.Channel.Name, src.sub.Group, err)
+		}
+	}
+	return nil
+}
+
+func (r *run) closeSources(ctx context.Context) error {
+	var errs []error
+	for _, src := range append(r.sources, r.replies) {
+		if err := src.close(ctx); err != nil && r.s.conn.Classify(err) != driver.Closed {
+			errs = append(errs, fmt.Errorf("close receiver of %s: %w", src.sub.Channel.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ignoreCancel is nil for an error that only says that ctx has ended.
+func ignoreCancel(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}

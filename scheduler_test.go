@@ -1,0 +1,226 @@
+package dovetail
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// TestScheduler_keeps_keys_in_order_and_counts_right drives the scheduler by
+// chance, as workers, finisher, timers and rebalances would, against a model.
+func TestScheduler_keeps_keys_in_order_and_counts_right(t *testing.T) {
+	for seed := range uint64(300) {
+		m := &schedulerModel{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), s: newScheduler(20, 40, 1<<20), last: map[string]int{}, running: map[string]*task{}}
+		m.src = &source{}
+		for range 400 {
+			m.step()
+			m.check(seed)
+			if t.Failed() {
+				return
+			}
+		}
+	}
+}
+
+type schedulerModel struct {
+	t       *testing.T
+	rnd     *rand.Rand
+	s       *scheduler
+	src     *source
+	next    int
+	last    map[string]int // highest number begun for each key
+	running map[string]*task
+	busy    []*task
+	held    []*task
+}
+
+func (m *schedulerModel) step() {
+	switch m.rnd.IntN(10) {
+	case 0, 1, 2:
+		m.push()
+	case 3, 4, 5:
+		m.take()
+	case 6, 7:
+		m.end()
+	case 8:
+		if len(m.held) > 0 { // a timer fires, perhaps for a task that was dropped meanwhile
+			i := m.rnd.IntN(len(m.held))
+			m.s.release(m.held[i])
+			m.held = append(m.held[:i], m.held[i+1:]...)
+		}
+	case 9:
+		done := m.s.takeDone(nil)
+		m.s.settled(done)
+		if m.rnd.IntN(10) == 0 {
+			p := m.rnd.IntN(4)
+			m.s.drop(func(t *task) bool { return t.delivery.Partition == p })
+		}
+	}
+}
+
+func (m *schedulerModel) push() {
+	n := min(m.s.capacity(), 1+m.rnd.IntN(8))
+	ts := make([]*task, n)
+	for i := range ts {
+		k := m.rnd.IntN(8)
+		key := fmt.Sprintf("k%d", k)
+		if k == 7 {
+			key = ""
+		}
+		ts[i] = &task{from: m.src, size: 10, delivery: &driver.Delivery{Partition: k % 4}}
+		ts[i].in.Message = &driver.Message{Key: key}
+		ts[i].in.Requeues = m.next // the number, for the model
+		m.next++
+	}
+	m.s.push(ts)
+}
+
+func (m *schedulerModel) take() {
+	if m.s.ready.head == nil {
+		return
+	}
+	// A dropped task may be all there is: look without waiting.
+	for m.s.ready.head != nil && m.s.ready.head.state == taskDropped {
+		m.s.advance(m.s.ready.pop())
+	}
+	if m.s.ready.head == nil {
+		return
+	}
+	for _, t := range m.s.exchange(nil) {
+		key := t.in.Message.Key
+		if key != "" {
+			if m.running[key] != nil {
+				m.t.Fatalf("two of key %s at once", key)
+			}
+			if n := t.in.Requeues; n < m.last[key] {
+				m.t.Fatalf("key %s: %d after %d", key, n, m.last[key])
+			} else {
+				m.last[key] = n
+			}
+			m.running[key] = t
+		}
+		m.busy = append(m.busy, t)
+	}
+}
+
+func (m *schedulerModel) end() {
+	if len(m.busy) == 0 {
+		return
+	}
+	i := m.rnd.IntN(len(m.busy))
+	t := m.busy[i]
+	m.busy = append(m.busy[:i], m.busy[i+1:]...)
+	delete(m.running, t.in.Message.Key)
+	t.verdict = []verdict{done, done, again, bury}[m.rnd.IntN(4)]
+	t.after = time.Hour
+	m.s.giveBack([]*task{t})
+	if t.verdict == again {
+		t.timer.Stop()
+		m.held = append(m.held, t)
+	}
+}
+
+func (m *schedulerModel) check(seed uint64) {
+	count, bytes, stuck := 0, 0, 0
+	live := map[*lane]int{}
+	for t := m.s.all.head; t != nil; t = t.nextAll {
+		count++
+		bytes += t.size
+		if t.state == taskDropped {
+			m.t.Fatalf("seed %d: a dropped task is in hand", seed)
+		}
+		if t.lane != nil && t.state != taskDone {
+			live[t.lane]++
+			if t.lane.held {
+				stuck++
+			}
+		} else if t.lane == nil && t.state == taskHeld {
+			stuck++
+		}
+	}
+	if count != m.s.count || bytes != m.s.bytes || stuck != m.s.stuck {
+		m.t.Fatalf("seed %d: count %d, bytes %d, stuck %d; want %d, %d, %d", seed, m.s.count, m.s.bytes, m.s.stuck, count, bytes, stuck)
+	}
+	for key, l := range m.s.lanes {
+		if l.n != live[l] {
+			m.t.Fatalf("seed %d: lane %s has %d, want %d", seed, key, l.n, live[l])
+		}
+	}
+	if count > 60 {
+		m.t.Fatalf("seed %d: %d in hand, %d of them stuck", seed, count, stuck)
+	}
+}
+
+func TestScheduler_takes_in_no_more_large_messages_than_fit(t *testing.T) {
+	s := newScheduler(256, 1024, 1000)
+	push := func(n, size int) {
+		ts := make([]*task, n)
+		for i := range ts {
+			ts[i] = &task{size: size}
+			ts[i].in.Message = &driver.Message{}
+		}
+		s.push(ts)
+	}
+	push(1, 1)
+	if n := s.capacity(); n != 255 {
+		t.Errorf("room for %d small messages, want 255", n)
+	}
+	push(1, 300)
+	if n := s.capacity(); n != 2 {
+		t.Errorf("room for %d messages of 300 bytes in 699, want 2", n)
+	}
+	push(2, 300)
+	if n := s.capacity(); n != 1 {
+		t.Errorf("room for %d messages, want 1 as long as there is any", n)
+	}
+	push(1, 300)
+	if n := s.capacity(); n != 0 {
+		t.Errorf("room for %d messages, want none", n)
+	}
+}
+
+func TestRetryPolicy_waits_grow_within_their_bounds(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		p := RetryPolicy{
+			First:  time.Duration(1 + rnd.Int64N(int64(time.Second))),
+			Max:    time.Duration(1 + rnd.Int64N(int64(time.Minute))),
+			Factor: 1 + 3*rnd.Float64(),
+			Jitter: rnd.Float64(),
+		}.withDefaults()
+		for attempt := 1; attempt < 100; attempt++ {
+			exact := p
+			exact.Jitter = -1
+			want := exact.Wait(attempt)
+			if want > p.Max || want < exact.Wait(max(1, attempt-1)) || want <= 0 {
+				t.Fatalf("%+v: wait %v after attempt %d", p, want, attempt)
+			}
+			got := p.Wait(attempt)
+			low, high := float64(want)*(1-p.Jitter)-1, float64(want)*(1+p.Jitter)+1
+			if f := float64(got); f < low || f > high {
+				t.Fatalf("%+v: wait %v is not within the jitter of %v", p, got, want)
+			}
+		}
+	}
+}
+
+func TestNewID_sorts_by_time_and_says_its_version(t *testing.T) {
+	seen := make(map[string]bool)
+	last := ""
+	for range 20000 {
+		id := NewID()
+		if len(id) != 36 || id[14] != '7' || id[19] < '8' || id[19] > 'b' {
+			t.Fatalf("%s is no UUIDv7", id)
+		}
+		if id <= last || seen[id] {
+			t.Fatalf("%s after %s", id, last)
+		}
+		last, seen[id] = id, true
+	}
+	if a, b := deriveID([]byte("x"), 0, "ab", "c"), deriveID([]byte("x"), 0, "a", "bc"); a == b || a[14] != '8' {
+		t.Errorf("derived %s and %s", a, b)
+	}
+}

@@ -1,0 +1,246 @@
+package dovetail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// Prepare makes messages ready to be sent in the service's name, without
+// sending them: it sets their Source and checks that their contracts are
+// declared and that they are within the limits. Outboxes call it when a message
+// is handed to them.
+func (s *Service) Prepare(messages []*driver.Message) error {
+	declared := *s.sends.Load()
+	for i, m := range messages {
+		if _, ok := declared[m.Type]; !ok {
+			return fmt.Errorf("%w: service %s sends %s: add svc.Sends(…) with it before Run", ErrUndeclared, s.name, m.Type)
+		}
+		if m.Source == "" {
+			m.Source = s.name
+		}
+		if err := s.opts.Limits.check(m); err != nil {
+			return fmt.Errorf("message %d (%s): %w", i, m.Type, err)
+		}
+	}
+	return nil
+}
+
+// Send sends messages and returns once the broker has confirmed them all.
+// Callers use the contracts' own methods. While the broker is away it is tried
+// again until ctx ends or the service's SendTimeout has passed; *SendError then
+// names by index what was not confirmed.
+func (s *Service) Send(ctx context.Context, messages []*driver.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	if err := s.Prepare(messages); err != nil {
+		return err
+	}
+	if !s.caps.Delay {
+		for _, m := range messages {
+			if !m.Due.IsZero() {
+				return fmt.Errorf("send %s: %s cannot delay a message: send it through an outbox, whose store can: %w", m.Type, s.caps.Name, driver.ErrUnsupported)
+			}
+		}
+	}
+	var after func(error)
+	if s.opts.Hooks.Send != nil {
+		ctx, after = s.opts.Hooks.Send(ctx, messages)
+	}
+	err := s.provisionInTime(ctx, messages)
+	switch {
+	case err != nil:
+	case len(messages) == 1:
+		err = (*s.sends.Load())[messages[0].Type].single.send(ctx, s, messages)
+	default:
+		err = s.deliver(ctx, messages)
+	}
+	if after != nil {
+		after(err)
+	}
+	if err != nil {
+		return fmt.Errorf("send %s: %w", messages[0].Type, err)
+	}
+	return nil
+}
+
+// provisionInTime provisions what the service sends, unless that was done,
+// trying again for as long as a send does.
+func (s *Service) provisionInTime(ctx context.Context, messages []*driver.Message) error {
+	if s.provisioned.Load() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opts.SendTimeout)
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		err := s.provision(ctx)
+		if err == nil {
+			return nil
+		}
+		if !s.passes(err) || !wait(ctx, sendPolicy.Wait(attempt)) {
+			d := newDelivery(s, messages)
+			d.fail(err)
+			return d.result()
+		}
+	}
+}
+
+// passes reports whether an error may be gone with the next attempt.
+func (s *Service) passes(err error) bool {
+	kind := s.conn.Classify(err)
+	return kind == driver.Retryable || kind == driver.Unclassified
+}
+
+// deliver hands messages to the transport until each is confirmed, refused for
+// good, or time is up.
+func (s *Service) deliver(ctx context.Context, messages []*driver.Message) error {
+	err := s.conn.Send(ctx, messages)
+	if err == nil {
+		s.counts.sent.Add(int64(len(messages)))
+		return nil
+	}
+	d := newDelivery(s, messages)
+	ctx, cancel := context.WithTimeout(ctx, s.opts.SendTimeout)
+	defer cancel()
+	return d.retry(ctx, err)
+}
+
+// A delivery is what is left of a send that did not succeed at once.
+type delivery struct {
+	s       *Service
+	pending []*driver.Message
+	index   []int   // of pending, in the caller's slice
+	last    []error // why each of pending is; empty when none of them was sent
+	unsure  []bool  // by index: an attempt had an unknown outcome, which later ones do not change
+	failed  SendError
+
+	round    int   // attempts that failed
+	anew     int   // the round in which topology was provisioned anew
+	anewFail error // what came of that
+}
+
+// sendPolicy paces attempts at a send.
+var sendPolicy = RetryPolicy{First: 10 * time.Millisecond, Max: 2 * time.Second}.withDefaults()
+
+func newDelivery(s *Service, messages []*driver.Message) *delivery {
+	d := &delivery{s: s, pending: messages, index: make([]int, len(messages)), unsure: make([]bool, len(messages))}
+	for i := range d.index {
+		d.index[i] = i
+	}
+	return d
+}
+
+func (d *delivery) retry(ctx context.Context, err error) error {
+	for attempt := 1; ; attempt++ {
+		retry := d.sortOut(ctx, err)
+		if len(d.pending) == 0 {
+			return d.result()
+		}
+		if !retry || !wait(ctx, sendPolicy.Wait(attempt)) {
+			d.fail(err)
+			return d.result()
+		}
+		if err = d.s.conn.Send(ctx, d.pending); err == nil {
+			d.s.counts.sent.Add(int64(len(d.pending)))
+			d.pending = nil
+			return d.result()
+		}
+	}
+}
+
+// sortOut drops from pending what was confirmed and what failed for good, and
+// reports whether trying again may help what is left.
+func (d *delivery) sortOut(ctx context.Context, err error) (retry bool) {
+	var se *SendError
+	d.round++
+	d.last = d.last[:0]
+	if !errors.As(err, &se) {
+		return d.mayPass(ctx, err)
+	}
+	sortFailures(se.Failures) // one out of its place would be taken for confirmed
+	pending, index := d.pending[:0:0], d.index[:0:0]
+	confirmed, next := 0, 0
+	for i := range d.pending {
+		if next == len(se.Failures) || se.Failures[next].Index != i {
+			confirmed++
+			continue
+		}
+		f := se.Failures[next]
+		next++
+		at := d.index[i]
+		d.unsure[at] = d.unsure[at] || f.Unknown
+		if d.mayPass(ctx, f.Err) || f.Unknown {
+			pending, index = append(pending, d.pending[i]), append(index, at)
+			d.last = append(d.last, f.Err)
+		} else {
+			d.failed.Fail(at, f.Err, d.unsure[at])
+		}
+	}
+	d.s.counts.sent.Add(int64(confirmed))
+	d.pending, d.index = pending, index
+	return true
+}
+
+// mayPass reports whether an error may be gone with the next attempt. If
+// channels are not found everything is provisioned again, in one round, for the
+// broker may have lost it; channels that are not found after that do not exist.
+func (d *delivery) mayPass(ctx context.Context, err error) bool {
+	if d.s.conn.Classify(err) != driver.NotFound {
+		return d.s.passes(err)
+	}
+	if d.anew == 0 || d.anew < d.round && d.anewFail != nil {
+		d.anew = d.round
+		d.anewFail = d.s.Provision(ctx)
+	}
+	if d.anewFail != nil {
+		return d.s.passes(d.anewFail)
+	}
+	return d.anew == d.round
+}
+
+// fail records, for all that is pending, why.
+func (d *delivery) fail(err error) {
+	for i, at := range d.index {
+		cause := err
+		if i < len(d.last) {
+			cause = d.last[i]
+		}
+		d.failed.Fail(at, cause, d.unsure[at])
+	}
+}
+
+func (d *delivery) result() error {
+	if len(d.failed.Failures) == 0 {
+		return nil
+	}
+	sortFailures(d.failed.Failures)
+	for _, f := range d.failed.Failures {
+		if f.Unknown {
+			return &unknownOutcome{&d.failed}
+		}
+	}
+	return &d.failed
+}
+
+// unknownOutcome is a SendError of which some may have been sent: it is
+// ErrUnknownOutcome as well.
+type unknownOutcome struct{ *SendError }
+
+func (e *unknownOutcome) Is(target error) bool { return target == ErrUnknownOutcome }
+func (e *unknownOutcome) Unwrap() error        { return e.SendError }
+
+// wait waits for d and reports whether it passed before ctx ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

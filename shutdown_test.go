@@ -1,0 +1,133 @@
+package dovetail_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+)
+
+// failing is a component that fails when it is told to.
+type failing chan error
+
+func (f failing) Run(ctx context.Context) error {
+	select {
+	case err := <-f:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+func TestRun_ends_when_a_component_fails_although_nothing_is_received(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc := dovetail.New("mail", scriptedConn(t), quick)
+		welcome.Handle(svc, func(context.Context, item) error { return nil })
+		relay := make(failing, 1)
+		svc.Attach(relay)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- svc.Run(ctx) }()
+		<-svc.Ready()
+		broken := errors.New("broken")
+		relay <- broken
+		select {
+		case err := <-ended:
+			if !errors.Is(err, broken) {
+				t.Errorf("got %v", err)
+			}
+		case <-time.After(time.Hour):
+			t.Error("Run goes on")
+			cancel()
+			<-ended
+		}
+	})
+}
+
+func TestDrain_lets_handlers_await_their_replies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := scriptedConn(t)
+		catalog, mail := dovetail.New("catalog", conn, quick), dovetail.New("mail", conn, quick)
+		reserve.Handle(catalog, func(_ context.Context, i item) (item, error) {
+			<-time.After(time.Second)
+			return i, nil
+		})
+		mail.Sends(welcome, reserve)
+		begun, result := make(chan struct{}), make(chan error, 1)
+		welcome.Handle(mail, func(ctx context.Context, i item) error {
+			close(begun)
+			_, err := reserve.Request(ctx, mail, i)
+			result <- err
+			return err
+		})
+		defer runBubble(t, catalog)()
+		stop := runBubble(t, mail)
+		if err := welcome.Send(t.Context(), mail, item{}); err != nil {
+			t.Fatal(err)
+		}
+		<-begun
+		stop()
+		if err := <-result; err != nil {
+			t.Error(err)
+		}
+		if n := conn.opened["reply.mail."+mail.Instance()]; n != 1 {
+			t.Errorf("the receiver of replies was opened %d times: what came in between is lost", n)
+		}
+	})
+}
+
+func TestRequest_does_not_outlive_Run(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc := dovetail.New("mail", scriptedConn(t), quick)
+		svc.Sends(reserve, view)
+		stop := runBubble(t, svc)
+		from := time.Now()
+		results := make(chan error, 2)
+		go func() {
+			_, err := reserve.Request(t.Context(), svc, item{})
+			results <- err
+		}()
+		go func() {
+			for _, err := range view.Gather(t.Context(), svc, "x") {
+				results <- err
+			}
+		}()
+		synctest.Wait()
+		stop()
+		for range 2 {
+			if err := <-results; !errors.Is(err, dovetail.ErrNotRunning) || time.Since(from) > time.Second {
+				t.Errorf("got %v after %v", err, time.Since(from))
+			}
+		}
+	})
+}
+
+func TestHandler_that_fails_because_the_service_ends_is_not_a_dead_letter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts := quick
+		opts.DrainTimeout, opts.Retry.Attempts = time.Second, 1
+		svc := dovetail.New("mail", scriptedConn(t), opts)
+		welcome.Handle(svc, func(ctx context.Context, _ item) error {
+			<-ctx.Done()
+			return errors.New("cut short")
+		})
+		svc.Sends(welcome)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- svc.Run(ctx) }()
+		<-svc.Ready()
+		if err := welcome.Send(ctx, svc, item{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		cancel()
+		<-ended
+		if n := svc.Stats().Dead; n != 0 {
+			t.Errorf("%d dead letters", n)
+		}
+	})
+}

@@ -1,0 +1,288 @@
+package dovetail
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// A source is one receiver of the broker and what it feeds: the inbound of its
+// channel and group, or, for the requeue channel, any inbound of the service.
+// It opens the receiver, and opens it anew when it breaks or stalls.
+type source struct {
+	s     *Service
+	sub   driver.Subscription
+	feed  func(src *source, ds []*driver.Delivery) // takes deliveries in; may wait for room
+	room  func(ctx context.Context) (int, error)   // waits until some may be taken in
+	leave func(match func(*task) bool) int         // hands back what has not begun
+	tasks func(f func(*task))                      // calls f for all of its tasks in hand
+
+	opening sync.Mutex // held while the receiver is opened anew
+
+	mu       sync.Mutex
+	receiver driver.Receiver
+	receive  context.Context    // of the receiver's Receive; ends when it is replaced
+	cancel   context.CancelFunc // of receive
+	last     atomic.Int64       // when something was last delivered or room was short, Unix nanoseconds
+}
+
+// maxReceive bounds one Receive, so that a batch stays a good size to settle.
+const maxReceive = 512
+
+// open opens the receiver, trying again until ctx ends while the broker is
+// away. The receiver's Receive ends with life.
+func (src *source) open(ctx, life context.Context) error {
+	for attempt := 1; ; attempt++ {
+		r, err := src.s.conn.OpenReceiver(ctx, src.sub)
+		if err == nil {
+			receive, cancel := context.WithCancel(life)
+			src.mu.Lock()
+			src.receiver, src.receive, src.cancel = r, receive, cancel
+			src.mu.Unlock()
+			src.last.Store(time.Now().UnixNano())
+			return nil
+		}
+		switch kind := src.s.conn.Classify(err); kind {
+		case driver.Denied, driver.Conflict, driver.Unsupported, driver.PositionLost, driver.Closed:
+			return err
+		case driver.NotFound:
+			if perr := src.s.provisionAll(ctx); perr != nil {
+				return perr
+			}
+		}
+		src.notice(Notice{Kind: NoticeReceive, Attempt: attempt, Err: err})
+		if !wait(ctx, reopenPolicy.Wait(attempt)) {
+			return ctx.Err()
+		}
+	}
+}
+
+// reopenPolicy paces attempts to reach a broker that is away.
+var reopenPolicy = RetryPolicy{First: 50 * time.Millisecond, Max: 5 * time.Second}.withDefaults()
+
+func (src *source) current() driver.Receiver {
+	r, _ := src.receiving()
+	return r
+}
+
+func (src *source) receiving() (driver.Receiver, context.Context) {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	return src.receiver, src.receive
+}
+
+// run receives until ctx ends. Only an error that no attempt can mend is
+// returned.
+func (src *source) run(ctx context.Context) error {
+	for failed := 0; ; {
+		n, err := src.room(ctx)
+		if err != nil {
+			return nil
+		}
+		src.last.Store(time.Now().UnixNano())
+		r, receive := src.receiving()
+		ds, err := r.Receive(receive, min(n, maxReceive))
+		if len(ds) > 0 {
+			src.last.Store(time.Now().UnixNano())
+			src.feed(src, ds)
+			failed = 0
+		}
+		if err == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if receive.Err() != nil { // the watchdog is opening another, or wants one
+			if err := src.reopen(ctx, r); err != nil {
+				return ignoreCancel(ctx, err)
+			}
+			continue
+		}
+		kind := src.s.conn.Classify(err)
+		failed++
+		if failed == 1 || kind != driver.Retryable {
+			src.notice(Notice{Kind: NoticeReceive, Attempt: failed, Err: err})
+		}
+		switch kind {
+		case driver.PositionLost:
+			src.notice(Notice{Kind: NoticePositionLost, Err: err})
+			return err
+		case driver.Denied:
+			return err
+		}
+		if !wait(ctx, reopenPolicy.Wait(failed)) {
+			return nil
+		}
+		// A broken link heals in the transport; a receiver that is gone, or
+		// that stays broken, is opened anew.
+		if kind != driver.Retryable || failed%5 == 0 {
+			if err := src.reopen(ctx, r); err != nil {
+				return ignoreCancel(ctx, err)
+			}
+		}
+	}
+}
+
+// reopen replaces a receiver, unless somebody else just did. What is in hand of
+// the old one is handled all the same; its settlement may fail, and it comes
+// again.
+func (src *source) reopen(ctx context.Context, old driver.Receiver) error {
+	src.mu.Lock()
+	if src.receiver == old {
+		src.cancel() // a Receive that ignores Close must not hold us up
+	}
+	src.mu.Unlock()
+	src.opening.Lock()
+	defer src.opening.Unlock()
+	if src.current() != old {
+		return nil
+	}
+	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	old.Close(closeCtx) // it is broken: its error says nothing new
+	cancel()
+	return src.open(ctx, ctx)
+}
+
+// renew has the receiver opened anew by the goroutine that receives.
+func (src *source) renew() {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	src.cancel()
+}
+
+// close closes the receiver, which gives what is unsettled back to the group.
+func (src *source) close(ctx context.Context) error {
+	r := src.current()
+	if r == nil {
+		return nil
+	}
+	src.cancel()
+	return r.Close(ctx)
+}
+
+// extend keeps the leases of what is in hand while ctx lasts.
+func (src *source) extend(ctx context.Context) {
+	lease := src.sub.Lease
+	if lease == 0 {
+		lease = src.s.caps.Lease
+	}
+	if _, ok := src.current().(driver.Extender); !ok || lease == 0 {
+		return
+	}
+	tick := time.NewTicker(max(lease/3, time.Millisecond))
+	defer tick.Stop()
+	var ds []*driver.Delivery
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		ds = ds[:0]
+		src.tasks(func(t *task) { ds = append(ds, t.delivery) })
+		if len(ds) == 0 {
+			continue
+		}
+		if e, ok := src.current().(driver.Extender); ok {
+			if err := e.Extend(ctx, ds); err != nil && ctx.Err() == nil {
+				src.notice(Notice{Kind: NoticeReceive, Err: err})
+			}
+		}
+	}
+}
+
+// revoke hands back partitions that the broker gives to another instance: what
+// has not begun is dropped, and the partitions are released when what has begun
+// is settled.
+func (src *source) revoke(ctx context.Context) {
+	for {
+		r, receive := src.receiving()
+		revoker, ok := r.(driver.Revoker)
+		if !ok {
+			return
+		}
+		select {
+		case lost, ok := <-revoker.Revoked():
+			if ok {
+				src.giveUp(ctx, revoker, lost)
+				continue
+			}
+		case <-receive.Done():
+		case <-ctx.Done():
+			return
+		}
+		// The receiver is closed: another follows, or the service ends.
+		if !wait(ctx, 10*time.Millisecond) {
+			return
+		}
+	}
+}
+
+func (src *source) giveUp(ctx context.Context, r driver.Revoker, lost []int) {
+	src.notice(Notice{Kind: NoticeRevoke})
+	gone := make(map[int]bool, len(lost))
+	for _, p := range lost {
+		gone[p] = true
+	}
+	match := func(t *task) bool { return t.from == src && gone[t.delivery.Partition] }
+	for src.leave(match) > 0 {
+		if !wait(ctx, 5*time.Millisecond) {
+			return
+		}
+	}
+	if err := r.Release(ctx, lost); err != nil && ctx.Err() == nil {
+		src.notice(Notice{Kind: NoticeRevoke, Err: err})
+	}
+}
+
+// notice tells of something that concerns this source.
+func (src *source) notice(n Notice) {
+	n.Channel, n.Group = src.sub.Channel.Name, src.sub.Group
+	src.s.notice(n)
+}
+
+// watch opens the receiver anew when it delivers nothing although messages
+// wait: clients and brokers are known to stall in silence.
+func (src *source) watch(ctx context.Context) {
+	if _, ok := src.current().(driver.Backlogger); !ok {
+		return
+	}
+	limit := src.s.opts.StallAfter
+	tick := time.NewTicker(max(limit/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if time.Since(time.Unix(0, src.last.Load())) < limit {
+			continue
+		}
+		r := src.current()
+		b, ok := r.(driver.Backlogger)
+		if !ok {
+			continue
+		}
+		n, err := b.Backlog(ctx)
+		if err != nil || n == 0 || src.busy() {
+			continue
+		}
+		src.notice(Notice{Kind: NoticeStall})
+		if err := src.reopen(ctx, r); err != nil && ctx.Err() == nil {
+			src.notice(Notice{Kind: NoticeReceive, Err: err})
+		}
+	}
+}
+
+// busy reports whether the source has something in hand: then what waits may
+// wait for that.
+func (src *source) busy() bool {
+	n := 0
+	src.tasks(func(*task) { n++ })
+	return n > 0
+}

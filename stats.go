@@ -1,0 +1,97 @@
+package dovetail
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+)
+
+// Stats counts what a service has done since it was made. Counts only grow.
+type Stats struct {
+	Sent        int64 `json:"sent"`        // messages confirmed by the broker, answers and dead letters left out
+	Handled     int64 `json:"handled"`     // messages whose handler succeeded or refused
+	Redelivered int64 `json:"redelivered"` // messages that the broker delivered again
+	Retried     int64 `json:"retried"`     // attempts that failed and were tried again
+	Dead        int64 `json:"dead"`        // messages kept as dead letters
+	Discarded   int64 `json:"discarded"`   // messages settled unhandled, as wished
+	Expired     int64 `json:"expired"`     // requests that came too late
+	Unhandled   int64 `json:"unhandled"`   // messages of a type that nobody handles
+	LateReplies int64 `json:"late_replies"`
+	LostCallers int64 `json:"lost_callers"` // answers whose caller was gone
+	Stalls      int64 `json:"stalls"`       // receivers opened anew because they delivered nothing
+}
+
+type counters struct {
+	sent, handled, redelivered, retried, dead, discarded, expired, unhandled, late, lost, stalls atomic.Int64
+}
+
+// Stats returns the counts.
+func (s *Service) Stats() Stats {
+	c := &s.counts
+	return Stats{
+		Sent: c.sent.Load(), Handled: c.handled.Load(), Redelivered: c.redelivered.Load(), Retried: c.retried.Load(),
+		Dead: c.dead.Load(), Discarded: c.discarded.Load(), Expired: c.expired.Load(), Unhandled: c.unhandled.Load(),
+		LateReplies: c.late.Load(), LostCallers: c.lost.Load(), Stalls: c.stalls.Load(),
+	}
+}
+
+func (c *counters) add(kind NoticeKind) {
+	switch kind {
+	case NoticeRetry:
+		c.retried.Add(1)
+	case NoticeDead:
+		c.dead.Add(1)
+	case NoticeDiscard:
+		c.discarded.Add(1)
+	case NoticeExpired:
+		c.expired.Add(1)
+	case NoticeUnhandled:
+		c.unhandled.Add(1)
+	case NoticeLateReply:
+		c.late.Add(1)
+	case NoticeLostCaller:
+		c.lost.Add(1)
+	case NoticeStall:
+		c.stalls.Add(1)
+	}
+}
+
+// log writes a notice to the log: as a warning what an operator may want to act
+// on, at debug level what is routine.
+func (s *Service) log(n Notice) {
+	level := slog.LevelDebug
+	switch n.Kind {
+	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle:
+		level = slog.LevelWarn
+	case NoticeUnhandled: // routine on a shared channel: the first in each group is told
+		if _, told := s.unhandled.LoadOrStore(n.Group, true); !told {
+			level = slog.LevelInfo
+		}
+	case NoticePositionLost:
+		level = slog.LevelError
+	}
+	ctx := context.Background()
+	if !s.opts.Logger.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.String("service", s.name))
+	for _, a := range []slog.Attr{slog.String("channel", n.Channel), slog.String("group", n.Group)} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	if n.Message != nil {
+		attrs = append(attrs, slog.String("type", n.Message.Type), slog.String("id", n.Message.ID))
+	}
+	if n.Attempt > 0 {
+		attrs = append(attrs, slog.Int("attempt", n.Attempt))
+	}
+	if n.After > 0 {
+		attrs = append(attrs, slog.Duration("after", n.After))
+	}
+	if n.Err != nil {
+		attrs = append(attrs, slog.String("error", n.Err.Error()))
+	}
+	s.opts.Logger.LogAttrs(ctx, level, string(n.Kind), attrs...)
+}

@@ -1,0 +1,157 @@
+package dovetail
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// A subscription is one registered handler: what it handles, and how.
+type subscription struct {
+	spec    Spec
+	wire    string         // the message type that it handles
+	channel driver.Channel // that it comes on
+	handler Handler        // one message at a time, or
+	batch   batchHandler   // several
+
+	as          string
+	concurrency int
+	batchSize   int
+	ordered     bool
+	broadcast   bool
+	timeout     time.Duration
+	retry       *RetryPolicy
+	middleware  []Middleware
+}
+
+func (s *Service) handle(c Contract, h Handler, opts []SubscribeOption) {
+	s.subscribe(c, &subscription{handler: h}, h == nil, opts)
+}
+
+func (s *Service) handleBatch(c Contract, h batchHandler, opts []SubscribeOption) {
+	s.subscribe(c, &subscription{batch: h, batchSize: 100}, h == nil, opts)
+}
+
+// handleAnswers registers a handler for the answers to a survey that this
+// service asks: on a channel of its own, with the type of a reply.
+func (s *Service) handleAnswers(c Contract, h Handler, opts []SubscribeOption) {
+	sub := &subscription{handler: h}
+	sub.channel = driver.Channel{Name: answersChannel(s.name)}
+	sub.wire = replyType(c.Spec().Type())
+	s.subscribe(c, sub, h == nil, opts)
+}
+
+// subscribe records a registration and what is wrong with it.
+func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []SubscribeOption) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fail := func(err error) { s.errs = append(s.errs, err) }
+	if err := c.Err(); err != nil {
+		fail(err)
+		return
+	}
+	sub.spec = c.Spec()
+	if sub.wire == "" {
+		sub.wire, sub.channel = sub.spec.Type(), sub.spec.Channel
+	}
+	for _, opt := range opts {
+		opt(sub)
+	}
+	if err := sub.check(missing, s.state); err != nil {
+		fail(fmt.Errorf("service %s handles %s: %w", s.name, sub.wire, err))
+		return
+	}
+	if i := slices.IndexFunc(s.subs, func(o *subscription) bool {
+		return o.wire == sub.wire && o.as == sub.as && o.channel.Name == sub.channel.Name
+	}); i >= 0 {
+		remedy := "name one of them with dovetail.As"
+		if sub.channel.Kind == driver.PointToPoint {
+			remedy = "a point-to-point message has one handler"
+		}
+		fail(fmt.Errorf("service %s handles %s twice in group %s: %s", s.name, sub.wire, s.group(sub), remedy))
+		return
+	}
+	s.subs = append(s.subs, sub)
+}
+
+func (sub *subscription) check(missing bool, state serviceState) error {
+	var errs []error
+	if missing {
+		errs = append(errs, errors.New("handler is nil"))
+	}
+	if state != idle {
+		errs = append(errs, errors.New("registered after Run: register before"))
+	}
+	if sub.as != "" {
+		if err := driver.ValidName(sub.as); err != nil {
+			errs = append(errs, fmt.Errorf("As: %w", err))
+		}
+		if sub.channel.Kind == driver.PointToPoint {
+			errs = append(errs, fmt.Errorf("As(%q): a point-to-point channel has one group", sub.as))
+		}
+	}
+	if sub.broadcast && sub.channel.Kind == driver.PointToPoint {
+		errs = append(errs, errors.New("Broadcast: a message of a point-to-point channel goes to one instance: use an event"))
+	}
+	if sub.batch != nil && len(sub.middleware) > 0 {
+		errs = append(errs, errors.New("Use: middleware wraps handlers of single messages, not batch handlers"))
+	}
+	if sub.concurrency < 0 {
+		errs = append(errs, fmt.Errorf("Concurrency(%d): want 1 or more", sub.concurrency))
+	}
+	if sub.batch != nil && sub.batchSize < 1 {
+		errs = append(errs, fmt.Errorf("BatchSize(%d): want 1 or more", sub.batchSize))
+	}
+	if sub.broadcast && sub.ordered {
+		errs = append(errs, errors.New("Broadcast and Ordered: an instance that hears everything alone has its order already"))
+	}
+	if sub.retry != nil {
+		p := sub.retry.withDefaults()
+		sub.retry = &p
+		if err := p.check("Retry"); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// group is the subscription's group: the service's, the one that As names, or,
+// for a broadcast, one of the instance's own.
+func (s *Service) group(sub *subscription) string {
+	g := s.name
+	if sub.as != "" {
+		g += "." + sub.as
+	}
+	if sub.broadcast {
+		g += "." + s.opts.Instance
+	}
+	return g
+}
+
+// Names of the channels that a service has beside those of its contracts.
+
+// ReplyPrefix begins the names of the transient channels on which instances
+// await replies.
+const ReplyPrefix = "reply."
+
+// DeadLetterChannel is where the dead letters of a service are kept.
+func DeadLetterChannel(service string) string { return "dead." + service }
+
+// RequeueChannel is where dead letters are sent to be handled again.
+func RequeueChannel(service string) string { return "requeue." + service }
+
+func answersChannel(service string) string { return "answers." + service }
+
+func replyType(wire string) string { return wire + ".reply" }
+
+func sortSpecs(specs []Spec) {
+	slices.SortFunc(specs, func(a, b Spec) int { return cmp.Compare(a.Type(), b.Type()) })
+}
+
+func sortFailures(fs []driver.SendFailure) {
+	slices.SortFunc(fs, func(a, b driver.SendFailure) int { return cmp.Compare(a.Index, b.Index) })
+}
