@@ -1,0 +1,155 @@
+package filebus
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+)
+
+// recover finds the end of the log by reading its last segment, and begins a
+// new one where a cursor is ahead of it: after a loss of power the log may end
+// before what was read from it, and a sequence number given twice would be
+// taken for settled. hadMark says that w.mark could be read.
+func (w *wal) recover(hadMark bool) error {
+	bases, err := segments(w.dir)
+	if err != nil {
+		return err
+	}
+	found := mark{counts: make([]uint64, w.parts)}
+	haveSegment := false
+	for len(bases) > 0 && !haveSegment {
+		base := bases[len(bases)-1]
+		f, info, err := openSegment(w.dir, base, w.parts)
+		switch {
+		case err == nil:
+			w.setActive(f, base)
+			var known *mark
+			if hadMark && w.sync && w.mark.base == base {
+				known = &w.mark
+			}
+			if found, err = w.scanEnd(f, info, known); err != nil {
+				return err
+			}
+			haveSegment = true
+		case errors.Is(err, errSegment) && tornHeader(w.dir, base):
+			// Died between making the file and writing its header.
+			if err := os.Remove(segmentPath(w.dir, base)); err != nil {
+				return err
+			}
+			bases = bases[:len(bases)-1]
+		default:
+			return fmt.Errorf("%w: restore the file from a backup, or move it away to go on without its messages", err)
+		}
+	}
+	next, counts, err := w.highest()
+	if err != nil {
+		return err
+	}
+	for i := range found.counts {
+		if i < len(counts) {
+			counts[i] = max(counts[i], found.counts[i])
+		} else {
+			counts = append(counts, found.counts[i])
+		}
+	}
+	next = max(next, found.next)
+	if hadMark && w.mark.next > next {
+		next = w.mark.next
+		for i := range counts {
+			counts[i] = max(counts[i], w.mark.counts[i])
+		}
+	}
+	if haveSegment && next == found.next {
+		w.verified = true
+		return w.writeMark(found)
+	}
+	if !haveSegment {
+		found.next = next // what a cursor still needs of before is lost, and said to be
+	}
+	if err := w.rollFrom(found.next, next, counts); err != nil {
+		return err
+	}
+	w.verified = true
+	return nil
+}
+
+// scanEnd reads a segment to its last sound record and cuts off what follows.
+// What known covers was synced, and was confirmed: if it is not sound, it is
+// damaged, which is for its readers to report, and not torn.
+func (w *wal) scanEnd(f *os.File, info segmentInfo, known *mark) (mark, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return mark{}, err
+	}
+	m := mark{base: info.base, end: segHeader, next: info.base, counts: slices.Clone(info.counts)}
+	counts := info.counts
+	s := scanner{f: f, off: segHeader, limit: st.Size(), seq: info.base}
+	for {
+		rec, err := s.next()
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			break
+		}
+		if err != nil {
+			return mark{}, err
+		}
+		if rec.damage {
+			continue
+		}
+		if rec.partition < w.parts {
+			counts[rec.partition]++
+		}
+		// A record whose payload did not reach the disk is part of the torn
+		// tail, unless a sound one comes after it.
+		if rec.soundPayload(rec.payload) {
+			m.end, m.next = s.off, s.seq
+			copy(m.counts, counts)
+		}
+	}
+	if known != nil && known.end <= st.Size() && known.end > m.end {
+		m.end, m.next = known.end, known.next
+		copy(m.counts, known.counts)
+	}
+	if st.Size() > m.end {
+		if err := f.Truncate(m.end); err != nil {
+			return mark{}, err
+		}
+		if err := syncData(f); err != nil {
+			return mark{}, err
+		}
+	}
+	return m, nil
+}
+
+// tornHeader reports whether a segment holds nothing but an unreadable header.
+func tornHeader(dir string, base uint64) bool {
+	st, err := os.Stat(segmentPath(dir, base))
+	return err == nil && st.Size() <= segHeader
+}
+
+// roll begins a new segment for the record next. The old one is synced first,
+// whatever the options say, so that only the last segment can have a torn end.
+func (w *wal) roll(next uint64, counts []uint64) error {
+	if w.seg != nil && !w.suspect {
+		if err := syncData(w.seg); err != nil {
+			return err
+		}
+	}
+	old := w.mark.base
+	if err := w.rollFrom(w.mark.next, next, counts); err != nil {
+		return err
+	}
+	return w.emptyIfRemoved(old, w.mark.counts)
+}
+
+// rollFrom begins a segment at base; prev is where the one before it ended.
+func (w *wal) rollFrom(prev, base uint64, counts []uint64) error {
+	f, err := createSegment(w.dir, segmentInfo{base: base, prev: prev, counts: counts})
+	if err != nil {
+		return err
+	}
+	step("rolled")
+	w.setActive(f, base)
+	return w.writeMark(mark{base: base, end: segHeader, next: base, counts: counts})
+}
