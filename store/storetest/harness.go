@@ -1,0 +1,231 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/leak"
+	"github.com/dovetail-go/dovetail/store"
+)
+
+// A Harness tells the suite how to use a store.
+type Harness[Tx any] struct {
+	// Open opens the database that belongs to a directory, which is empty the
+	// first time: a file in it, or a schema named after it. It may be called
+	// again for the same directory, also by another process, while the
+	// database is open.
+	Open func(t testing.TB, dir string) Database[Tx]
+
+	// Durable says that what was committed is there after Close and after the
+	// process was killed.
+	Durable bool
+}
+
+// A Database is an open store with a table of counters.
+type Database[Tx any] struct {
+	DB store.DB[Tx]
+
+	// Count counts the counter called key up, from 1, in a transaction that
+	// then holds its lock, and returns its value.
+	Count func(ctx context.Context, tx Tx, key string) (int64, error)
+
+	// Counts returns the committed counters.
+	Counts func(ctx context.Context) (map[string]int64, error)
+
+	// Close closes the database.
+	Close func() error
+}
+
+// Run runs the suite.
+func Run[Tx any](t *testing.T, h Harness[Tx]) {
+	s := suite[Tx]{h}
+	for _, c := range []struct {
+		name string
+		run  func(*env[Tx])
+	}{
+		{"Migrate_runs_again_without_harm", s.migrate},
+		{"Commit_takes_the_messages_with_it", s.commit},
+		{"Rollback_leaves_nothing", s.rollback},
+		{"Savepoint_undoes_a_part", s.savepoint},
+		{"Write_in_a_transaction_commits_with_it", s.write},
+		{"Message_comes_back_as_it_was", s.roundtrip},
+		{"Message_with_a_line_break_in_a_header_is_refused", s.lineBreak},
+		{"Next_stops_at_its_limits", s.limits},
+		{"Writers_that_commit_and_roll_back_lose_nothing_and_keep_the_order", s.writers},
+		{"Token_tells_whether_a_transaction_committed", s.token},
+		{"Token_that_was_resolved_keeps_its_transaction_from_committing", s.tokenFence},
+		{"Token_is_forgotten_by_age", s.forget},
+		{"Lease_has_one_holder", s.lease},
+		{"Lease_that_has_passed_begins_a_new_term", s.leaseTerm},
+		{"Term_that_has_passed_changes_nothing", s.fenced},
+		{"Resume_is_refused_to_another_service", s.owner},
+		{"Cursor_stays_where_it_was_advanced_to", s.cursor},
+		{"Held_messages_keep_their_order_and_block_their_lane", s.held},
+		{"Held_messages_wait_for_their_next_attempt", s.heldRetry},
+		{"Delayed_messages_enter_the_outbox_when_they_are_due", s.later},
+		{"Delayed_message_can_be_cancelled_until_it_is_due", s.cancel},
+		{"Rewind_gives_everything_retained_again_in_order", s.rewind},
+		{"Retire_deletes_only_what_was_published", s.retire},
+		{"Message_written_after_everything_was_retired_is_read", s.retireAll},
+		{"Stats_count_the_backlog", s.stats},
+		{"Inbox_lets_a_message_in_once", s.enterOnce},
+		{"Inbox_row_rolls_back_with_its_effect", s.enterRollback},
+		{"Inbox_lets_one_of_two_transactions_in", s.enterRace},
+		{"Inbox_keeps_the_reply_to_the_byte", s.reply},
+		{"Inbox_tells_handlers_and_sources_apart", s.keys},
+		{"Inbox_row_of_a_dead_letter_lets_only_a_requeue_in", s.dead},
+		{"Inbox_row_that_was_cancelled_keeps_the_message_out", s.cancelled},
+		{"Inbox_row_that_was_left_lets_the_message_in_again", s.leave},
+		{"Purge_deletes_old_handled_rows_only", s.purge},
+		{"Reopened_database_has_what_was_committed", s.reopen},
+		{"Killed_process_loses_nothing_and_invents_nothing", s.crash},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			leak.Check(t)
+			e := &env[Tx]{T: t, h: h, dir: t.TempDir()}
+			if job := childJob(); job != nil {
+				e.dir = job.Dir
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			t.Cleanup(cancel)
+			e.ctx = ctx
+			e.open()
+			t.Cleanup(func() { e.close() })
+			c.run(e)
+		})
+	}
+}
+
+type suite[Tx any] struct{ h Harness[Tx] }
+
+// env is one test's database.
+type env[Tx any] struct {
+	*testing.T
+	Database[Tx]
+	h      Harness[Tx]
+	dir    string
+	ctx    context.Context
+	opened bool
+}
+
+func (e *env[Tx]) open() {
+	e.Helper()
+	e.Database = e.h.Open(e.T, e.dir)
+	e.opened = true
+}
+
+func (e *env[Tx]) close() {
+	e.Helper()
+	if e.opened {
+		e.opened = false
+		e.must(e.Close())
+	}
+}
+
+func (e *env[Tx]) must(err error) {
+	e.Helper()
+	if err != nil {
+		e.Fatal(err)
+	}
+}
+
+func (e *env[Tx]) is(err, want error, doing string) {
+	e.Helper()
+	if !errors.Is(err, want) {
+		e.Fatalf("%s: %v, want %v", doing, err, want)
+	}
+}
+
+func (e *env[Tx]) begin() Tx {
+	e.Helper()
+	tx, err := e.DB.Begin(e.ctx)
+	e.must(err)
+	return tx
+}
+
+// put commits messages.
+func (e *env[Tx]) put(ms ...*driver.Message) {
+	e.Helper()
+	e.must(e.DB.Commit(e.ctx, e.begin(), store.Writes{Messages: ms}))
+}
+
+// lead takes the lease of the only shard that the tests use.
+func (e *env[Tx]) lead() store.Term {
+	e.Helper()
+	return e.leadFor(time.Minute)
+}
+
+func (e *env[Tx]) leadFor(ttl time.Duration) store.Term {
+	e.Helper()
+	t, err := store.Lead(e.ctx, e.DB, 0, "leader", ttl)
+	e.must(err)
+	_, err = e.DB.Resume(e.ctx, t, "catalog")
+	if ttl >= time.Second {
+		e.must(err)
+	}
+	return t
+}
+
+// passed waits until a lease has passed.
+func (e *env[Tx]) passed(l store.Lease) {
+	e.Helper()
+	select {
+	case <-time.After(time.Until(l.Until) + 2*time.Millisecond):
+	case <-e.ctx.Done():
+		e.Fatal(e.ctx.Err())
+	}
+}
+
+var everything = store.Limit{Rows: 100_000, Bytes: 1 << 30}
+
+// next reads everything after a position.
+func (e *env[Tx]) next(t store.Term, after store.Position) []store.Row {
+	e.Helper()
+	page, err := e.DB.Next(e.ctx, t, after, everything)
+	e.must(err)
+	return page.Rows
+}
+
+func ids(rows []store.Row) []string {
+	all := []string{}
+	for _, r := range rows {
+		all = append(all, r.Message.ID)
+	}
+	return all
+}
+
+func heldIDs(rows []store.Held) []string {
+	all := []string{}
+	for _, r := range rows {
+		all = append(all, r.Message.ID)
+	}
+	return all
+}
+
+// message is a small message; key may be empty.
+func message(id, channel, key string) *driver.Message {
+	return &driver.Message{
+		ID: id, Channel: channel, Key: key, Source: "catalog", Type: "catalog.counted.v1",
+		Time: time.Now().UTC().Truncate(time.Microsecond), ContentType: "application/json", Body: []byte(`"` + id + `"`),
+	}
+}
+
+// messages are numbered, all with one key.
+func messages(n int, channel, key string) []*driver.Message {
+	all := make([]*driver.Message, n)
+	for i := range all {
+		all[i] = message(fmt.Sprintf("%s-%03d", key, i), channel, key)
+	}
+	return all
+}
+
+func (e *env[Tx]) same(got, want any, what string) {
+	e.Helper()
+	if g, w := fmt.Sprint(got), fmt.Sprint(want); g != w {
+		e.Fatalf("%s:\n got %s\nwant %s", what, g, w)
+	}
+}
