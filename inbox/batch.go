@@ -1,0 +1,157 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/internal/crash"
+	"github.com/dovetail-go/dovetail/outbox"
+	"github.com/dovetail-go/dovetail/store"
+)
+
+// Batch returns a handler for SubscribeBatch and HandleBatch that handles all of
+// a batch in one transaction of box, and so with one commit. f is called for
+// each message that was not handled before, in order; what it changed and sent
+// is undone alone if it returns an error, and the message is tried again by
+// policy. A failing commit fails all.
+func Batch[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, out dovetail.Sender, v T) error) func(context.Context, []T) []error {
+	return func(ctx context.Context, vs []T) []error {
+		ins := dovetail.Batch(ctx)
+		if len(ins) != len(vs) {
+			return every(len(vs), ErrOutside)
+		}
+		b := batch[Tx]{box: box, ins: ins, errs: make([]error, len(vs))}
+		err := b.run(ctx, func(ctx context.Context, i int) error {
+			return f(ins[i].Context(ctx), b.t.Tx(), b.t.Sender(), vs[i])
+		})
+		if err != nil {
+			return every(len(vs), err)
+		}
+		return b.errs
+	}
+}
+
+func every(n int, err error) []error {
+	errs := make([]error, n)
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+// batch is one attempt at several messages.
+type batch[Tx any] struct {
+	box     *outbox.Box[Tx]
+	ins     []*dovetail.Incoming
+	errs    []error
+	t       *outbox.Transaction[Tx]
+	entries []store.Entry // sorted and distinct
+	items   [][]int       // of each entry: the messages that are the same
+	found   []store.Found
+}
+
+func (b *batch[Tx]) run(ctx context.Context, f func(ctx context.Context, i int) error) error {
+	for _, in := range b.ins {
+		buryWith(b.box, in)
+	}
+	b.sort()
+	t, ctx, err := b.box.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	b.t = t
+	defer t.Rollback(ctx) // after the commit it does nothing
+	if b.found, err = b.box.DB().Enter(ctx, t.Tx(), b.entries); err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+	crash.Point("inbox.entered")
+	if err := b.handle(ctx, f); err != nil {
+		return err
+	}
+	crash.Point("inbox.handled")
+	// After an unknown outcome all are tried again, and the rows tell.
+	return t.Commit(ctx)
+}
+
+// sort makes the entries: two transactions that entered the same messages in
+// different orders would deadlock.
+func (b *batch[Tx]) sort() {
+	order := make([]int, len(b.ins))
+	all := make([]store.Entry, len(b.ins))
+	for i, in := range b.ins {
+		order[i], all[i] = i, entryOf(in)
+	}
+	slices.SortStableFunc(order, func(x, y int) int { return all[x].Compare(all[y].Key) })
+	for _, i := range order {
+		if n := len(b.entries); n > 0 && b.entries[n-1].Key == all[i].Key {
+			b.items[n-1] = append(b.items[n-1], i)
+			continue
+		}
+		b.entries = append(b.entries, all[i])
+		b.items = append(b.items, []int{i})
+	}
+}
+
+// handle runs f for each message that is new, in the order of the batch.
+func (b *batch[Tx]) handle(ctx context.Context, f func(ctx context.Context, i int) error) error {
+	first := make([]int, len(b.ins)) // entry + 1 of a message that f is called for
+	for e, same := range b.items {
+		switch b.found[e].State {
+		case "", store.Released:
+			first[same[0]] = e + 1
+		default:
+			r := run[Tx]{box: b.box, in: b.ins[same[0]]}
+			b.set(same, r.again(b.found[e], nil))
+		}
+	}
+	var left []int // entries whose effect was undone
+	for i := range b.ins {
+		e := first[i] - 1
+		if e < 0 {
+			continue
+		}
+		err := b.t.Part(ctx, func() error { return f(ctx, i) })
+		b.set(b.items[e], err)
+		var broken *outbox.PartError
+		switch {
+		case err == nil:
+		case errors.As(err, &broken):
+			return broken // and not the refusal that it came with
+		case refused(err):
+			reply, rerr := b.ins[i].EncodeReply(nil, err)
+			if rerr != nil {
+				return rerr
+			}
+			b.t.Reply(b.entries[e].Key, store.Reply(reply))
+		default:
+			left = append(left, e)
+		}
+	}
+	return b.leave(ctx, left)
+}
+
+func (b *batch[Tx]) set(items []int, err error) {
+	for _, i := range items {
+		b.errs[i] = err
+	}
+}
+
+// leave takes back the rows of messages that failed.
+func (b *batch[Tx]) leave(ctx context.Context, failed []int) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	slices.Sort(failed)
+	entries := make([]store.Entry, len(failed))
+	found := make([]store.Found, len(failed))
+	for i, e := range failed {
+		entries[i], found[i] = b.entries[e], b.found[e]
+	}
+	if err := b.box.DB().Leave(ctx, b.t.Tx(), entries, found); err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+	return nil
+}

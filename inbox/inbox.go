@@ -1,0 +1,196 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/internal/crash"
+	"github.com/dovetail-go/dovetail/outbox"
+	"github.com/dovetail-go/dovetail/store"
+)
+
+// Errors that handlers return without f having run.
+var (
+	// ErrOutside: the handler was called without a message.
+	ErrOutside = errors.New("inbox: not called for a message: pass the function to Handle or Subscribe, and give it the context that the service gives")
+	// ErrDead: the message is among the dead letters and was not sent again
+	// from there.
+	ErrDead = errors.New("inbox: among the dead letters already")
+	// ErrCancelled: the message was cancelled before it came.
+	ErrCancelled = errors.New("inbox: cancelled before it came")
+)
+
+// Answer returns a handler for calls and surveys that runs f in a transaction of
+// box, with one effect for each request: a request that comes again gets the
+// same answer. An error made by dovetail.Refuse is an answer as well: it is
+// kept, while what f changed and sent is undone. Any other error undoes
+// everything, and the request is tried again by policy.
+func Answer[Tx, Req, Res any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, out dovetail.Sender, req Req) (Res, error)) func(context.Context, Req) (Res, error) {
+	return func(ctx context.Context, req Req) (Res, error) {
+		var res Res
+		r := run[Tx]{box: box}
+		err := r.once(ctx, &res, func(ctx context.Context, tx Tx, out dovetail.Sender) (any, error) {
+			var err error
+			res, err = f(ctx, tx, out, req)
+			return res, err
+		})
+		return res, err
+	}
+}
+
+// Once returns a handler for events, commands and documents that runs f in a
+// transaction of box, with one effect for each message. A refusal is remembered
+// like a success, with what f changed and sent undone; any other error undoes
+// everything, and the message is tried again by policy.
+func Once[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, out dovetail.Sender, v T) error) func(context.Context, T) error {
+	return func(ctx context.Context, v T) error {
+		r := run[Tx]{box: box}
+		return r.once(ctx, nil, func(ctx context.Context, tx Tx, out dovetail.Sender) (any, error) {
+			return nil, f(ctx, tx, out, v)
+		})
+	}
+}
+
+// run is one attempt at one message.
+type run[Tx any] struct {
+	box *outbox.Box[Tx]
+	in  *dovetail.Incoming
+}
+
+// once runs f unless the message was handled; the kept answer goes to res, if
+// it is not nil.
+func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx, dovetail.Sender) (any, error)) error {
+	if r.in = dovetail.Current(ctx); r.in == nil {
+		return ErrOutside
+	}
+	buryWith(r.box, r.in)
+	entry := entryOf(r.in)
+	t, ctx, err := r.box.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer t.Rollback(ctx) // after the commit it does nothing
+	found, err := r.box.DB().Enter(ctx, t.Tx(), []store.Entry{entry})
+	if err != nil {
+		return fmt.Errorf("inbox: %w", err)
+	}
+	crash.Point("inbox.entered")
+	if s := found[0].State; s != "" && s != store.Released {
+		return errors.Join(r.again(found[0], res), t.Rollback(ctx))
+	}
+	var v any
+	err = t.Part(ctx, func() (err error) {
+		v, err = f(ctx, t.Tx(), t.Sender())
+		return err
+	})
+	var broken *outbox.PartError
+	switch {
+	case errors.As(err, &broken):
+		return broken // and not the refusal that it came with
+	case err != nil && !refused(err):
+		return err
+	}
+	reply, eerr := r.encode(res, v, err)
+	if eerr != nil {
+		return eerr
+	}
+	if reply != nil {
+		t.Reply(entry.Key, *reply)
+	}
+	crash.Point("inbox.handled")
+	if cerr := t.Commit(ctx); cerr != nil {
+		if errors.Is(cerr, store.ErrUnknown) {
+			return r.resolve(ctx, entry, res, cerr)
+		}
+		return cerr
+	}
+	crash.Point("inbox.committed")
+	return err
+}
+
+// refused reports whether a handler's error is an answer.
+func refused(err error) bool {
+	var refusal *dovetail.Refusal
+	return errors.As(err, &refusal)
+}
+
+// encode returns what the row keeps: the answer, where there is one, or the
+// refusal.
+func (r *run[Tx]) encode(res, v any, err error) (*store.Reply, error) {
+	if res == nil && err == nil {
+		return nil, nil
+	}
+	reply, err := r.in.EncodeReply(v, err)
+	if err != nil {
+		return nil, err
+	}
+	kept := store.Reply(reply)
+	return &kept, nil
+}
+
+// again answers a message that was handled, or must not be.
+func (r *run[Tx]) again(f store.Found, res any) error {
+	switch f.State {
+	case store.Dead:
+		return dovetail.Discard(ErrDead)
+	case store.Cancelled:
+		return dovetail.Discard(ErrCancelled)
+	}
+	if res == nil && f.Reply.Status == "" {
+		return nil
+	}
+	return r.in.DecodeReply(dovetail.Reply(f.Reply), res)
+}
+
+// resolve finds out whether a commit happened, by entering the message once
+// more: the row waits for the transaction that may still be committing.
+func (r *run[Tx]) resolve(ctx context.Context, entry store.Entry, res any, cause error) error {
+	unknown := fmt.Errorf("%w: %w", dovetail.ErrUnknownOutcome, cause)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	t, ctx, err := r.box.Begin(ctx)
+	if err != nil {
+		return errors.Join(unknown, err)
+	}
+	defer t.Rollback(ctx)
+	found, err := r.box.DB().Enter(ctx, t.Tx(), []store.Entry{entry})
+	switch {
+	case err != nil:
+		return errors.Join(unknown, err)
+	case found[0].State == store.Handled:
+		return r.again(found[0], res)
+	}
+	return unknown // the next attempt enters anew, and is safe
+}
+
+// buryWith has the row say so when the message becomes a dead letter.
+func buryWith[Tx any](box *outbox.Box[Tx], in *dovetail.Incoming) {
+	in.OnDeadLetter(func(ctx context.Context) error {
+		t, ctx, err := box.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		defer t.Rollback(ctx) // after the commit it does nothing
+		if _, err := box.DB().Mark(ctx, t.Tx(), []store.Entry{entryOf(in)}, store.Dead); err != nil {
+			return fmt.Errorf("inbox: %w", err)
+		}
+		return t.Commit(ctx)
+	})
+}
+
+// entryOf is the inbox entry of a message. Its age counts from the later of now
+// and when it was to be delivered.
+func entryOf(in *dovetail.Incoming) store.Entry {
+	since := time.Now()
+	if in.Message.Due.After(since) {
+		since = in.Message.Due
+	}
+	return store.Entry{
+		Key:      store.Key{Group: in.Group, Handler: in.Handler, Source: in.Message.Source, ID: in.Message.ID},
+		Requeues: in.Requeues,
+		Since:    since,
+	}
+}

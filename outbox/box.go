@@ -1,0 +1,215 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/store"
+)
+
+// Service is what an outbox needs of the service in whose name it sends: a
+// *dovetail.Service.
+type Service interface {
+	Name() string
+	Instance() string
+	Prepare(messages []*driver.Message) error
+	Provision(ctx context.Context) error
+	Conn() driver.Conn
+	Logger() *slog.Logger
+	Attach(c dovetail.Component)
+}
+
+// Options of a box. The zero value is the default.
+type Options struct {
+	// Batch is how many messages the relay reads and sends at once; default
+	// 500.
+	Batch int
+
+	// BatchBytes bounds the bodies of what the relay reads at once; default 8
+	// MiB. It holds at most a few such batches.
+	BatchBytes int
+
+	// Poll is how often the relay looks for what other processes wrote, where
+	// the database does not tell; default 200 ms, with jitter. What this process
+	// wrote wakes it at once.
+	Poll time.Duration
+
+	// Advance is how long the relay may put off writing down how far it is, so
+	// that it does not compete with the service for commits; a crash repeats
+	// what was published meanwhile. Default 100 ms.
+	Advance time.Duration
+
+	// Lease is how long a relay that dies keeps others from taking over;
+	// default 10 s.
+	Lease time.Duration
+
+	// HoldAfter is how long a channel or key may fail while others succeed
+	// before its messages are set aside; default 1 s.
+	HoldAfter time.Duration
+
+	// Retention is how long published messages are kept. It is at least twice
+	// the window within which a broker may forget what it confirmed
+	// (driver.Volatile). Default: until the relay tidies up, every few seconds.
+	Retention time.Duration
+
+	// InboxRetention is how long what was handled is remembered, to recognise
+	// it when it comes again; default 7 days. It must be longer than a broker
+	// keeps messages.
+	InboxRetention time.Duration
+
+	// Tidy is how often retired messages, tokens and inbox rows are deleted;
+	// default 5 s.
+	Tidy time.Duration
+
+	// Flush is how long the relay goes on publishing when the service ends;
+	// what is left is published by the next start or another instance. Default
+	// 5 s.
+	Flush time.Duration
+
+	// Resolve is how long a commit that was not answered is looked into before
+	// its outcome is called unknown; default 10 s.
+	Resolve time.Duration
+
+	// NoRelay leaves publishing to other processes: `dovetail relay`, or other
+	// instances.
+	NoRelay bool
+}
+
+func (o Options) withDefaults() Options {
+	orDefault(&o.Batch, 500)
+	orDefault(&o.BatchBytes, 8<<20)
+	orDefault(&o.Poll, 200*time.Millisecond)
+	orDefault(&o.Advance, 100*time.Millisecond)
+	orDefault(&o.Lease, 10*time.Second)
+	orDefault(&o.HoldAfter, time.Second)
+	orDefault(&o.InboxRetention, 7*24*time.Hour)
+	orDefault(&o.Tidy, 5*time.Second)
+	orDefault(&o.Flush, 5*time.Second)
+	orDefault(&o.Resolve, 10*time.Second)
+	return o
+}
+
+func orDefault[T int | time.Duration](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+func (o *Options) check() error {
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"Batch", int64(o.Batch)}, {"BatchBytes", int64(o.BatchBytes)}, {"Poll", int64(o.Poll)}, {"Advance", int64(o.Advance)},
+		{"Lease", int64(o.Lease)}, {"HoldAfter", int64(o.HoldAfter)}, {"Retention", int64(o.Retention)},
+		{"InboxRetention", int64(o.InboxRetention)}, {"Tidy", int64(o.Tidy)}, {"Flush", int64(o.Flush)}, {"Resolve", int64(o.Resolve)},
+	} {
+		if f.value < 0 {
+			return fmt.Errorf("outbox: Options.%s: %d: want a positive value, or 0 for the default", f.name, f.value)
+		}
+	}
+	return nil
+}
+
+// A Box is a service's outbox in a database. Tx is the database's transaction
+// type. It is safe for concurrent use.
+type Box[Tx any] struct {
+	svc   Service
+	db    store.DB[Tx]
+	conn  driver.Conn
+	delay bool // the transport can wait itself
+	opts  Options
+	err   error // what is wrong with the options
+
+	published atomic.Int64
+	leading   atomic.Int64
+	trouble   trouble
+	later     store.Signal // a delayed message was written
+}
+
+// New returns the outbox of svc in db and has svc run its relay. Several boxes
+// of one service and database work together: one of their relays leads, in
+// whichever process. At most one Options may be given; what is wrong with it is
+// returned by the service's Run and by every use.
+func New[Tx any](svc Service, db store.DB[Tx], opts ...Options) *Box[Tx] {
+	b := &Box[Tx]{svc: svc, db: db, conn: svc.Conn()}
+	switch len(opts) {
+	case 0:
+	case 1:
+		b.opts = opts[0]
+	default:
+		b.err = fmt.Errorf("outbox: %d Options given: want one", len(opts))
+	}
+	if err := b.opts.check(); err != nil {
+		b.err = err
+	}
+	b.opts = b.opts.withDefaults()
+	b.delay = b.conn.Capabilities().Delay
+	b.trouble.log = svc.Logger().With("component", "outbox", "service", svc.Name())
+	svc.Attach(component[Tx]{b})
+	return b
+}
+
+// DB returns the box's database.
+func (b *Box[Tx]) DB() store.DB[Tx] { return b.db }
+
+// Stats describe a box's outbox, all shards together.
+type Stats struct {
+	store.Stats
+	Published int64  // by this process since it started
+	Leading   int    // how many shards this process publishes
+	Trouble   string // what the relay is waiting to be over; empty if nothing is wrong
+}
+
+// Stats counts.
+func (b *Box[Tx]) Stats(ctx context.Context) (Stats, error) {
+	all := Stats{Published: b.published.Load(), Leading: int(b.leading.Load()), Trouble: b.trouble.text()}
+	for shard := range b.db.Shards() {
+		s, err := b.db.Stats(ctx, shard)
+		if err != nil {
+			return all, err
+		}
+		all.Backlog += s.Backlog
+		all.Held += s.Held
+		all.Later += s.Later
+		if all.Oldest.IsZero() || !s.Oldest.IsZero() && s.Oldest.Before(all.Oldest) {
+			all.Oldest = s.Oldest
+		}
+	}
+	return all, nil
+}
+
+// Wake tells the relay that messages were committed by a transaction that it
+// cannot see: one that In or Buffered wrote to and that somebody else
+// committed. Without it they are published with the next poll.
+func (b *Box[Tx]) Wake() { b.db.Signal().Notify() }
+
+// component is what the service runs of a box, so that Run is no method of it.
+type component[Tx any] struct{ b *Box[Tx] }
+
+// Run publishes until ctx ends.
+func (c component[Tx]) Run(ctx context.Context) error {
+	if c.b.err != nil {
+		return c.b.err
+	}
+	if c.b.opts.NoRelay {
+		<-ctx.Done()
+		return nil
+	}
+	return c.b.relay(ctx)
+}
+
+// Replied looks for the reply that the inbox keeps for a request.
+func (c component[Tx]) Replied(ctx context.Context, in *dovetail.Incoming) (r dovetail.Reply, found bool, err error) {
+	key := store.Key{Group: in.Group, Handler: in.Handler, Source: in.Message.Source, ID: in.Message.ID}
+	rows, err := c.b.db.Lookup(ctx, []store.Key{key})
+	if err != nil || rows[0].State != store.Handled {
+		return r, false, err
+	}
+	return dovetail.Reply(rows[0].Reply), true, nil
+}

@@ -1,0 +1,270 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/store"
+)
+
+// outcome sorts out what became of entries that were sent.
+func (t *term[Tx]) outcome(sent []*entry, err error) {
+	if err == nil {
+		t.published(sent)
+		t.available()
+		t.limit = min(2*t.limit, t.batch())
+		return
+	}
+	var se *driver.SendError
+	if !errors.As(err, &se) || len(se.Failures) == 0 {
+		if se = t.nothingSent(sent, err); se == nil {
+			return
+		}
+	}
+	ok := make([]*entry, 0, len(sent))
+	failures := se.Failures
+	for i, e := range sent {
+		if len(failures) == 0 || failures[0].Index != i {
+			ok = append(ok, e)
+			continue
+		}
+		failures = failures[1:]
+	}
+	t.published(ok)
+	t.available() // it answers, though not as hoped
+	now := time.Now()
+	for _, f := range se.Failures {
+		t.failed(sent[f.Index], f.Err, now)
+	}
+}
+
+// nothingSent sorts out a send that failed as a whole: the broker is away, or
+// one of the messages spoils it for the others. It returns the failure of a
+// message that was sent alone.
+func (t *term[Tx]) nothingSent(sent []*entry, err error) *driver.SendError {
+	refused := isRefusal(t.conn.Classify(err))
+	if refused && len(sent) == 1 {
+		se := &driver.SendError{}
+		se.Fail(0, err, false)
+		return se
+	}
+	for _, e := range sent {
+		t.window.again(e)
+	}
+	if refused {
+		t.limit = max(1, len(sent)/2) // smaller batches, down to the one that is at fault
+		return nil
+	}
+	if t.send.Err() != nil {
+		return nil // we ended it
+	}
+	t.b.trouble.report("send to the broker", err)
+	t.away = time.Now().Add(backoff(t.outages, 20*time.Millisecond, 2*time.Second))
+	t.outages++
+	t.checkBroker()
+	return nil
+}
+
+// available says that the broker is there.
+func (t *term[Tx]) available() {
+	if t.outages > 0 {
+		t.outages = 0
+		t.b.trouble.over("send to the broker")
+	}
+}
+
+// isRefusal reports whether an error is the broker's answer rather than its
+// absence.
+func isRefusal(k driver.Kind) bool {
+	switch k {
+	case driver.TooLarge, driver.Unsupported, driver.NotFound, driver.Denied, driver.Conflict:
+		return true
+	}
+	return false
+}
+
+// published takes note of entries that the broker has confirmed.
+func (t *term[Tx]) published(sent []*entry) {
+	if len(sent) == 0 {
+		return
+	}
+	t.b.published.Add(int64(len(sent)))
+	c := &t.channels
+	c.mu.Lock()
+	c.total += int64(len(sent))
+	for _, e := range sent {
+		c.of(e.Message.Channel).published++
+	}
+	c.mu.Unlock()
+	for _, e := range sent {
+		e.lane.attempts, e.lane.failure = 0, failure{}
+		t.window.finish(e)
+	}
+}
+
+// failed decides whether a message that was not confirmed is sent again, its
+// lane waiting meanwhile, or its lane is held.
+func (t *term[Tx]) failed(e *entry, err error, now time.Time) {
+	t.window.again(e)
+	l := e.lane
+	c := &t.channels
+	c.mu.Lock()
+	ch := c.of(e.Message.Channel)
+	if l.attempts == 0 {
+		l.failure = failure{first: now, others: c.total, othersChannel: ch.published}
+	}
+	l.attempts++
+	l.err, l.kind = err, t.conn.Classify(err)
+	l.retry = now.Add(backoff(l.attempts-1, 20*time.Millisecond, time.Second))
+	others := c.total > l.others
+	alone := ch.published > l.othersChannel // others of its channel succeed
+	c.mu.Unlock()
+	if l.kind == driver.NotFound {
+		t.lostTopology(now)
+	}
+	switch l.kind {
+	case driver.TooLarge, driver.Unsupported:
+		t.holdLane(l, now)
+		return
+	case driver.NotFound, driver.Denied, driver.Conflict:
+		if !others {
+			return
+		}
+	default:
+		if !others || l.attempts < 3 || now.Sub(l.first) < t.opts.HoldAfter {
+			return
+		}
+	}
+	if !alone {
+		t.channelDown(e.Message.Channel, err)
+	}
+	t.holdLane(l, now)
+}
+
+// lostTopology provisions the channels again, at most once a second: a broker
+// that does not know them may have lost them.
+func (t *term[Tx]) lostTopology(now time.Time) {
+	last := t.provisioned.Load()
+	if now.UnixNano()-last < int64(time.Second) || !t.provisioned.CompareAndSwap(last, now.UnixNano()) {
+		return
+	}
+	if err := t.b.svc.Provision(t.send); err != nil && t.send.Err() == nil {
+		t.b.trouble.report("provision", err)
+	}
+}
+
+// channelDown has new messages of a channel held without being tried.
+func (t *term[Tx]) channelDown(name string, err error) {
+	c := &t.channels
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch := c.of(name)
+	if !ch.down {
+		ch.down, ch.attempts = true, 0
+		ch.retry = time.Now().Add(jitter(time.Second))
+		ch.err = err.Error()
+		t.b.trouble.report("publish to channel "+name, err)
+	}
+}
+
+// stuck decides what to do when the window is full of lanes that wait for their
+// next attempt. If the broker answers they are held; if not, something else to
+// send would tell, so the window grows.
+func (t *term[Tx]) stuck(now time.Time) (changed bool) {
+	for _, e := range t.window.entries {
+		l := e.lane
+		if e.done || e.sent || l.attempts < 3 || now.Sub(l.first) < t.opts.HoldAfter {
+			continue
+		}
+		if isRefusal(l.kind) || l.kind == driver.Unclassified {
+			t.holdLane(l, now)
+			changed = true
+		}
+	}
+	if !changed && t.reader.grown < 3 && t.window.bytes < 2*t.opts.BatchBytes {
+		t.reader.grown++
+		changed = true
+	}
+	return changed
+}
+
+// holdLane sets all messages of a lane aside that the window has; what is read
+// later follows them.
+func (t *term[Tx]) holdLane(l *lane, now time.Time) {
+	lane := store.Lane{Channel: l.key.channel, Name: l.key.name, Attempts: l.attempts, Error: l.err.Error(), Retry: now.Add(jitter(time.Second))}
+	t.b.trouble.log.Warn("message set aside: the broker does not take it, while others pass", "channel", lane.Channel,
+		"id", l.queue[0].Message.ID, "waiting", len(l.queue), "error", l.err)
+	t.setAsideAll(l, lane)
+}
+
+// setAsideAll has what the window has of a lane held.
+func (t *term[Tx]) setAsideAll(l *lane, as store.Lane) {
+	for len(l.queue) > 0 {
+		t.setAside(l.queue[0], as)
+	}
+}
+
+// setAside has an entry held with the next advance.
+func (t *term[Tx]) setAside(e *entry, l store.Lane) {
+	c := &t.channels
+	c.mu.Lock()
+	c.of(l.Channel).held = true
+	c.pending[laneKey{l.Channel, l.Name}] = true
+	c.writes++
+	c.mu.Unlock()
+	t.stamp()
+	t.step.hold = append(t.step.hold, store.Held{Row: e.Row, Lane: l, Since: time.Now()})
+	t.window.finish(e)
+}
+
+// drainHeld tries held messages again when their time has come, in order.
+func (t *term[Tx]) drainHeld(ctx context.Context) {
+	for attempt := 0; ; {
+		next, err := t.drain(ctx)
+		switch {
+		case errors.Is(err, store.ErrFenced):
+			t.stop(err)
+			return
+		case ctx.Err() != nil, t.send.Err() != nil:
+			return
+		case err != nil:
+			t.b.trouble.report("publish held messages", err)
+			next = time.Now().Add(backoff(attempt, 100*time.Millisecond, 5*time.Second))
+			attempt++
+		default:
+			attempt = 0
+			t.b.trouble.over("publish held messages")
+		}
+		if !t.awaitDrain(ctx, next) {
+			return
+		}
+	}
+}
+
+func (t *term[Tx]) wakeDrain() {
+	select {
+	case t.drainNow <- struct{}{}:
+	default:
+	}
+}
+
+// awaitDrain waits until next, or, where that is zero, until something is held.
+func (t *term[Tx]) awaitDrain(ctx context.Context, next time.Time) bool {
+	var timer <-chan time.Time
+	if !next.IsZero() {
+		tm := time.NewTimer(time.Until(next))
+		defer tm.Stop()
+		timer = tm.C
+	}
+	select {
+	case <-t.drainNow:
+	case <-timer:
+	case <-t.stopping:
+		return false // what is held stays for the next start
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}

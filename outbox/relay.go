@@ -1,0 +1,166 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/store"
+)
+
+// relay publishes every shard until ctx ends. It returns an error only for what
+// waiting does not mend.
+func (b *Box[Tx]) relay(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var running sync.WaitGroup
+	errs := make([]error, b.db.Shards())
+	for shard := range errs {
+		running.Go(func() {
+			if errs[shard] = b.shard(ctx, shard); errs[shard] != nil {
+				stop()
+			}
+		})
+	}
+	if l, ok := b.db.(store.Listener); ok {
+		running.Go(func() { b.listen(ctx, l) })
+	}
+	running.Wait()
+	return errors.Join(errs...)
+}
+
+// listen has the database say when other processes have written.
+func (b *Box[Tx]) listen(ctx context.Context, l store.Listener) {
+	for attempt := 0; ; attempt++ {
+		began := time.Now()
+		err := l.Listen(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		b.trouble.report("listen for outbox writes", err)
+		if time.Since(began) > time.Minute {
+			attempt = 0
+		}
+		if !wait(ctx, backoff(attempt, 100*time.Millisecond, 10*time.Second)) {
+			return
+		}
+		b.trouble.over("listen for outbox writes")
+	}
+}
+
+// shard leads a shard whenever nobody else does.
+func (b *Box[Tx]) shard(ctx context.Context, shard int) error {
+	holder := b.svc.Instance() + "/" + dovetail.NewID()
+	for attempt := 0; ; attempt++ {
+		term, err := store.Lead(ctx, b.db, shard, holder, b.opts.Lease)
+		switch {
+		case err == nil:
+			b.trouble.over("lease the relay")
+			attempt = 0
+			if err := b.lead(ctx, term); err != nil {
+				return err
+			}
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, store.ErrLeased):
+			attempt = 0
+			b.trouble.over("lease the relay")
+			if !wait(ctx, jitter(b.opts.Lease/3)) {
+				return nil
+			}
+			continue
+		default:
+			b.trouble.report("lease the relay", err)
+		}
+		if ctx.Err() != nil || !wait(ctx, backoff(attempt, 50*time.Millisecond, 5*time.Second)) {
+			return nil
+		}
+	}
+}
+
+// lead publishes a shard for one term. It returns nil when the term is over or
+// the service has ended, and an error for what another term would not mend.
+func (b *Box[Tx]) lead(ctx context.Context, term store.Term) error {
+	// The last messages are published after the service has ended, for a while.
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	cursor, err := b.db.Resume(work, term, b.svc.Name())
+	switch {
+	case errors.Is(err, store.ErrOwner):
+		return fmt.Errorf("outbox: %w", err)
+	case err != nil:
+		b.trouble.report("resume the relay", err)
+		return nil
+	}
+	b.trouble.over("resume the relay")
+	if cursor.Restored != "" {
+		b.trouble.log.Error("the database was restored: publishing everything that it retains again, under the same ids", "because", cursor.Restored)
+	}
+	t := newTerm(b, term, ctx.Done(), stop)
+	t.resume(cursor)
+	t.checkBroker() // before anything is published to one that has forgotten
+	b.leading.Add(1)
+	defer b.leading.Add(-1)
+	var beside sync.WaitGroup
+	for _, run := range []func(context.Context){t.keepLease, t.boundFlush, t.drainHeld, t.promoteDue, t.tidy, t.watchBroker} {
+		beside.Go(func() { run(work) })
+	}
+	err = t.run(work)
+	fenced := errors.Is(err, store.ErrFenced) || errors.Is(context.Cause(work), store.ErrFenced)
+	stop(nil)
+	beside.Wait()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(b.opts.Flush, time.Second))
+	defer cancel()
+	if fenced {
+		b.trouble.log.Info("the relay's lease was lost: another took over, or this process was stopped for too long", "shard", term.Shard, "term", term.Term)
+	} else if err := t.leave(end); err != nil {
+		b.trouble.report("end the relay's term", err)
+	}
+	return nil
+}
+
+// keepLease extends the lease, and ends the term when it is lost.
+func (t *term[Tx]) keepLease(ctx context.Context) {
+	every := t.opts.Lease / 3
+	for {
+		pause := min(every, time.Until(t.until()))
+		if !wait(ctx, pause) {
+			return
+		}
+		renew, cancel := context.WithDeadline(ctx, t.until())
+		next, err := store.Lead(renew, t.db, t.Shard, t.Holder, t.opts.Lease)
+		cancel()
+		switch {
+		case err == nil && next.Term != t.Term.Term, errors.Is(err, store.ErrLeased):
+			t.stop(store.ErrFenced)
+			return
+		case err == nil:
+			t.b.trouble.over("extend the relay's lease")
+			t.extended.Store(&next.Until)
+			every = t.opts.Lease / 3
+		case ctx.Err() != nil:
+			return
+		default:
+			t.b.trouble.report("extend the relay's lease", err)
+			every = t.opts.Lease / 20
+		}
+		if !t.valid() {
+			t.stop(store.ErrFenced)
+			return
+		}
+	}
+}
+
+// boundFlush cancels what is being sent when the service has ended for too
+// long.
+func (t *term[Tx]) boundFlush(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-t.stopping:
+		wait(ctx, t.opts.Flush)
+	}
+	t.endSend()
+}

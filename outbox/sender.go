@@ -1,0 +1,164 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/store"
+)
+
+var errEnded = errors.New("outbox: the transaction has ended: send within the function that got the sender, and wait there for goroutines that use it")
+
+// buffer is the sender of a transaction: it keeps messages until the commit.
+type buffer struct {
+	svc   Service
+	delay bool
+
+	mu       sync.Mutex
+	messages []*driver.Message
+	ended    bool
+}
+
+// Name is the service in whose name messages are sent.
+func (s *buffer) Name() string { return s.svc.Name() }
+
+// Send checks messages and keeps them until the commit.
+func (s *buffer) Send(ctx context.Context, messages []*driver.Message) error {
+	if err := s.svc.Prepare(messages); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return errEnded
+	}
+	s.messages = append(s.messages, messages...)
+	return nil
+}
+
+func (s *buffer) mark() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.messages)
+}
+
+func (s *buffer) cut(mark int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messages = s.messages[:mark]
+}
+
+// end returns what is to be written; the sender refuses more.
+func (s *buffer) end() store.Writes {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	return writes(s.messages, s.delay)
+}
+
+// writes tells the messages that the store must keep until they are due from
+// those that go to the transport at once, which may wait itself.
+func writes(messages []*driver.Message, delay bool) store.Writes {
+	w := store.Writes{Messages: messages}
+	if delay {
+		return w
+	}
+	for i, m := range messages {
+		if m.Due.IsZero() {
+			continue
+		}
+		// The first with a due time: from here on there are two lists.
+		w.Messages = append([]*driver.Message(nil), messages[:i]...)
+		now := time.Now()
+		for _, m := range messages[i:] {
+			if m.Due.After(now) {
+				w.Later = append(w.Later, m)
+			} else {
+				w.Messages = append(w.Messages, m)
+			}
+		}
+		break
+	}
+	return w
+}
+
+// In returns a sender that writes to the outbox at once, in a transaction that
+// somebody else commits. Call Wake after the commit, to have the messages
+// published before the next poll.
+//
+// Order by key is promised only for what is sent while the transaction holds
+// the lock that orders it; Buffered makes that easier.
+func (b *Box[Tx]) In(tx Tx) dovetail.Sender { return &direct[Tx]{b, tx} }
+
+type direct[Tx any] struct {
+	b  *Box[Tx]
+	tx Tx
+}
+
+// Name is the service in whose name messages are sent.
+func (s *direct[Tx]) Name() string { return s.b.svc.Name() }
+
+// Send checks messages and writes them.
+func (s *direct[Tx]) Send(ctx context.Context, messages []*driver.Message) error {
+	if s.b.err != nil {
+		return s.b.err
+	}
+	if err := s.b.svc.Prepare(messages); err != nil {
+		return err
+	}
+	return s.b.write(ctx, s.tx, writes(messages, s.b.delay))
+}
+
+func (b *Box[Tx]) write(ctx context.Context, tx Tx, w store.Writes) error {
+	if err := b.db.Write(ctx, tx, w); err != nil {
+		return fmt.Errorf("outbox: %w", err)
+	}
+	b.delayed(w)
+	return nil
+}
+
+// delayed wakes what moves delayed messages.
+func (b *Box[Tx]) delayed(w store.Writes) {
+	if len(w.Later) > 0 {
+		b.later.Notify()
+	}
+}
+
+// Buffered is a sender into a transaction that somebody else commits. It keeps
+// messages until Flush.
+type Buffered[Tx any] struct {
+	buffer
+	b  *Box[Tx]
+	tx Tx
+}
+
+// Buffered returns a sender that writes to the outbox when it is flushed. What
+// is not flushed is not sent.
+func (b *Box[Tx]) Buffered(tx Tx) *Buffered[Tx] {
+	return &Buffered[Tx]{buffer{svc: b.svc, delay: b.delay}, b, tx}
+}
+
+// Flush writes the messages. As the last statement before the commit, with all
+// locks held, it gives the order by key that Do gives. The sender refuses more.
+func (s *Buffered[Tx]) Flush(ctx context.Context) error {
+	if s.b.err != nil {
+		return s.b.err
+	}
+	return s.b.write(ctx, s.tx, s.end())
+}
+
+// Cancel takes back messages of this service that were to be delivered later,
+// by their ids, within a transaction. It returns how many it took back: for the
+// others it is too late. A transport that delays messages itself has them
+// already, and none can be taken back.
+func (b *Box[Tx]) Cancel(ctx context.Context, tx Tx, ids ...string) (int, error) {
+	if b.err != nil {
+		return 0, b.err
+	}
+	return b.db.Cancel(ctx, tx, b.svc.Name(), ids)
+}

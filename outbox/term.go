@@ -1,0 +1,349 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/crash"
+	"github.com/dovetail-go/dovetail/store"
+)
+
+// term is one leadership of one shard. Its main goroutine reads, sends and
+// advances; others extend the lease, try held messages again, move delayed ones
+// and tidy up.
+type term[Tx any] struct {
+	store.Term
+	b        *Box[Tx]
+	db       store.DB[Tx]
+	conn     driver.Conn
+	opts     *Options
+	extended atomic.Pointer[time.Time]
+	stopping <-chan struct{} // the service has ended
+	stop     context.CancelCauseFunc
+	send     context.Context // ends Options.Flush later than the service
+	endSend  context.CancelFunc
+
+	// What only the main goroutine touches.
+	window  *window
+	reader  reader
+	limit   int       // how many messages are sent at once
+	away    time.Time // the broker is away: nothing is sent before
+	outages int       // sends in a row that found it so
+	step    progress
+
+	provisioned atomic.Int64 // when the channels were last provisioned again, Unix nanoseconds
+
+	channels channels
+	drainNow chan struct{} // there are held messages; one slot
+	draining sync.Mutex    // held messages are on their way
+	marks    marks
+	volatile atomic.Pointer[volatile] // the broker that was published to
+	restart  atomic.Pointer[volatile] // the broker that it is now, if that is another
+}
+
+func newTerm[Tx any](b *Box[Tx], st store.Term, stopping <-chan struct{}, stop context.CancelCauseFunc) *term[Tx] {
+	t := &term[Tx]{
+		Term: st, b: b, db: b.db, conn: b.conn, opts: &b.opts, stopping: stopping, stop: stop,
+		window:   newWindow(b.conn.Capabilities().OrderedPipeline),
+		channels: channels{m: map[string]*channel{}},
+		drainNow: make(chan struct{}, 1),
+	}
+	t.extended.Store(&st.Until)
+	t.send, t.endSend = context.WithCancel(context.Background())
+	t.limit = t.batch()
+	return t
+}
+
+// batch is how many messages are sent at once when all is well.
+func (t *term[Tx]) batch() int {
+	if m := t.conn.Capabilities().MaxBatch; m > 0 {
+		return min(m, t.opts.Batch)
+	}
+	return t.opts.Batch
+}
+
+// resume begins where a cursor is.
+func (t *term[Tx]) resume(c store.Cursor) {
+	t.window = newWindow(t.window.pipelined)
+	t.reader = reader{after: c.Position}
+	t.step = progress{to: c.Position}
+	t.channels.reset(c.Channels)
+	t.marks.reset(c.Position)
+	t.volatile.Store(&volatile{id: c.Incarnation})
+	if len(c.Channels) > 0 {
+		t.wakeDrain()
+	}
+}
+
+func (t *term[Tx]) until() time.Time { return *t.extended.Load() }
+func (t *term[Tx]) valid() bool      { return time.Now().Before(t.until()) }
+
+// run publishes until the term ends, or, after the service has ended, until
+// nothing is left or the time for that is over.
+func (t *term[Tx]) run(ctx context.Context) error {
+	defer t.reader.drain()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // before the read under way is awaited
+	for failures, fine := 0, false; ; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		ending := t.ending()
+		idle, next, err := t.round(ctx)
+		switch {
+		case errors.Is(err, store.ErrFenced), ctx.Err() != nil:
+			return err
+		case err != nil:
+			t.b.trouble.report("publish from the outbox", err)
+			if ending {
+				return nil
+			}
+			fine = false
+			failures++
+			if !wait(ctx, backoff(failures-1, 50*time.Millisecond, 5*time.Second)) {
+				return context.Cause(ctx)
+			}
+			continue
+		}
+		if failures = 0; !fine {
+			fine = true
+			t.b.trouble.over("publish from the outbox") // of an earlier term, too
+		}
+		if ending && (idle && t.window.waiting == 0 || t.send.Err() != nil) {
+			return nil
+		}
+		if idle {
+			t.sleep(ctx, next, ending)
+		}
+	}
+}
+
+// ending reports whether the service has ended.
+func (t *term[Tx]) ending() bool {
+	select {
+	case <-t.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// sleep waits until something was written, the time has come, or the service
+// or the term ends.
+func (t *term[Tx]) sleep(ctx context.Context, next time.Time, ending bool) {
+	timer := time.NewTimer(time.Until(next))
+	defer timer.Stop()
+	wake, page, stopping := t.reader.wake, t.reader.page, t.stopping
+	if page != nil || t.full() {
+		wake = nil // there is no room for it, or the read under way comes first
+	}
+	if ending {
+		stopping = t.send.Done()
+	}
+	select {
+	case <-wake:
+	case f := <-page:
+		t.reader.page, t.reader.ready = nil, &f
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-stopping:
+	}
+}
+
+// round does one thing: it sends a batch, or finds that there is nothing to do
+// before next.
+func (t *term[Tx]) round(ctx context.Context) (idle bool, next time.Time, err error) {
+	if v := t.restart.Swap(nil); v != nil {
+		if err := t.rewind(ctx, v); err != nil {
+			t.restart.CompareAndSwap(nil, v)
+			return false, next, err
+		}
+	}
+	if err := t.fill(ctx); err != nil {
+		return false, next, err
+	}
+	t.pass()
+	if t.advanceDue() {
+		if err := t.advance(ctx); err != nil {
+			return false, next, err
+		}
+	}
+	now := time.Now()
+	if t.away.After(now) {
+		return true, t.earliest(t.away), nil
+	}
+	ready, next := t.window.ready(now, t.limit)
+	if len(ready) == 0 {
+		if t.window.waiting > 0 && t.full() && t.stuck(now) {
+			return false, next, nil
+		}
+		return t.full() || t.reader.page != nil || !t.reader.wants(now), t.earliest(next), nil
+	}
+	if !t.full() {
+		t.reader.prefetch(ctx, t) // while these are being sent
+	}
+	return false, next, t.publish(ready)
+}
+
+// earliest is the first of next, the next poll and the next advance.
+func (t *term[Tx]) earliest(next time.Time) time.Time {
+	others := []time.Time{t.step.due(t.opts.Advance)}
+	if !t.full() && t.reader.page == nil {
+		others = append(others, t.reader.pollAt)
+	}
+	for _, other := range others {
+		if next.IsZero() || !other.IsZero() && other.Before(next) {
+			next = other
+		}
+	}
+	if next.IsZero() {
+		next = time.Now().Add(t.opts.Poll)
+	}
+	return next
+}
+
+// full reports whether the window takes no more.
+func (t *term[Tx]) full() bool {
+	return len(t.window.entries) >= 2*t.opts.Batch<<t.reader.grown || t.window.bytes >= 2*t.opts.BatchBytes
+}
+
+// publish sends entries and sorts out what became of them.
+func (t *term[Tx]) publish(ready []*entry) error {
+	if !t.valid() {
+		return fmt.Errorf("publish: %w", store.ErrFenced)
+	}
+	messages := make([]*driver.Message, len(ready))
+	for i, e := range ready {
+		messages[i] = e.Message
+	}
+	err := t.conn.Send(t.send, messages)
+	crash.Point("relay.sent")
+	t.outcome(ready, err)
+	return nil
+}
+
+// progress is what was published and is not written down yet.
+type progress struct {
+	to      store.Position
+	passed  int       // how many the cursor is behind
+	since   time.Time // when the first of them was published
+	hold    []store.Held
+	pending bool // the store waits for an advance before it shows more
+}
+
+// due says when what was published is to be written down, zero if there is
+// nothing.
+func (p *progress) due(after time.Duration) time.Time {
+	if p.passed == 0 && len(p.hold) == 0 {
+		return time.Time{}
+	}
+	return p.since.Add(after)
+}
+
+// pass takes note of what is published from the front of the window.
+func (t *term[Tx]) pass() {
+	n, to := t.window.passed()
+	if n == 0 {
+		return
+	}
+	t.stamp()
+	t.step.passed += n
+	t.step.to = to
+	if t.window.waiting == 0 {
+		t.reader.grown = 0
+	}
+}
+
+func (t *term[Tx]) stamp() {
+	if t.step.passed == 0 && len(t.step.hold) == 0 {
+		t.step.since = time.Now()
+	}
+}
+
+func (t *term[Tx]) advanceDue() bool {
+	p := &t.step
+	at := p.due(t.opts.Advance)
+	return !at.IsZero() && (!time.Now().Before(at) || len(p.hold) >= t.opts.Batch ||
+		p.passed >= 4*t.opts.Batch || p.pending && t.window.waiting == 0)
+}
+
+// advance writes down what was published and held.
+func (t *term[Tx]) advance(ctx context.Context) error {
+	p := &t.step
+	if p.passed == 0 && len(p.hold) == 0 {
+		return nil
+	}
+	if err := t.db.Advance(ctx, t.Term, store.Progress{To: p.to, Hold: p.hold}); err != nil {
+		return err
+	}
+	crash.Point("relay.advanced")
+	if p.pending {
+		t.reader.pollAt = time.Time{}
+	}
+	if len(p.hold) > 0 {
+		t.channels.written()
+		t.wakeDrain()
+	}
+	t.marks.add(p.to, t.keep())
+	*p = progress{to: p.to}
+	return nil
+}
+
+// leave writes down what is left to write and gives the lease back.
+func (t *term[Tx]) leave(ctx context.Context) error {
+	t.pass()
+	err := t.advance(ctx)
+	return errors.Join(err, t.db.Resign(ctx, t.Lease))
+}
+
+// channels are what the relay knows of the channels' health, shared with the
+// goroutine that tries held messages again.
+type channels struct {
+	mu      sync.Mutex
+	m       map[string]*channel
+	pending map[laneKey]bool // lanes held in memory, not yet in the store
+	total   int64            // messages published
+	writes  int              // how often held messages were set aside or written
+}
+
+type channel struct {
+	published int64
+	held      bool // it may have held lanes
+	down      bool // everything on it fails: new messages are held untried
+	revived   bool // it was down until now
+	attempts  int
+	retry     time.Time
+	err       string
+}
+
+func (c *channels) reset(held []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.m, c.pending = map[string]*channel{}, map[laneKey]bool{}
+	for _, name := range held {
+		c.m[name] = &channel{held: true}
+	}
+}
+
+// of returns the state of a channel; the lock is the caller's.
+func (c *channels) of(name string) *channel {
+	ch := c.m[name]
+	if ch == nil {
+		ch = &channel{}
+		c.m[name] = ch
+	}
+	return ch
+}
+
+// written says that all held lanes are in the store.
+func (c *channels) written() {
+	c.mu.Lock()
+	clear(c.pending)
+	c.writes++
+	c.mu.Unlock()
+}

@@ -1,0 +1,101 @@
+package outbox
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// wait waits for d and reports whether it passed before ctx ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// backoff doubles from first to most, with jitter of a quarter, so that many
+// who wait for the same thing do not come at once.
+func backoff(attempt int, first, most time.Duration) time.Duration {
+	d := first << min(attempt, 20)
+	if d <= 0 || d > most {
+		d = most
+	}
+	return jitter(d)
+}
+
+// jitter is d give or take a quarter.
+func jitter(d time.Duration) time.Duration {
+	if d < 4 {
+		return d
+	}
+	return d*3/4 + rand.N(d/2)
+}
+
+// trouble says once that something is wrong, then every half minute how often
+// it went wrong meanwhile, and once that it is over.
+type trouble struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	what map[string]*troubles
+}
+
+type troubles struct {
+	since, said, last time.Time
+	times             int
+	err               error
+}
+
+const troubleEvery = 30 * time.Second
+
+func (t *trouble) report(doing string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	if t.what == nil {
+		t.what = map[string]*troubles{}
+	}
+	w := t.what[doing]
+	if w == nil {
+		t.what[doing] = &troubles{since: now, said: now, last: now, times: 1, err: err}
+		t.log.Warn(doing+": trying again", "error", err)
+		return
+	}
+	w.times++
+	w.last, w.err = now, err
+	if now.Sub(w.said) >= troubleEvery {
+		w.said = now
+		t.log.Warn(doing+": still trying", "error", err, "times", w.times, "since", w.since)
+	}
+}
+
+func (t *trouble) over(doing string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := t.what[doing]
+	if w == nil {
+		return
+	}
+	delete(t.what, doing)
+	t.log.Info(doing+": works again", "times", w.times, "after", time.Since(w.since))
+}
+
+// text is the latest trouble that is not over.
+func (t *trouble) text() (text string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var last time.Time
+	for doing, w := range t.what {
+		if w.last.After(last) {
+			last, text = w.last, doing+": "+w.err.Error()
+		}
+	}
+	return text
+}
