@@ -1,0 +1,155 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dovetail-go/dovetail/store"
+)
+
+// hold sets rows aside, those of one lane in their order.
+func (s *Store) hold(ctx context.Context, tx *sql.Tx, rows []store.Held) error {
+	for i := range rows {
+		h := &rows[i]
+		text, err := store.AppendHeaders(nil, h.Message)
+		if err != nil {
+			return err
+		}
+		m := h.Message
+		// A row that is held already, from before a rewind, keeps its place.
+		if _, err := tx.ExecContext(ctx, s.sql(`INSERT INTO ~held (seq, id, channel, key, headers, body, lane, since)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (seq) DO UPDATE SET released = 0`),
+			h.Position.Seq, m.ID, m.Channel, m.Key, string(text), m.Body, h.Lane.Name, micros(h.Since)); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, s.sql(`INSERT INTO ~lane (channel, name, attempts, error, retry)
+			VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`),
+			m.Channel, h.Lane.Name, h.Lane.Attempts, h.Lane.Error, micros(h.Lane.Retry)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// release marks rows as published and forgets lanes that are empty now.
+func (s *Store) release(ctx context.Context, tx *sql.Tx, rows []store.Held) error {
+	now := micros(time.Now())
+	type lane struct{ channel, name string }
+	lanes := map[lane]bool{}
+	for _, h := range rows {
+		if _, err := tx.ExecContext(ctx, s.sql(`UPDATE ~held SET released = ? WHERE seq = ?`), now, h.Position.Seq); err != nil {
+			return err
+		}
+		lanes[lane{h.Message.Channel, h.Lane.Name}] = true
+	}
+	for l := range lanes {
+		if _, err := tx.ExecContext(ctx, s.sql(`DELETE FROM ~lane WHERE channel = ?1 AND name = ?2
+			AND NOT EXISTS (SELECT 1 FROM ~held WHERE channel = ?1 AND lane = ?2 AND released = 0)`), l.channel, l.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Blocked reports which lanes have held rows.
+func (s *Store) Blocked(ctx context.Context, _ store.Term, lanes []store.Lane) ([]bool, error) {
+	blocked := make([]bool, len(lanes))
+	for i, l := range lanes {
+		if err := s.readers.QueryRowContext(ctx, s.sql(`SELECT count(*) FROM ~lane WHERE channel = ? AND name = ?`), l.Channel, l.Name).
+			Scan(&blocked[i]); err != nil {
+			return nil, fmt.Errorf("look for held lanes: %w", err)
+		}
+	}
+	return blocked, nil
+}
+
+// Due returns held rows of lanes that are to be tried again.
+func (s *Store) Due(ctx context.Context, _ store.Term, skip []string, max store.Limit) (due []store.Held, next time.Time, err error) {
+	not, args := `TRUE`, []any{}
+	if len(skip) > 0 {
+		not = `l.channel NOT IN (?` + strings.Repeat(`, ?`, len(skip)-1) + `)`
+		for _, c := range skip {
+			args = append(args, c)
+		}
+	}
+	now := micros(time.Now())
+	rows, err := s.readers.QueryContext(ctx, s.sql(`SELECT h.seq, h.id, h.channel, h.key, h.headers, h.body,
+		h.lane, h.since, l.attempts, l.error, l.retry
+		FROM ~lane l JOIN ~held h ON h.channel = l.channel AND h.lane = l.name AND h.released = 0
+		WHERE `+not+` AND l.retry <= ? ORDER BY l.retry, l.channel, l.name, h.seq LIMIT ?`), append(slices.Clone(args), now, max.Rows)...)
+	if err != nil {
+		return nil, next, fmt.Errorf("read held messages: %w", err)
+	}
+	if due, err = scanHeld(rows, max.Bytes); err != nil {
+		return nil, next, err
+	}
+	var retry int64
+	if err := s.readers.QueryRowContext(ctx, s.sql(`SELECT coalesce(min(retry), 0) FROM ~lane l WHERE `+not+` AND l.retry > ?`), append(args, now)...).
+		Scan(&retry); err != nil {
+		return nil, next, fmt.Errorf("read held messages: %w", err)
+	}
+	return due, timeOf(retry), nil
+}
+
+// RetryHeld makes lanes due at once.
+func (s *Store) RetryHeld(ctx context.Context, channel string) error {
+	_, err := s.deleted(ctx, "retry held messages", `UPDATE ~lane SET retry = 1 WHERE ?1 IN ('', channel)`, channel)
+	if err == nil {
+		s.signal.Notify()
+	}
+	return err
+}
+
+// Browse returns held rows for people to look at.
+func (s *Store) Browse(ctx context.Context, _ int, after store.Position, max int) ([]store.Held, error) {
+	rows, err := s.readers.QueryContext(ctx, s.sql(`SELECT h.seq, h.id, h.channel, h.key, h.headers, h.body,
+		h.lane, h.since, l.attempts, l.error, l.retry
+		FROM ~held h JOIN ~lane l ON h.channel = l.channel AND h.lane = l.name
+		WHERE h.released = 0 AND h.seq > ? ORDER BY h.seq LIMIT ?`), after.Seq, max)
+	if err != nil {
+		return nil, fmt.Errorf("read held messages: %w", err)
+	}
+	return scanHeld(rows, math.MaxInt)
+}
+
+func (s *Store) heldChannels(ctx context.Context, tx *sql.Tx) (all []string, err error) {
+	rows, err := tx.QueryContext(ctx, s.sql(`SELECT DISTINCT channel FROM ~lane`))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c string
+		if err := rows.Scan(&c); err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, rows.Err()
+}
+
+// scanHeld reads rows until they have maxBytes, at least one.
+func scanHeld(rows *sql.Rows, maxBytes int) (all []store.Held, err error) {
+	defer rows.Close()
+	for bytes := 0; bytes < maxBytes && rows.Next(); {
+		var h store.Held
+		var since, retry int64
+		h.Row, err = scanRow(rows, &h.Lane.Name, &since, &h.Lane.Attempts, &h.Lane.Error, &retry)
+		if err != nil {
+			return nil, fmt.Errorf("read held messages: %w", err)
+		}
+		h.Lane.Channel = h.Message.Channel
+		h.Since, h.Lane.Retry = timeOf(since), timeOf(retry)
+		bytes += len(h.Message.Body)
+		all = append(all, h)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read held messages: %w", err)
+	}
+	return all, nil
+}

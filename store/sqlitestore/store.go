@@ -1,0 +1,156 @@
+package sqlitestore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/dovetail-go/dovetail/store"
+)
+
+// Options of a store. The zero value is the default.
+type Options struct {
+	// Prefix of the tables, for several services in one file; default
+	// "dovetail_". Letters, digits and underscores.
+	Prefix string
+
+	// Busy is how long to wait for a writer of another process or of DB;
+	// default 10 s.
+	Busy time.Duration
+
+	// Readers is how many connections read at once; default 8.
+	Readers int
+
+	// NoMigration leaves the tables as they are: Migrate, or `dovetail
+	// migrate`, has made them.
+	NoMigration bool
+
+	// Unsafe sets synchronous=NORMAL: the last commits may be lost with the
+	// power, though not with the process. For tests and what can be had again.
+	Unsafe bool
+}
+
+// A Store is one SQLite file. It is a store.DB.
+type Store struct {
+	path     string
+	opts     Options
+	writer   *sql.DB // one connection
+	readers  *sql.DB
+	stmt     statements
+	prepared []*sql.Stmt
+	signal   store.Signal
+}
+
+var _ store.DB[*sql.Tx] = (*Store)(nil)
+
+var prefixPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// Open opens the file at path, makes it if it does not exist, and brings the
+// store's tables up to date. At most one Options may be given.
+func Open(ctx context.Context, path string, opts ...Options) (*Store, error) {
+	s := &Store{path: path}
+	if len(opts) > 1 {
+		return nil, fmt.Errorf("open %s: %d Options given: want one", path, len(opts))
+	}
+	if len(opts) == 1 {
+		s.opts = opts[0]
+	}
+	if s.opts.Prefix == "" {
+		s.opts.Prefix = "dovetail_"
+	}
+	if !prefixPattern.MatchString(s.opts.Prefix) {
+		return nil, fmt.Errorf("open %s: Options.Prefix %q: want letters, digits and underscores, not beginning with a digit", path, s.opts.Prefix)
+	}
+	if path == "" || path == ":memory:" {
+		return nil, fmt.Errorf("open %q: a store in memory cannot have a reader beside its writer: want a file, or package memstore", path)
+	}
+	if s.opts.Busy == 0 {
+		s.opts.Busy = 10 * time.Second
+	}
+	if s.opts.Readers == 0 {
+		s.opts.Readers = 8
+	}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context) error {
+	abs, err := filepath.Abs(s.path)
+	if err != nil {
+		return err
+	}
+	synchronous := "synchronous(FULL)"
+	if s.opts.Unsafe {
+		synchronous = "synchronous(NORMAL)"
+	}
+	// busy_timeout comes first, so that it covers the others.
+	query := url.Values{"_pragma": {
+		"busy_timeout(" + strconv.FormatInt(s.opts.Busy.Milliseconds(), 10) + ")",
+		"journal_mode(WAL)", synchronous, "foreign_keys(1)",
+	}, "_txlock": {"immediate"}}
+	dsn := (&url.URL{Scheme: "file", Path: filepath.ToSlash(abs), RawQuery: query.Encode()}).String()
+	if s.writer, err = sql.Open("sqlite", dsn); err != nil {
+		return err
+	}
+	s.writer.SetMaxOpenConns(1)
+	if s.readers, err = sql.Open("sqlite", dsn); err != nil {
+		return err
+	}
+	s.readers.SetMaxOpenConns(s.opts.Readers)
+	s.readers.SetMaxIdleConns(s.opts.Readers)
+	if err := s.writer.PingContext(ctx); err != nil {
+		return err
+	}
+	if s.opts.NoMigration {
+		return s.prepareMigrated(ctx)
+	}
+	if err := s.Migrate(ctx); err != nil {
+		return err
+	}
+	return s.prepare(ctx)
+}
+
+func (s *Store) prepareMigrated(ctx context.Context) error {
+	if err := s.prepare(ctx); err != nil {
+		return fmt.Errorf("tables are missing or old; run Migrate or `dovetail migrate`: %w", err)
+	}
+	return nil
+}
+
+// DB returns the file's other connections: for queries, for the schema of the
+// service's own tables, and for writes outside the outbox's transactions, which
+// wait for those. Inside one, it sees what was committed before, and writing
+// through it would wait for the transaction that is waiting for it: use tx.
+func (s *Store) DB() *sql.DB { return s.readers }
+
+// Path returns where the file is, as given to Open.
+func (s *Store) Path() string { return s.path }
+
+// Signal is notified after each commit that wrote messages.
+func (s *Store) Signal() *store.Signal { return &s.signal }
+
+// Close closes the file. Transactions must have ended.
+func (s *Store) Close() error {
+	var errs []error
+	for _, st := range s.prepared {
+		errs = append(errs, st.Close())
+	}
+	s.prepared = nil
+	if s.readers != nil {
+		errs = append(errs, s.readers.Close())
+	}
+	if s.writer != nil { // last, so that it checkpoints and removes the WAL
+		errs = append(errs, s.writer.Close())
+	}
+	return errors.Join(errs...)
+}

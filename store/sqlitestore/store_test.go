@@ -1,0 +1,55 @@
+package sqlitestore_test
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"testing"
+
+	"github.com/dovetail-go/dovetail/store/sqlitestore"
+	"github.com/dovetail-go/dovetail/store/storetest"
+)
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, storetest.Harness[*sql.Tx]{Durable: true, Open: open})
+}
+
+func open(t testing.TB, dir string) storetest.Database[*sql.Tx] {
+	t.Helper()
+	s, err := sqlitestore.Open(t.Context(), filepath.Join(dir, "test 1%.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.DB().ExecContext(t.Context(), `CREATE TABLE IF NOT EXISTS counter (key TEXT PRIMARY KEY, n INTEGER NOT NULL)`); err != nil {
+		t.Fatal(err)
+	}
+	return storetest.Database[*sql.Tx]{
+		DB:     s,
+		Count:  count,
+		Counts: func(ctx context.Context) (map[string]int64, error) { return counts(ctx, s.DB()) },
+		Close:  s.Close,
+	}
+}
+
+func count(ctx context.Context, tx *sql.Tx, key string) (n int64, err error) {
+	err = tx.QueryRowContext(ctx, `INSERT INTO counter VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1 RETURNING n`, key).Scan(&n)
+	return n, err
+}
+
+func counts(ctx context.Context, db *sql.DB) (map[string]int64, error) {
+	rows, err := db.QueryContext(ctx, `SELECT key, n FROM counter`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[string]int64{}
+	for rows.Next() {
+		var key string
+		var n int64
+		if err := rows.Scan(&key, &n); err != nil {
+			return nil, err
+		}
+		all[key] = n
+	}
+	return all, rows.Err()
+}
