@@ -1,0 +1,151 @@
+// Package dovetailtest tests services without a broker and without waiting: a
+// Recorder for code that only sends, and a Harness that runs services for real
+// on a broker in memory, with time under control.
+package dovetailtest
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/transport/membus"
+)
+
+// A Harness is a broker in memory and the services of one test, in a bubble
+// where time stands still while anything can happen and leaps when nothing can
+// (package testing/synctest): a retry in thirty seconds costs no time at all.
+type Harness struct {
+	tb       *testing.T
+	conn     driver.Conn
+	services []*dovetail.Service
+	running  int // of services, from the first
+	ctx      context.Context
+	wg       sync.WaitGroup
+}
+
+// Run runs a test with a Harness. Services that the test starts end with it;
+// what they return from Run, and goroutines they leave behind, fail the test.
+func Run(t *testing.T, test func(t *testing.T, h *Harness)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		bus, err := membus.New(membus.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := bus.Connect()
+		h := &Harness{tb: t, conn: conn, ctx: ctx}
+		defer func() {
+			cancel()
+			h.wg.Wait()
+			if err := conn.Close(context.WithoutCancel(ctx)); err != nil {
+				t.Errorf("close: %v", err)
+			}
+		}()
+		test(t, h)
+	})
+}
+
+// Service returns a new service of that name, to register handlers with. At
+// most one Options may be given; without a Logger it logs to the test.
+func (h *Harness) Service(name string, opts ...dovetail.Options) *dovetail.Service {
+	h.tb.Helper()
+	var o dovetail.Options
+	if len(opts) > 1 {
+		h.tb.Fatalf("service %s: %d Options given: want one", name, len(opts))
+	}
+	if len(opts) == 1 {
+		o = opts[0]
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(h.tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	s := dovetail.New(name, h.conn, o)
+	h.services = append(h.services, s)
+	return s
+}
+
+// Start runs the services made so far and returns when all of them serve.
+func (h *Harness) Start() {
+	h.tb.Helper()
+	fresh := h.services[h.running:]
+	h.running = len(h.services)
+	for _, s := range fresh {
+		h.wg.Go(func() {
+			if err := s.Run(h.ctx); err != nil {
+				h.tb.Errorf("%v", err)
+			}
+		})
+	}
+	synctest.Wait()
+	for _, s := range fresh {
+		select {
+		case <-s.Ready():
+		default:
+			h.tb.Fatalf("service %s does not serve", s.Name())
+		}
+	}
+}
+
+// Settle returns when everything that can happen without time passing has
+// happened: handlers have run, what they sent was handled as well.
+func (h *Harness) Settle() { synctest.Wait() }
+
+// Advance lets d pass, with all that happens in it, and settles.
+func (h *Harness) Advance(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// DeadLetters returns the dead letters of a service, oldest first.
+func (h *Harness) DeadLetters(service string) []dovetail.DeadLetter {
+	h.tb.Helper()
+	stored, err := h.conn.(driver.Browser).Browse(h.ctx, dovetail.DeadLetterChannel(service), "", 1<<20)
+	if err != nil {
+		h.tb.Fatalf("dead letters of %s: %v", service, err)
+	}
+	letters := make([]dovetail.DeadLetter, len(stored))
+	for i, s := range stored {
+		if letters[i], err = dovetail.ParseDeadLetter(s.Message); err != nil {
+			h.tb.Fatal(err)
+		}
+	}
+	return letters
+}
+
+// Requeue sends a dead letter's message to the handler that failed, again, and
+// removes the dead letter.
+func (h *Harness) Requeue(d dovetail.DeadLetter) {
+	h.tb.Helper()
+	if err := h.conn.Send(h.ctx, []*driver.Message{d.Requeue()}); err != nil {
+		h.tb.Fatalf("requeue %s: %v", d.ID, err)
+	}
+	browser := h.conn.(driver.Browser)
+	channel := dovetail.DeadLetterChannel(d.Service)
+	stored, err := browser.Browse(h.ctx, channel, "", 1<<20)
+	if err != nil {
+		h.tb.Fatal(err)
+	}
+	i := slices.IndexFunc(stored, func(s driver.Stored) bool { return s.Message.ID == d.ID })
+	if i < 0 {
+		return
+	}
+	if err := browser.Remove(h.ctx, channel, []string{stored[i].Position}); err != nil {
+		h.tb.Fatal(err)
+	}
+}
+
+// Deliver hands messages to the broker as they are: foreign ones, duplicates,
+// broken ones.
+func (h *Harness) Deliver(messages ...*driver.Message) {
+	h.tb.Helper()
+	if err := h.conn.Send(h.ctx, messages); err != nil {
+		h.tb.Fatalf("deliver: %v", err)
+	}
+}
