@@ -1,0 +1,109 @@
+package embedded_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/driver/drivertest"
+	"github.com/dovetail-go/dovetail/transport/natsbus"
+	"github.com/dovetail-go/dovetail/transport/natsbus/embedded"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+// TestConformance_listening runs the suite against a server in a process of its
+// own, which is killed and started again.
+func TestConformance_listening(t *testing.T) {
+	server := newChild(t)
+	open := func(ctx context.Context) (driver.Conn, error) {
+		return natsbus.Connect(ctx, natsbus.Options{URL: server.url(), AckWait: 3 * time.Second, Logger: quiet})
+	}
+	drivertest.Run(t, drivertest.Harness{
+		Open:    open,
+		Restart: server.restart,
+		Forget: func(ctx context.Context) error {
+			return plain(server.url(), nil, func(nc *nats.Conn, js jetstream.JetStream) error { return forget(ctx, js) })
+		},
+		Inject: func(_ context.Context, channel string, headers driver.Headers, body []byte) error {
+			return plain(server.url(), nil, func(nc *nats.Conn, js jetstream.JetStream) error { return inject(nc, channel, headers, body) })
+		},
+	})
+}
+
+// TestConformance_in_process runs it against a server in this process that does
+// not listen. The server ends with each test's last connection, and the next
+// test's first finds what was stored.
+func TestConformance_in_process(t *testing.T) {
+	dir := t.TempDir()
+	open := func(ctx context.Context) (*embedded.Conn, error) {
+		return embedded.Open(ctx, embedded.Options{Dir: dir, Logger: quiet}, natsbus.Options{AckWait: 3 * time.Second, Logger: quiet})
+	}
+	use := func(ctx context.Context, do func(nc *nats.Conn, js jetstream.JetStream) error) error {
+		c, err := open(ctx)
+		if err != nil {
+			return err
+		}
+		var nc *nats.Conn
+		var js jetstream.JetStream
+		if !c.As(&nc) || !c.As(&js) {
+			return errors.New("no client underneath")
+		}
+		return errors.Join(do(nc, js), c.Close(ctx))
+	}
+	drivertest.Run(t, drivertest.Harness{
+		Open: func(ctx context.Context) (driver.Conn, error) { return open(ctx) },
+		Forget: func(ctx context.Context) error {
+			return use(ctx, func(_ *nats.Conn, js jetstream.JetStream) error { return forget(ctx, js) })
+		},
+		Inject: func(ctx context.Context, channel string, headers driver.Headers, body []byte) error {
+			return use(ctx, func(nc *nats.Conn, _ jetstream.JetStream) error { return inject(nc, channel, headers, body) })
+		},
+	})
+}
+
+// plain uses the server as a program does that knows nothing of Dovetail.
+func plain(url string, options []nats.Option, use func(*nats.Conn, jetstream.JetStream) error) error {
+	nc, err := nats.Connect(url, options...)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	return use(nc, js)
+}
+
+func forget(ctx context.Context, js jetstream.JetStream) error {
+	names := js.StreamNames(ctx)
+	var all []string
+	for name := range names.Name() {
+		all = append(all, name)
+	}
+	for _, name := range all {
+		if err := js.DeleteStream(ctx, name); err != nil {
+			return err
+		}
+	}
+	return names.Err()
+}
+
+func inject(nc *nats.Conn, channel string, headers driver.Headers, body []byte) error {
+	m := nats.NewMsg(channel + ".p0")
+	for _, h := range headers {
+		m.Header.Add(h.Name, h.Value)
+	}
+	m.Data = body
+	if err := nc.PublishMsg(m); err != nil {
+		return err
+	}
+	return nc.Flush()
+}

@@ -1,0 +1,142 @@
+package natsbus
+
+import (
+	"context"
+	"slices"
+)
+
+// Close stops receiving and gives back what is unsettled, in order.
+func (r *receiver) Close(ctx context.Context) error {
+	var err error
+	first := false
+	r.end.Do(func() {
+		first = true
+		close(r.closing)
+		err = r.close(ctx)
+		r.c.leave(r)
+		close(r.ended)
+	})
+	if first {
+		return err
+	}
+	select {
+	case <-r.ended:
+		return nil
+	case <-ctx.Done():
+		return translate("close receiver", ctx.Err())
+	}
+}
+
+func (r *receiver) close(ctx context.Context) error {
+	r.receiving.Lock() // Receive sees closing, and ends
+	defer r.receiving.Unlock()
+	r.timer.Stop()
+	ctx, cancel := r.c.deadline(ctx)
+	defer cancel()
+	err := ctx.Err()
+	if err == nil && r.c.nc.IsConnected() {
+		err = r.quiesce(ctx)
+	}
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	if err == nil && r.c.nc.IsConnected() {
+		err = r.giveBack(ctx)
+	}
+	_ = r.sub.Unsubscribe()
+	if r.s.Broadcast && ctx.Err() == nil && r.c.nc.IsConnected() {
+		if e := r.c.js.DeleteConsumer(ctx, r.stream, r.sources[0].consumer); e != nil && !isGone(e) && err == nil {
+			err = e
+		}
+	}
+	return translate("close receiver of "+r.s.Group+" for "+r.s.Channel.Name, err)
+}
+
+// quiesce ends the subscription when the server has nothing on its way to it:
+// a message that the server sends to a subscription that is gone would be lost
+// until its lease ends. There is no way to withdraw a request, so it waits for
+// those that are being served; there are no more than the window allows.
+func (r *receiver) quiesce(ctx context.Context) error {
+	for {
+		r.mu.Lock()
+		r.gather()
+		underway := -len(r.backlog)
+		for _, src := range r.sources {
+			underway += src.credit
+		}
+		r.mu.Unlock()
+		if underway <= 0 {
+			break
+		}
+		if err := r.c.nc.FlushWithContext(ctx); err != nil {
+			return err
+		}
+		if len(r.in) == 0 {
+			break
+		}
+	}
+	if err := r.sub.Drain(); err != nil {
+		return err
+	}
+	return r.c.nc.FlushWithContext(ctx)
+}
+
+// gather moves what has come into the backlog.
+func (r *receiver) gather() {
+	for {
+		select {
+		case m := <-r.in:
+			r.backlog = append(r.backlog, m)
+		default:
+			return
+		}
+	}
+}
+
+// giveBack asks the server to deliver what is unsettled to others, at once.
+func (r *receiver) giveBack(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	type unsettled struct {
+		seq   uint64
+		reply string
+	}
+	var back []unsettled
+	for _, src := range r.sources {
+		for rc := src.held.first; rc != nil; rc = rc.next {
+			back = append(back, unsettled{rc.seq, rc.reply})
+			rc.done = true
+		}
+		src.held = receipts{}
+	}
+	r.gather()
+	for _, m := range r.backlog {
+		if p, ok := placeOf(m.Reply); ok {
+			back = append(back, unsettled{p.stream, m.Reply})
+		}
+	}
+	r.backlog = nil
+	if len(back) == 0 {
+		return r.c.nc.FlushWithContext(ctx)
+	}
+	slices.SortStableFunc(back, func(a, b unsettled) int { return int(int64(a.seq - b.seq)) })
+	signal := make(signalFlight)
+	token := r.c.acks.open(signal)
+	defer r.c.acks.close(token)
+	final := len(back) - 1
+	for _, u := range back[:final] {
+		if err := r.c.nc.Publish(u.reply, ackNak); err != nil {
+			return err
+		}
+	}
+	// The last wants an answer: then all have been taken in.
+	if err := r.c.nc.PublishRequest(back[final].reply, r.c.acks.prefix+token, ackNak); err != nil {
+		return err
+	}
+	select {
+	case <-signal:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

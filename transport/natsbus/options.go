@@ -1,0 +1,205 @@
+package natsbus
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/nats-io/nats.go"
+)
+
+// Options say how to connect and what to make. The zero value is a server
+// without credentials on 127.0.0.1:4222 and the defaults given here.
+type Options struct {
+	// URL is the server, or several of one cluster with commas between:
+	// "nats://a:4222,nats://b:4222". Default nats://127.0.0.1:4222.
+	URL string
+
+	// Name shows who is connected in the server's own tools. Default "dovetail".
+	Name string
+
+	User, Password string      // with user accounts
+	Token          string      // with token authentication
+	Credentials    string      // path of a .creds file (JWT and nkey)
+	TLS            *tls.Config // nil: TLS only where the server demands it
+
+	// Timeout ends every call to the server that its context would not end
+	// earlier. Default 5 s.
+	Timeout time.Duration
+
+	// Replicas is how many servers of a cluster keep each new stream, 1 to 5.
+	// Default 1.
+	Replicas int
+
+	// AckWait is the lease of a delivery where the subscription names none.
+	// Default 30 s.
+	AckWait time.Duration
+
+	// Dedupe is how long the server drops a second copy of a message on a
+	// publish–subscribe channel. The server keeps every identity of that time
+	// in memory. Default 30 s.
+	Dedupe time.Duration
+
+	// MaxBytes bounds what each new channel holds; at the bound the server
+	// refuses to take more, as a retryable error. 0: the server's own bound.
+	MaxBytes int64
+
+	// Expire is how long a broadcast subscription outlives its instance.
+	// Default 5 min.
+	Expire time.Duration
+
+	// Logger gets notices of the link's coming and going, and of foreign
+	// errors that belong to no call. Default slog.Default().
+	Logger *slog.Logger
+
+	// Client are further options of the client underneath, applied last.
+	Client []nats.Option
+}
+
+// withDefaults returns o with its zero values replaced, or an error that names
+// the field that cannot be.
+func (o Options) withDefaults() (Options, error) {
+	set := func(d *time.Duration, name string, def time.Duration) error {
+		if *d == 0 {
+			*d = def
+		}
+		if *d < 0 {
+			return fmt.Errorf("natsbus: option %s is negative: leave it 0 for %v", name, def)
+		}
+		return nil
+	}
+	if o.URL == "" {
+		o.URL = nats.DefaultURL
+	}
+	if o.Name == "" {
+		o.Name = "dovetail"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Replicas == 0 {
+		o.Replicas = 1
+	}
+	if o.Replicas < 1 || o.Replicas > 5 {
+		return o, fmt.Errorf("natsbus: option Replicas is %d: want 1 to 5", o.Replicas)
+	}
+	if o.MaxBytes < 0 {
+		return o, fmt.Errorf("natsbus: option MaxBytes is negative: leave it 0 for no bound")
+	}
+	for _, err := range []error{
+		set(&o.Timeout, "Timeout", 5*time.Second),
+		set(&o.AckWait, "AckWait", 30*time.Second),
+		set(&o.Dedupe, "Dedupe", 30*time.Second),
+		set(&o.Expire, "Expire", 5*time.Minute),
+	} {
+		if err != nil {
+			return o, err
+		}
+	}
+	if o.Dedupe < 100*time.Millisecond {
+		return o, fmt.Errorf("natsbus: option Dedupe is %v: the server wants at least 100ms", o.Dedupe)
+	}
+	return o, nil
+}
+
+// ParseURL reads a URL of the form
+//
+//	nats://[user:password@]host:port[?name=value&…]
+//
+// with the parameters servers (more servers of the cluster, host:port with
+// commas between; a URL has room for one port only), name, token, creds, tls (true, or the path of a file of
+// certificate authorities), timeout, replicas, ack-wait, dedupe, max-bytes and
+// expire, which are the fields of [Options]. tls://host:port is
+// nats://host:port?tls=true. Any other parameter is an error.
+func ParseURL(u *url.URL) (Options, error) {
+	var o Options
+	if u.Path != "" && u.Path != "/" {
+		return o, fmt.Errorf("path %q: a NATS URL has none", u.Path)
+	}
+	if u.User != nil {
+		o.User = u.User.Username()
+		o.Password, _ = u.User.Password()
+	}
+	p := driver.ParamsOf(u)
+	var hosts []string
+	for h := range strings.SplitSeq(u.Host+","+p.String("servers", ""), ",") {
+		if h == "" {
+			continue
+		}
+		if !strings.Contains(h, ":") || strings.HasSuffix(h, "]") {
+			h += ":4222"
+		}
+		hosts = append(hosts, "nats://"+h)
+	}
+	o.URL = strings.Join(hosts, ",")
+	o.ReadParams(p)
+	o.Token = p.String("token", "")
+	o.Credentials = p.String("creds", "")
+	withTLS := u.Scheme == "tls"
+	p.Parse("tls", func(v string) error {
+		if on, err := strconv.ParseBool(v); err == nil {
+			withTLS = on
+			return nil
+		}
+		withTLS = true
+		o.Client = append(o.Client, nats.RootCAs(v))
+		return nil
+	})
+	if withTLS {
+		o.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return o, p.Err()
+}
+
+// ReadParams sets the fields that a URL's parameters name, wherever the server
+// is: name, timeout, replicas, ack-wait, dedupe, max-bytes and expire.
+func (o *Options) ReadParams(p *driver.Params) {
+	duration := func(name string, d *time.Duration) {
+		p.Parse(name, func(v string) (err error) {
+			*d, err = time.ParseDuration(v)
+			if err == nil && *d <= 0 {
+				err = fmt.Errorf("want a duration above zero")
+			}
+			return err
+		})
+	}
+	o.Name = p.String("name", o.Name)
+	duration("timeout", &o.Timeout)
+	duration("ack-wait", &o.AckWait)
+	duration("dedupe", &o.Dedupe)
+	duration("expire", &o.Expire)
+	p.Parse("replicas", func(v string) (err error) { o.Replicas, err = strconv.Atoi(v); return err })
+	p.Parse("max-bytes", func(v string) (err error) { o.MaxBytes, err = strconv.ParseInt(v, 10, 64); return err })
+}
+
+func openURL(ctx context.Context, u *url.URL) (driver.Conn, error) {
+	o, err := ParseURL(u)
+	if err != nil {
+		return nil, err
+	}
+	return Connect(ctx, o)
+}
+
+func init() {
+	driver.Register("nats", openURL)
+	driver.Register("tls", openURL)
+}
+
+// redactedURL is the URL without user information.
+func (o Options) redactedURL() string {
+	var safe []string
+	for s := range strings.SplitSeq(o.URL, ",") {
+		u, err := url.Parse(s)
+		if err != nil {
+			return "the server"
+		}
+		safe = append(safe, u.Host)
+	}
+	return strings.Join(safe, ",")
+}

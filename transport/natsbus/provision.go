@@ -1,0 +1,231 @@
+package natsbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// maxAckPending bounds what a group has in hand over all its instances; each
+// instance's own bound is its window. It is far above that because deliveries
+// that wait for a retry count too, and at the bound the group stands still.
+const maxAckPending = 65_536
+
+// Provision makes the streams of channels and the consumers of subscriptions.
+// A subscription's channel is made along with it.
+func (c *Conn) Provision(ctx context.Context, channels []driver.Channel, subscriptions []driver.Subscription) error {
+	if err := c.ready(); err != nil {
+		return err
+	}
+	for _, ch := range channels {
+		if err := c.provisionChannel(ctx, ch); err != nil {
+			return err
+		}
+	}
+	for _, s := range subscriptions {
+		if err := c.validSubscription(s); err != nil {
+			return err
+		}
+		if err := c.provisionChannel(ctx, s.Channel); err != nil {
+			return err
+		}
+		if s.Broadcast || s.Channel.Transient {
+			continue
+		}
+		if err := c.provisionGroup(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Conn) validSubscription(s driver.Subscription) error {
+	if err := driver.ValidName(s.Group); err != nil {
+		return fmt.Errorf("natsbus: group %w", err)
+	}
+	switch {
+	case s.Window < 1:
+		return fmt.Errorf("natsbus: subscription of %s to %s: window is %d: want at least 1", s.Group, s.Channel.Name, s.Window)
+	case s.Lease < 0:
+		return fmt.Errorf("natsbus: subscription of %s to %s: lease is negative: leave it 0 for %v", s.Group, s.Channel.Name, c.opts.AckWait)
+	case s.Broadcast && s.Channel.Kind == driver.PointToPoint && !s.Channel.Transient:
+		return fmt.Errorf("natsbus: subscription of %s to %s: broadcast of a point-to-point channel is %w: make the channel publish–subscribe",
+			s.Group, s.Channel.Name, driver.ErrUnsupported)
+	case s.Ordered && !s.Broadcast && c.Capabilities().Order < driver.OrderOwner:
+		return fmt.Errorf("natsbus: subscription of %s to %s: order across instances is %w: run one instance, or own partitions by lease in a store",
+			s.Group, s.Channel.Name, driver.ErrUnsupported)
+	}
+	return nil
+}
+
+func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
+	if err := validChannel(ch); err != nil {
+		return err
+	}
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	stream, err := c.js.Stream(ctx, objectName(ch.Name))
+	switch {
+	case err == nil:
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return translate("provision channel "+ch.Name, err)
+	case ch.Transient:
+		c.chans.put(transientState(ch.Name))
+		return nil
+	default:
+		stream, err = c.js.CreateStream(ctx, c.streamConfig(ch))
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another instance was faster
+			stream, err = c.js.Stream(ctx, objectName(ch.Name))
+		}
+		if err != nil {
+			return translate("provision channel "+ch.Name, err)
+		}
+	}
+	cfg := stream.CachedInfo().Config
+	if err := contradiction(ch, &cfg); err != nil {
+		return err
+	}
+	if !cfg.AllowBatchPublish && cfg.Metadata[metaChannel] == ch.Name && c.serverAtLeast(2, 14) {
+		cfg.AllowBatchPublish = true // the server was upgraded since
+		if _, err := c.js.UpdateStream(ctx, cfg); err != nil {
+			return translate("provision channel "+ch.Name, err)
+		}
+	}
+	if s := c.chans.get(ch.Name); s == nil || s.transient || len(s.subjects) != partitionsOf(&cfg) || !s.batches.Load() {
+		c.chans.put(stateOf(ch.Name, &cfg))
+	}
+	return nil
+}
+
+// contradiction says how a stream that exists is not what is asked for.
+func contradiction(ch driver.Channel, cfg *jetstream.StreamConfig) error {
+	conflict := func(format string, args ...any) error {
+		return fmt.Errorf("natsbus: channel %s %w: %s: remove the channel once it is empty, or declare it as it is",
+			ch.Name, driver.ErrConflict, fmt.Sprintf(format, args...))
+	}
+	if ch.Transient {
+		return conflict("it is kept in stream %s and cannot be transient", cfg.Name)
+	}
+	kind := driver.PublishSubscribe
+	if cfg.Retention == jetstream.WorkQueuePolicy {
+		kind = driver.PointToPoint
+	}
+	if kind != ch.Kind {
+		return conflict("it is %v, not %v", kind, ch.Kind)
+	}
+	if have := partitionsOf(cfg); ch.Partitions != 0 && ch.Partitions != have {
+		return conflict("it has %d partitions, not %d", have, ch.Partitions)
+	}
+	return nil
+}
+
+func (c *Conn) streamConfig(ch driver.Channel) jetstream.StreamConfig {
+	cfg := jetstream.StreamConfig{
+		Name:              objectName(ch.Name),
+		Subjects:          []string{wildcard(ch.Name)},
+		Retention:         jetstream.WorkQueuePolicy,
+		Storage:           jetstream.FileStorage,
+		Discard:           jetstream.DiscardNew, // a full channel refuses; it never forgets
+		MaxBytes:          -1,
+		Replicas:          c.opts.Replicas,
+		Duplicates:        c.opts.Dedupe,
+		AllowDirect:       true, // for browsing
+		AllowBatchPublish: c.serverAtLeast(2, 14),
+		Metadata: map[string]string{
+			metaChannel:    ch.Name,
+			metaKind:       ch.Kind.String(),
+			metaPartitions: strconv.Itoa(max(1, ch.Partitions)),
+		},
+	}
+	if ch.Kind == driver.PublishSubscribe {
+		cfg.Retention = jetstream.InterestPolicy
+	}
+	if c.opts.MaxBytes > 0 {
+		cfg.MaxBytes = c.opts.MaxBytes
+	}
+	return cfg
+}
+
+func (c *Conn) provisionGroup(ctx context.Context, s driver.Subscription) error {
+	doing := "provision group " + s.Group + " of channel " + s.Channel.Name
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	stream := objectName(s.Channel.Name)
+	want := c.consumerConfig(s)
+	have, err := c.js.Consumer(ctx, stream, want.Durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		_, err = c.js.CreateConsumer(ctx, stream, want)
+		if !errors.Is(err, jetstream.ErrConsumerExists) {
+			return c.groupError(s, doing, err)
+		}
+		have, err = c.js.Consumer(ctx, stream, want.Durable) // another instance was faster
+	}
+	if err != nil {
+		return translate(doing, err)
+	}
+	cfg := have.CachedInfo().Config
+	if cfg.AckWait == want.AckWait && cfg.MaxAckPending >= want.MaxAckPending {
+		return nil
+	}
+	cfg.AckWait, cfg.MaxAckPending = want.AckWait, max(cfg.MaxAckPending, want.MaxAckPending)
+	_, err = c.js.UpdateConsumer(ctx, stream, cfg)
+	return translate(doing, err)
+}
+
+func (c *Conn) groupError(s driver.Subscription, doing string, err error) error {
+	if errors.Is(translate(doing, err), driver.ErrConflict) && s.Channel.Kind == driver.PointToPoint {
+		return fmt.Errorf("natsbus: %s: %w: a point-to-point channel has one group and another exists: remove that, or make the channel publish–subscribe: %w",
+			doing, driver.ErrConflict, err)
+	}
+	return translate(doing, err)
+}
+
+func (c *Conn) consumerConfig(s driver.Subscription) jetstream.ConsumerConfig {
+	cfg := jetstream.ConsumerConfig{
+		Durable:       objectName(s.Group),
+		FilterSubject: wildcard(s.Channel.Name),
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       c.lease(s),
+		MaxDeliver:    -1,
+		MaxAckPending: max(maxAckPending, 4*s.Window),
+		MaxWaiting:    512,
+		Metadata:      map[string]string{metaGroup: s.Group},
+	}
+	if s.Channel.Kind == driver.PublishSubscribe {
+		cfg.DeliverPolicy = jetstream.DeliverNewPolicy
+	}
+	if s.Broadcast {
+		// The group is the instance's own; it goes when the instance does.
+		cfg.Name, cfg.Durable = objectName(s.Group)+"@"+uniqueName(), ""
+		cfg.InactiveThreshold = c.opts.Expire
+		cfg.Metadata = maps.Clone(cfg.Metadata)
+		cfg.Metadata[metaInstance] = s.Instance
+	}
+	return cfg
+}
+
+func (c *Conn) lease(s driver.Subscription) time.Duration {
+	if s.Lease > 0 {
+		return s.Lease
+	}
+	return c.opts.AckWait
+}
+
+// serverAtLeast compares the version of the server that we are connected to.
+func (c *Conn) serverAtLeast(major, minor int) bool {
+	parts := strings.SplitN(c.nc.ConnectedServerVersion(), ".", 3)
+	if len(parts) < 3 {
+		return false
+	}
+	have, err1 := strconv.Atoi(parts[0])
+	haveMinor, err2 := strconv.Atoi(parts[1])
+	return err1 == nil && err2 == nil && (have > major || have == major && haveMinor >= minor)
+}

@@ -1,0 +1,318 @@
+package natsbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A receiver pulls from the consumers of a group. The client writes what comes
+// into a Go channel that has room for all that was asked for; nothing runs
+// between calls.
+type receiver struct {
+	c       *Conn
+	s       driver.Subscription
+	stream  string
+	lease   time.Duration
+	in      chan *nats.Msg
+	sub     *nats.Subscription
+	inbox   string
+	sources []*source
+
+	closing chan struct{} // closed when Close begins
+	end     sync.Once
+	ended   chan struct{} // closed when Close is done
+	wake    chan struct{} // capacity 1: there is something in the backlog
+
+	receiving sync.Mutex // held by Receive
+	timer     *time.Timer
+	visited   time.Time // when Receive last looked into in
+
+	mu      sync.Mutex
+	epoch   uint64      // of the link, when the sources were last right
+	gap     bool        // something was lost on its way; mend asks it back
+	backlog []*nats.Msg // taken out of in and not handed out
+	closed  bool
+}
+
+var (
+	_ driver.Receiver   = (*receiver)(nil)
+	_ driver.Extender   = (*receiver)(nil)
+	_ driver.Backlogger = (*receiver)(nil)
+)
+
+// Receive waits for deliveries and returns at most max of them.
+func (r *receiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, error) {
+	r.receiving.Lock()
+	defer r.receiving.Unlock()
+	for {
+		if err := r.open(); err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, translate("receive from "+r.s.Channel.Name, err)
+		}
+		link := r.c.linkEvent()
+		if err := r.mend(ctx); err != nil {
+			return nil, err
+		}
+		ds, err := r.take(max)
+		if len(ds) > 0 || err != nil {
+			return ds, err
+		}
+		if r.outOfOrder() {
+			continue
+		}
+		r.timer.Reset(pullHeartbeat)
+		select {
+		case m := <-r.in:
+			r.mu.Lock()
+			r.backlog = append(r.backlog, m)
+			r.mu.Unlock()
+		case <-r.wake:
+		case <-ctx.Done():
+		case <-r.closing:
+		case <-link:
+		case <-r.timer.C:
+			if err := r.watch(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// open returns why the receiver cannot receive, if so.
+func (r *receiver) open() error {
+	select {
+	case <-r.closing:
+		return fmt.Errorf("natsbus: receiver of %s for %s %w", r.s.Group, r.s.Channel.Name, driver.ErrClosed)
+	default:
+		return r.c.ready()
+	}
+}
+
+// take turns what has come into at most max deliveries, and asks for more.
+func (r *receiver) take(max int) ([]*driver.Delivery, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, fmt.Errorf("natsbus: receiver of %s for %s %w", r.s.Group, r.s.Channel.Name, driver.ErrClosed)
+	}
+	now := time.Now()
+	// What lay here for long may be about to be delivered again.
+	stale := !r.visited.IsZero() && now.Sub(r.visited) > r.lease/3
+	r.visited = now
+	var out []*driver.Delivery
+	var slab []slot
+	var failed error
+	for len(out) < max && failed == nil {
+		m := r.next()
+		if m == nil {
+			break
+		}
+		src := r.sourceOf(m)
+		if src == nil {
+			continue
+		}
+		if isStatus(m) {
+			failed = r.explain(src, src.status(m))
+			continue
+		}
+		if r.overtakes(src, m) {
+			r.backlog = append([]*nats.Msg{m}, r.backlog...)
+			break
+		}
+		if len(slab) == 0 {
+			slab = make([]slot, min(max-len(out), len(r.in)+len(r.backlog)+1, slabSize))
+			if out == nil {
+				out = make([]*driver.Delivery, 0, min(max, len(r.in)+len(r.backlog)+1))
+			}
+		}
+		if d := r.deliver(src, &slab[0], m, now, stale); d != nil {
+			out = append(out, d)
+			slab = slab[1:]
+		}
+	}
+	for _, src := range r.sources {
+		if err := src.pull(r.c.nc); err != nil && failed == nil {
+			failed = translate("receive from "+r.s.Channel.Name, err)
+		}
+	}
+	if len(out) > 0 {
+		return out, nil // what failed will be met again
+	}
+	return nil, failed
+}
+
+// slabSize is how many deliveries share an allocation; one that is held long
+// keeps its neighbours in memory.
+const slabSize = 64
+
+// A slot is what a delivery takes in memory.
+type slot struct {
+	d driver.Delivery
+	m driver.Message
+	r receipt
+}
+
+func (r *receiver) next() *nats.Msg {
+	if len(r.backlog) > 0 {
+		m := r.backlog[0]
+		r.backlog = r.backlog[1:]
+		if len(r.backlog) == 0 {
+			r.backlog = nil
+		}
+		return m
+	}
+	select {
+	case m := <-r.in:
+		return m
+	default:
+		return nil
+	}
+}
+
+// sourceOf finds the source that m came from: a message of the server by the
+// subject that it was sent to, a delivery by its partition.
+func (r *receiver) sourceOf(m *nats.Msg) *source {
+	if len(r.sources) == 1 {
+		return r.sources[0]
+	}
+	k := partitionOf(m.Subject)
+	if isStatus(m) {
+		k, _ = strconv.Atoi(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+	}
+	if k >= len(r.sources) {
+		return nil
+	}
+	return r.sources[k]
+}
+
+// deliver makes a delivery of m, or nil where it is one that is in hand: its
+// lease was extended late, or an acknowledgement is on its way.
+func (r *receiver) deliver(src *source, s *slot, m *nats.Msg, now time.Time, stale bool) *driver.Delivery {
+	src.heard = now
+	src.credit = max(0, src.credit-1)
+	p, ok := placeOf(m.Reply)
+	if !ok {
+		return nil // no delivery of a consumer
+	}
+	src.last = max(src.last, p.consumer)
+	if p.attempt > 1 {
+		if held := src.held.find(p.stream); held != nil {
+			if now.Before(held.until) {
+				held.reply = m.Reply
+				return nil
+			}
+			src.held.remove(held) // its lease ran out, so it is no longer ours
+			held.done = true
+		}
+	}
+	if stale {
+		_ = r.c.nc.Publish(m.Reply, ackProgress)
+	}
+	s.r = receipt{r: r, src: src, reply: m.Reply, seq: p.stream, until: now.Add(r.lease - r.margin())}
+	src.held.add(&s.r)
+	s.d = driver.Delivery{Message: &s.m, Attempt: p.attempt, Partition: src.partition, Receipt: &s.r}
+	if len(r.sources) == 1 {
+		s.d.Partition = partitionOf(m.Subject)
+	}
+	s.d.Fault = decode(&s.m, r.s.Channel.Name, m.Header, m.Data)
+	return &s.d
+}
+
+// margin is how much earlier than the server's a lease ends here.
+func (r *receiver) margin() time.Duration { return min(r.lease/10, time.Second) }
+
+// explain turns what a source met into the error that Receive returns.
+func (r *receiver) explain(src *source, err error) error {
+	name := r.s.Group + " of channel " + r.s.Channel.Name
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errNotServed):
+		return fmt.Errorf("natsbus: receive as %s: %w: %w", name, driver.ErrRetryable, err)
+	case errors.Is(err, errConsumerGone):
+		ctx, cancel := r.c.deadline(context.Background())
+		defer cancel()
+		_, err := r.c.js.Consumer(ctx, r.stream, src.consumer)
+		if err == nil {
+			return fmt.Errorf("natsbus: receive as %s: %w: its consumer was away", name, driver.ErrRetryable)
+		}
+		if isGone(err) && r.s.Broadcast {
+			return fmt.Errorf("natsbus: receive as %s: %w: this instance was away for longer than %v: open the receiver again to go on from now", name, driver.ErrPositionLost, r.c.opts.Expire)
+		}
+		if isGone(err) {
+			return fmt.Errorf("natsbus: receive as %s: %w: provision the subscription again", name, driver.ErrNotFound)
+		}
+		return translate("receive as "+name, err)
+	}
+	return fmt.Errorf("natsbus: receive as %s: %w", name, err)
+}
+
+func isGone(err error) bool {
+	return errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound)
+}
+
+// watch looks for sources whose requests the server has forgotten.
+func (r *receiver) watch(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	for _, src := range r.sources {
+		if src.silent(now) {
+			src.credit = 0
+			if err := r.explain(src, errConsumerGone); err != nil && !errors.Is(err, driver.ErrRetryable) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Backlog returns how many messages wait for the group: those not handed out
+// by the server, and those that wait here.
+func (r *receiver) Backlog(ctx context.Context) (int64, error) {
+	if err := r.open(); err != nil {
+		return 0, err
+	}
+	ctx, cancel := r.c.deadline(ctx)
+	defer cancel()
+	var n int64
+	for _, src := range r.sources {
+		info, err := r.c.consumerInfo(ctx, r.stream, src.consumer)
+		if err != nil {
+			return 0, translate("backlog of "+r.s.Group+" of channel "+r.s.Channel.Name, err)
+		}
+		n += int64(info.NumPending)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gather()
+	for _, m := range r.backlog {
+		if !isStatus(m) {
+			n++
+		}
+	}
+	select {
+	case r.wake <- struct{}{}: // a Receive that waits for what was gathered
+	default:
+	}
+	return n, nil
+}
+
+func (c *Conn) consumerInfo(ctx context.Context, stream, consumer string) (*jetstream.ConsumerInfo, error) {
+	con, err := c.js.Consumer(ctx, stream, consumer)
+	if err != nil {
+		return nil, err
+	}
+	return con.CachedInfo(), nil
+}

@@ -1,0 +1,163 @@
+package natsbus
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+var (
+	ackProgress = []byte("+WPI")
+	ackNak      = []byte("-NAK")
+	ackTerm     = []byte("+TERM")
+)
+
+// Settle publishes acknowledgements and waits until the server has taken them
+// in: it takes in a consumer's in the order in which they come, so the last of
+// a batch is answered for all.
+func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) error {
+	if len(settlements) == 0 {
+		return nil
+	}
+	doing := "settle for " + r.s.Group + " of channel " + r.s.Channel.Name
+	link := r.c.watchLink()
+	if err := r.c.ready(); err != nil {
+		return err
+	}
+	answers := make(countFlight, len(r.sources))
+	token := r.c.acks.open(answers)
+	defer r.c.acks.close(token)
+	asked, err := r.acknowledge(settlements, r.c.acks.prefix+token)
+	if err != nil {
+		return translate(doing, err)
+	}
+	ctx, cancel := r.c.deadline(ctx)
+	defer cancel()
+	for asked > 0 {
+		select {
+		case <-answers:
+			asked--
+		case <-link.event:
+			if link.lost() {
+				return errLinkLost(doing)
+			}
+		case <-ctx.Done():
+			return translate(doing, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// An acknowledgement is what is to be said to the server of a delivery.
+type acknowledgement struct {
+	rc   *receipt
+	body []byte
+}
+
+// acknowledge publishes settlements, the last for each source with reply as
+// where to answer. It returns how many answers are to come.
+func (r *receiver) acknowledge(settlements []driver.Settlement, reply string) (asked int, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return 0, nil // given back by Close
+	}
+	acks, err := r.acknowledgements(settlements)
+	if err != nil {
+		return 0, err
+	}
+	answered := make([]bool, len(r.sources))
+	for n := range acks { // from the last, to find where answers are wanted
+		a := &acks[len(acks)-1-n]
+		if k := a.rc.src.index; !answered[k] {
+			answered[k] = true
+			a.rc.answer = true
+		}
+	}
+	for _, a := range acks {
+		a.rc.src.held.remove(a.rc)
+		if a.rc.answer {
+			err = r.c.nc.PublishRequest(a.rc.reply, reply, a.body)
+			asked++
+		} else {
+			err = r.c.nc.Publish(a.rc.reply, a.body)
+		}
+		if err != nil {
+			return 0, err
+		}
+		a.rc.done = true
+	}
+	for _, src := range r.sources {
+		if err := src.pull(r.c.nc); err != nil {
+			return 0, err
+		}
+	}
+	return asked, nil
+}
+
+// acknowledgements are what settlements mean in the server's words, without
+// those of deliveries that are not ours or no longer.
+func (r *receiver) acknowledgements(settlements []driver.Settlement) ([]acknowledgement, error) {
+	now := time.Now()
+	acks := make([]acknowledgement, 0, len(settlements))
+	for i := range settlements {
+		s := &settlements[i]
+		rc, ok := s.Delivery.Receipt.(*receipt)
+		if !ok || rc.r != r || rc.done || rc.settling {
+			continue
+		}
+		var body []byte
+		switch s.Outcome {
+		case driver.Ack: // an empty acknowledgement
+		case driver.Retry:
+			if now.After(rc.until) {
+				// The server has given it to another, or is about to.
+				rc.src.held.remove(rc)
+				rc.done = true
+				continue
+			}
+			body = ackNak
+			if s.After > 0 {
+				body = strconv.AppendInt([]byte(`-NAK {"delay":`), int64(s.After), 10)
+				body = append(body, '}')
+			}
+		case driver.Reject:
+			body = ackTerm
+		default:
+			return nil, fmt.Errorf("natsbus: outcome %d is unknown: use Ack, Retry or Reject", s.Outcome)
+		}
+		rc.settling = true
+		acks = append(acks, acknowledgement{rc, body})
+	}
+	for _, a := range acks {
+		a.rc.settling = false // it kept one from being settled twice in a batch
+	}
+	return acks, nil
+}
+
+// Extend begins the leases of deliveries anew.
+func (r *receiver) Extend(ctx context.Context, deliveries []*driver.Delivery) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil
+	}
+	if err := r.c.ready(); err != nil {
+		return err
+	}
+	until := time.Now().Add(r.lease - r.margin())
+	for _, d := range deliveries {
+		rc, ok := d.Receipt.(*receipt)
+		if !ok || rc.r != r || rc.done {
+			continue
+		}
+		if err := r.c.nc.Publish(rc.reply, ackProgress); err != nil {
+			return translate("extend for "+r.s.Group+" of channel "+r.s.Channel.Name, err)
+		}
+		rc.until = until
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package natsbus
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	pullExpires   = 30 * time.Second // how long a request for messages waits at the server
+	pullHeartbeat = 5 * time.Second  // how often the server says that it still does
+
+	// pullBytes bounds what a request brings, whatever the window: a server
+	// cuts off a client that leaves much more than this unread.
+	pullBytes = 16 << 20
+)
+
+// maxRewinds is how often after a loss of the link a gap is taken for messages
+// that went to the old link; then it shows that the group has other receivers.
+const maxRewinds = 5
+
+// A source is one consumer of the server from which a receiver pulls. Its
+// fields belong to the receiver's lock.
+type source struct {
+	consumer  string
+	index     int // among the receiver's sources
+	partition int
+	reply     string // where the server answers
+	subject   string // where requests go
+	window    int
+
+	credit int      // messages asked for that have not come
+	held   receipts // handed out and not settled
+	heard  time.Time
+	last   uint64 // consumer sequence of the last delivery
+	shared bool   // deliveries went to others: the group has other receivers
+
+	// After the link was lost, the server may serve requests of the time before
+	// to the old link until they expire, if it does not know that it is gone.
+	suspect time.Time
+	rewinds int // since the link was lost
+}
+
+// A receipt is what a receiver knows of a delivery of its own.
+type receipt struct {
+	r          *receiver
+	src        *source
+	reply      string // where acknowledgements go
+	seq        uint64 // in the stream
+	until      time.Time
+	done       bool // settled
+	settling   bool // among those being settled
+	answer     bool // the server is asked to answer its acknowledgement
+	prev, next *receipt
+}
+
+// receipts is a list in the order of handing out; removing needs no search.
+type receipts struct {
+	first, last *receipt
+	n           int
+}
+
+func (l *receipts) add(r *receipt) {
+	r.prev, r.next = l.last, nil
+	if l.last != nil {
+		l.last.next = r
+	} else {
+		l.first = r
+	}
+	l.last = r
+	l.n++
+}
+
+// remove takes r out, if it is in.
+func (l *receipts) remove(r *receipt) {
+	if r.prev == nil && l.first != r {
+		return
+	}
+	if r.prev != nil {
+		r.prev.next = r.next
+	} else {
+		l.first = r.next
+	}
+	if r.next != nil {
+		r.next.prev = r.prev
+	} else {
+		l.last = r.prev
+	}
+	r.prev, r.next = nil, nil
+	l.n--
+}
+
+// find looks for the stream sequence seq; it is for redeliveries, which are rare.
+func (l *receipts) find(seq uint64) *receipt {
+	for r := l.first; r != nil; r = r.next {
+		if r.seq == seq {
+			return r
+		}
+	}
+	return nil
+}
+
+// A pullRequest asks a consumer for messages.
+type pullRequest struct {
+	Batch     int           `json:"batch"`
+	MaxBytes  int64         `json:"max_bytes,omitempty"`
+	Expires   time.Duration `json:"expires"`
+	Heartbeat time.Duration `json:"idle_heartbeat,omitempty"`
+}
+
+// free is how many more messages may be asked for.
+func (s *source) free() int { return s.window - s.credit - s.held.n }
+
+// due is how many messages to ask for now: none while less than an eighth of the
+// window is free, so that requests are few.
+func (s *source) due() int {
+	n := s.free()
+	if n <= 0 || s.credit > 0 && n < (s.window+7)/8 {
+		return 0
+	}
+	return n
+}
+
+// pull asks for what is due.
+func (s *source) pull(nc *nats.Conn) error {
+	n := s.due()
+	if n == 0 {
+		return nil
+	}
+	body, err := json.Marshal(pullRequest{Batch: n, MaxBytes: max(pullBytes, 2*nc.MaxPayload()), Expires: pullExpires, Heartbeat: pullHeartbeat})
+	if err != nil {
+		return err
+	}
+	if err := nc.PublishRequest(s.subject, s.reply, body); err != nil {
+		return err
+	}
+	if s.credit == 0 {
+		s.heard = time.Now()
+	}
+	s.credit += n
+	return nil
+}
+
+var (
+	errConsumerGone  = errors.New("the group's consumer is gone")
+	errNotServed     = errors.New("the server has dropped a request for messages")
+	errRequestFailed = errors.New("the server refused a request for messages")
+)
+
+// status takes in a message of the server that is no delivery.
+func (s *source) status(m *nats.Msg) error {
+	s.heard = time.Now()
+	code, what := m.Header.Get("Status"), m.Header.Get("Description")
+	switch code {
+	case "100":
+		return nil
+	case "404", "408":
+		s.give(m)
+		return nil
+	case "409":
+		lower := strings.ToLower(what)
+		switch {
+		case strings.Contains(lower, "consumer deleted"):
+			s.credit = 0
+			return errConsumerGone
+		case strings.Contains(lower, "server shutdown"), strings.Contains(lower, "leadership change"):
+			s.credit = 0
+			return errNotServed
+		case strings.Contains(lower, "batch completed"):
+			return nil // all that the request asked for has come
+		}
+		s.give(m)
+		return nil
+	case "503":
+		s.credit = 0
+		return errConsumerGone
+	}
+	s.credit = 0
+	return errors.Join(errRequestFailed, errors.New(code+" "+what))
+}
+
+// give takes back the credit of a request that ended early.
+func (s *source) give(m *nats.Msg) {
+	rest := m.Header.Get("Nats-Pending-Messages")
+	if rest == "" {
+		s.credit = 0
+		return
+	}
+	n := 0
+	for _, c := range []byte(rest) {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = n*10 + int(c-'0')
+	}
+	s.credit = max(0, s.credit-n)
+}
+
+// silent reports whether the server should have been heard of by now.
+func (s *source) silent(now time.Time) bool {
+	return s.credit > 0 && now.Sub(s.heard) > 2*pullHeartbeat+time.Second
+}
+
+// isStatus tells a message of the server from a delivery, which has a reply
+// subject for its acknowledgement.
+func isStatus(m *nats.Msg) bool {
+	return len(m.Data) == 0 && !strings.HasPrefix(m.Reply, "$JS.ACK.") && m.Header != nil && m.Header.Get("Status") != ""
+}
+
+// place is what the subject of an acknowledgement says of a delivery.
+type place struct {
+	attempt  int
+	stream   uint64
+	consumer uint64
+	pending  uint64
+}
+
+// placeOf reads $JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.
+// <consumer sequence>.<time>.<pending>, or the longer form with domain and
+// account in front of the stream.
+func placeOf(reply string) (p place, ok bool) {
+	const prefix = "$JS.ACK."
+	if !strings.HasPrefix(reply, prefix) {
+		return p, false
+	}
+	rest := reply[len(prefix):]
+	skip := 2
+	if strings.Count(rest, ".") >= 8 {
+		skip = 4
+	}
+	for range skip {
+		i := strings.IndexByte(rest, '.')
+		if i < 0 {
+			return p, false
+		}
+		rest = rest[i+1:]
+	}
+	var attempt, at uint64
+	for _, v := range []*uint64{&attempt, &p.stream, &p.consumer, &at, &p.pending} {
+		n, i := uint64(0), 0
+		for ; i < len(rest) && rest[i] != '.'; i++ {
+			if rest[i] < '0' || rest[i] > '9' {
+				return p, false
+			}
+			n = n*10 + uint64(rest[i]-'0')
+		}
+		*v = n
+		if i < len(rest) {
+			i++
+		}
+		rest = rest[i:]
+	}
+	p.attempt = int(attempt)
+	return p, p.stream > 0
+}

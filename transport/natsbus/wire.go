@@ -1,0 +1,161 @@
+package natsbus
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	attributePrefix = "ce-"
+
+	// escapedHeader carries a header that NATS would change or act on: one
+	// whose value begins or ends with a space, whose name is no token, or that
+	// speaks to the server ("Nats-…"). Its value is name=value, each escaped.
+	escapedHeader = "dovetail-header"
+)
+
+// An encoder turns messages into nats.Msg, re-using one header map and one
+// array of values for a whole batch: the client copies them out before its
+// Publish returns (BenchmarkEncode).
+type encoder struct {
+	msg    nats.Msg
+	attrs  driver.Headers
+	values []string
+}
+
+func newEncoder() *encoder {
+	return &encoder{msg: nats.Msg{Header: make(nats.Header, 16)}, attrs: make(driver.Headers, 0, 16), values: make([]string, 0, 32)}
+}
+
+// encode returns m as a client's message without subject. What it returns is
+// valid until the next call.
+func (e *encoder) encode(m *driver.Message) *nats.Msg {
+	clear(e.msg.Header)
+	e.values = e.values[:0]
+	e.attrs = driver.AppendAttributes(e.attrs[:0], attributePrefix, m, true)
+	for i := range e.attrs {
+		e.add(e.attrs[i].Name, driver.EscapeValue(e.attrs[i].Value))
+	}
+	for i := range m.Headers {
+		h := &m.Headers[i]
+		if mustWrap(h.Name, h.Value) {
+			e.add(escapedHeader, driver.EscapeValue(strings.ReplaceAll(h.Name, "=", "%3D"))+"="+driver.EscapeValue(h.Value))
+			continue
+		}
+		e.add(h.Name, h.Value)
+	}
+	e.msg.Data, e.msg.Reply, e.msg.Subject = m.Body, "", ""
+	return &e.msg
+}
+
+func (e *encoder) add(name, value string) {
+	if have, ok := e.msg.Header[name]; ok {
+		e.msg.Header[name] = append(have, value)
+		return
+	}
+	e.values = append(e.values, value)
+	n := len(e.values)
+	e.msg.Header[name] = e.values[n-1 : n : n]
+}
+
+// mustWrap reports whether NATS would not carry the header through as it is.
+func mustWrap(name, value string) bool {
+	if name == "" || hasPrefixFold(name, "nats-") || hasPrefixFold(name, "status") || hasPrefixFold(name, "description") ||
+		strings.EqualFold(name, escapedHeader) || known(name) {
+		return true
+	}
+	for i := range len(name) {
+		if c := name[i]; c <= ' ' || c >= 0x7f || c == ':' {
+			return true
+		}
+	}
+	if value == "" {
+		return false
+	}
+	first, last := value[0], value[len(value)-1]
+	return first <= ' ' || last <= ' ' || strings.ContainsAny(value, "\r\n\x00")
+}
+
+// known reports whether name is that of an attribute of ours.
+func known(name string) bool {
+	return hasPrefixFold(name, attributePrefix) && driver.IsAttribute(lower(name[len(attributePrefix):]))
+}
+
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+// decode fills m from a client's message. What cannot be read is returned as
+// the fault; m then holds the rest.
+func decode(m *driver.Message, channel string, header nats.Header, body []byte) (fault error) {
+	m.Channel, m.Body = channel, body
+	foreign := 0
+	for name, values := range header {
+		if len(name) < len(attributePrefix) || !hasPrefixFold(name, attributePrefix) {
+			foreign += len(values)
+			continue
+		}
+		value := ""
+		if len(values) > 0 {
+			value = driver.UnescapeValue(values[0])
+		}
+		ok, err := driver.SetAttribute(m, lower(name[len(attributePrefix):]), value)
+		if err != nil {
+			fault = fmt.Errorf("header %s: %w", name, err)
+		}
+		if !ok || err != nil {
+			foreign += len(values)
+		}
+	}
+	if foreign > 0 {
+		m.Headers = appendForeign(make(driver.Headers, 0, foreign), header, fault != nil)
+	}
+	return fault
+}
+
+// appendForeign appends the headers that are no attributes of ours, by name,
+// and for each name in the order in which they came.
+func appendForeign(dst driver.Headers, header nats.Header, faulty bool) driver.Headers {
+	for name, values := range header {
+		switch {
+		case name == nats.MsgIdHdr:
+			continue
+		case strings.EqualFold(name, escapedHeader):
+			for _, v := range values {
+				n, v, _ := strings.Cut(v, "=")
+				dst = append(dst, driver.Header{Name: driver.UnescapeValue(driver.UnescapeValue(n)), Value: driver.UnescapeValue(v)})
+			}
+			continue
+		case !faulty && known(name):
+			continue
+		}
+		for _, v := range values {
+			dst = append(dst, driver.Header{Name: name, Value: v})
+		}
+	}
+	slices.SortStableFunc(dst, func(a, b driver.Header) int { return strings.Compare(a.Name, b.Name) })
+	return dst
+}
+
+// lower is strings.ToLower without a copy for what is lower case already, as
+// attribute names are.
+func lower(s string) string {
+	for i := range len(s) {
+		if 'A' <= s[i] && s[i] <= 'Z' {
+			return strings.ToLower(s)
+		}
+	}
+	return s
+}
+
+// identity is the value by which the server drops a second copy.
+func identity(m *driver.Message) string {
+	if m.ID == "" {
+		return ""
+	}
+	return driver.EscapeValue(m.Source) + "/" + driver.EscapeValue(m.ID)
+}
