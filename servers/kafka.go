@@ -1,0 +1,130 @@
+package servers
+
+import (
+	"context"
+	_ "embed"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+)
+
+// Kafka is Apache Kafka, one node that is broker and controller, from Maven at
+// a pinned version. It leaves writing to disk to the system, as it comes: a
+// power cut loses what one node had not written, a kill nothing.
+var Kafka Kind = kafka{}
+
+type kafka struct{}
+
+var (
+	//go:embed pinned/kafka-pom.xml
+	kafkaPom     string
+	kafkaVersion = regexp.MustCompile(`kafka_2.13</artifactId>\s*<version>([^<]+)<`).FindStringSubmatch(kafkaPom)[1]
+	kafkaJars    = "kafka-" + kafkaVersion
+)
+
+func (kafka) Name() string    { return "kafka" }
+func (kafka) Ports() []string { return []string{"kafka", "controller"} }
+func (kafka) Installed() bool { return hasJars(kafkaJars) }
+
+func (kafka) Install(ctx context.Context, log io.Writer) error {
+	return mavenInstall(ctx, log, kafkaPom, kafkaJars)
+}
+
+// kafkaConf: the internal topics have as many copies as there are nodes, and
+// few partitions, since each is files and memory. The short session is how long
+// a broker that was killed is waited for after its restart.
+const kafkaConf = `process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=%[2]s
+listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
+advertised.listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
+controller.listener.names=CONTROLLER
+log.dirs=%[3]s
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=300
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=4
+group.initial.rebalance.delay.ms=0
+log.cleaner.dedupe.buffer.size=4194304
+`
+
+// kafkaID is the cluster's: any 16 bytes will do, and nodes are never mixed.
+const kafkaID = "ZG92ZXRhaWwtc2VydmVycw"
+
+func (kafka) Prepare(ctx context.Context, in *Instance) error {
+	conf := fmt.Sprintf(kafkaConf, in.Addr("kafka"), in.Addr("controller"), in.Path("data"))
+	if err := os.WriteFile(in.Path("server.properties"), []byte(conf), 0o644); err != nil {
+		return err
+	}
+	args := java(kafkaJars, "128m", "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "--standalone",
+		"-t", kafkaID, "-c", in.Path("server.properties"))
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir, cmd.Env = in.Dir, environment(Command{}, in.Dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("format the storage: %w; Kafka needs Java 17; it said:\n%s", err, out)
+	}
+	return nil
+}
+
+func (kafka) Command(in *Instance) Command {
+	return Command{Args: java(kafkaJars, "512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+		"-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info", "-Dorg.slf4j.simpleLogger.showDateTime=true",
+		"kafka.Kafka", in.Path("server.properties"))}
+}
+
+func (kafka) URL(in *Instance) string { return "kafka://" + in.Addr("kafka") }
+
+// Probe asks which brokers there are. One that still catches up with its log,
+// or is not yet admitted by the controller, is not among them.
+func (kafka) Probe(ctx context.Context, in *Instance) (version string, err error) {
+	conn, err := dial(ctx, in.Addr("kafka"))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	const metadata, noTopics = 3, "\x00\x00\x00\x00"
+	answer, err := kafkaAsk(conn, metadata, 1, []byte(noTopics))
+	if err != nil {
+		return "", err
+	}
+	if len(answer) < 4 || binary.BigEndian.Uint32(answer) == 0 {
+		return "", errors.New("no broker is admitted yet")
+	}
+	return kafkaVersion, nil
+}
+
+// kafkaAsk sends one request in the old, inflexible encoding and returns the
+// body of its answer.
+func kafkaAsk(conn io.ReadWriter, api, version uint16, body []byte) ([]byte, error) {
+	const correlation, client = 1, "probe"
+	head := binary.BigEndian.AppendUint16(nil, api)
+	head = binary.BigEndian.AppendUint16(head, version)
+	head = binary.BigEndian.AppendUint32(head, correlation)
+	head = binary.BigEndian.AppendUint16(head, uint16(len(client)))
+	head = append(head, client...)
+	frame := binary.BigEndian.AppendUint32(nil, uint32(len(head)+len(body)))
+	if _, err := conn.Write(append(append(frame, head...), body...)); err != nil {
+		return nil, err
+	}
+	var start [8]byte
+	if _, err := io.ReadFull(conn, start[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(start[:])
+	if n < 4 || n > 16<<20 || binary.BigEndian.Uint32(start[4:]) != correlation {
+		return nil, fmt.Errorf("it answers % x: something else listens there", start)
+	}
+	answer := make([]byte, n-4)
+	_, err := io.ReadFull(conn, answer)
+	return answer, err
+}

@@ -1,0 +1,73 @@
+package servers
+
+import (
+	"bufio"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestNATS_keeps_what_it_stored_before_a_kill(t *testing.T) {
+	t.Parallel()
+	s := Start(t, NATS)
+	if s.Version() != strings.TrimPrefix(natsVersion, "v") {
+		t.Errorf("it is version %s, want %s", s.Version(), natsVersion)
+	}
+	natsRequest(t, s, "$JS.API.STREAM.CREATE.KEPT", `{"name":"KEPT","subjects":["kept"],"storage":"file"}`)
+	natsRequest(t, s, "kept", "a message")
+	if err := s.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := natsRequest(t, s, "$JS.API.STREAM.INFO.KEPT", ""); !strings.Contains(got, `"messages":1,`) {
+		t.Errorf("after a kill and a restart the stream is %s", got)
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// natsRequest sends one request of NATS's protocol and returns the answer,
+// which must not be an error of JetStream.
+func natsRequest(t *testing.T, s *Server, subject, body string) string {
+	t.Helper()
+	conn, err := dial(t.Context(), s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\nSUB answer 1\r\nPUB %s answer %d\r\n%s\r\n", subject, len(body), body); err != nil {
+		t.Fatal(err)
+	}
+	for r := bufio.NewReader(conn); ; {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := strings.Fields(line)
+		if fields[0] != "MSG" {
+			continue
+		}
+		n, err := strconv.Atoi(fields[len(fields)-1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, n)
+		for i := range answer {
+			if answer[i], err = r.ReadByte(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if strings.Contains(string(answer), `"error"`) {
+			t.Fatalf("%s: %s", subject, answer)
+		}
+		return string(answer)
+	}
+}

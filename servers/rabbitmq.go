@@ -1,0 +1,173 @@
+package servers
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+)
+
+// RabbitMQ is Debian's RabbitMQ, one node with classic and quorum queues and
+// streams. Ports "management" (HTTP) and "stream" are those of the plugins.
+// The user is guest, the password guest.
+var RabbitMQ Kind = rabbitmq{}
+
+type rabbitmq struct{}
+
+// The script in /usr/sbin changes the user; this is the one that it runs.
+const rabbitmqServer = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+
+func (rabbitmq) Name() string { return "rabbitmq" }
+
+func (rabbitmq) Ports() []string {
+	return []string{"amqp", "management", "stream", "distribution", "epmd"}
+}
+
+func (rabbitmq) Installed() bool { return isFile(rabbitmqServer) && isFile("/usr/bin/epmd") }
+
+func (rabbitmq) Install(ctx context.Context, log io.Writer) error {
+	return aptInstall(ctx, log, "rabbitmq-server")
+}
+
+// rabbitmqConf: the limits on free memory and disk are those of a machine that
+// does other things as well; the small log of the quorum queues keeps memory
+// small, since RabbitMQ holds what is in it.
+const rabbitmqConf = `listeners.tcp.default = 127.0.0.1:%d
+management.tcp.ip = 127.0.0.1
+management.tcp.port = %d
+stream.listeners.tcp.default = 127.0.0.1:%d
+stream.advertised_host = 127.0.0.1
+stream.advertised_port = %d
+raft.wal_max_size_bytes = 64000000
+disk_free_limit.absolute = 50MB
+vm_memory_high_watermark.absolute = 1GB
+log.console = true
+log.console.level = info
+log.console.use_colors = off
+log.file = false
+`
+
+func (rabbitmq) Prepare(_ context.Context, in *Instance) error {
+	conf := fmt.Sprintf(rabbitmqConf, in.Ports["amqp"], in.Ports["management"], in.Ports["stream"], in.Ports["stream"])
+	return errors.Join(
+		os.Mkdir(in.Path("data"), 0o755),
+		os.WriteFile(in.Path("rabbitmq.conf"), []byte(conf), 0o644),
+		os.WriteFile(in.Path("plugins"), []byte("[rabbitmq_management,rabbitmq_stream].\n"), 0o644),
+	)
+}
+
+// rabbitmqScript runs epmd, which tells Erlang nodes of each other, beside the
+// server, so that it ends with it: left to itself the server starts one that
+// stays. The server's shell is replaced by the server.
+const rabbitmqScript = `epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" &
+exec ` + rabbitmqServer
+
+func (rabbitmq) Command(in *Instance) Command {
+	node := "dovetail" + strconv.Itoa(in.Ports["amqp"]) + "@localhost"
+	return Command{
+		Args: []string{"sh", "-c", rabbitmqScript},
+		Env: []string{
+			"RABBITMQ_NODENAME=" + node,
+			"RABBITMQ_DIST_PORT=" + strconv.Itoa(in.Ports["distribution"]),
+			"ERL_EPMD_PORT=" + strconv.Itoa(in.Ports["epmd"]),
+			"ERL_EPMD_ADDRESS=" + loopback,
+			"RABBITMQ_MNESIA_BASE=" + in.Path("data"),
+			"RABBITMQ_LOG_BASE=" + in.Path("data"),
+			"RABBITMQ_CONFIG_FILE=" + in.Path("rabbitmq.conf"),
+			"RABBITMQ_CONF_ENV_FILE=" + in.Path("none"),
+			"RABBITMQ_ENABLED_PLUGINS_FILE=" + in.Path("plugins"),
+			"RABBITMQ_PID_FILE=" + in.Path("pid"),
+			// Distribution on loopback only, few schedulers that do not spin.
+			"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
+			"RUNNING_UNDER_SYSTEMD=true", // the script becomes the server
+		},
+	}
+}
+
+func (rabbitmq) URL(in *Instance) string { return "amqp://guest:guest@" + in.Addr("amqp") + "/" }
+
+// Probe opens and closes a connection in AMQP 0-9-1, which takes a running
+// virtual host. A quorum queue may need a moment more for its election.
+func (rabbitmq) Probe(ctx context.Context, in *Instance) (version string, err error) {
+	conn, err := dial(ctx, in.Addr("amqp"))
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "AMQP\x00\x00\x09\x01"); err != nil {
+		return "", err
+	}
+	const (
+		start, startOK = 10<<16 | 10, 10<<16 | 11
+		tune, tuneOK   = 10<<16 | 30, 10<<16 | 31
+		open, openOK   = 10<<16 | 40, 10<<16 | 41
+		bye, byeOK     = 10<<16 | 50, 10<<16 | 51
+	)
+	greeting, err := amqpRead(conn, start)
+	if err != nil {
+		return "", err
+	}
+	// A field of the table of server properties: a name and a long string.
+	_, value, _ := bytes.Cut(greeting, []byte("\x07versionS"))
+	if len(value) >= 4 {
+		size := int(binary.BigEndian.Uint32(value))
+		version = string(value[4:min(4+size, len(value))])
+	}
+	for _, step := range []struct {
+		send uint32
+		args string
+		want uint32
+	}{
+		{startOK, "\x00\x00\x00\x00\x05PLAIN\x00\x00\x00\x0c\x00guest\x00guest\x05en_US", tune},
+		{tuneOK, "\x00\x01\x00\x02\x00\x00\x00\x00", 0}, // 1 channel, frames of 128 KiB, no heartbeat
+		{open, "\x01/\x00\x00", openOK},
+		{bye, "\x00\xc8\x00\x00\x00\x00\x00", byeOK},
+	} {
+		if err := amqpWrite(conn, step.send, step.args); err != nil {
+			return "", err
+		}
+		if step.want == 0 {
+			continue
+		}
+		if _, err := amqpRead(conn, step.want); err != nil {
+			return "", err
+		}
+	}
+	return version, nil
+}
+
+const amqpMethodFrame, amqpFrameEnd = 1, 0xCE
+
+func amqpWrite(w io.Writer, method uint32, args string) error {
+	frame := []byte{amqpMethodFrame, 0, 0}
+	frame = binary.BigEndian.AppendUint32(frame, uint32(4+len(args)))
+	frame = binary.BigEndian.AppendUint32(frame, method)
+	frame = append(append(frame, args...), amqpFrameEnd)
+	_, err := w.Write(frame)
+	return err
+}
+
+// amqpRead reads one frame, which has to be the method that is wanted, and
+// returns its arguments.
+func amqpRead(r io.Reader, want uint32) (args []byte, err error) {
+	var head [7]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(head[3:])
+	if head[0] != amqpMethodFrame || n < 4 || n > 128<<10 {
+		return nil, fmt.Errorf("it sends a frame that begins % x: something else listens there", head)
+	}
+	frame := make([]byte, n+1)
+	if _, err := io.ReadFull(r, frame); err != nil {
+		return nil, err
+	}
+	if got := binary.BigEndian.Uint32(frame); got != want {
+		return nil, fmt.Errorf("it answers with method %d.%d and not %d.%d: %q", got>>16, got&0xffff, want>>16, want&0xffff, frame[4:n])
+	}
+	return frame[4:n], nil
+}
