@@ -1,0 +1,161 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/dovetail-go/dovetail/store"
+)
+
+// Begin waits for a connection, at most Options.Timeout, and begins a
+// transaction. Its own Commit and Rollback work as well, but only the store's
+// write what the outbox has to write.
+func (s *Store) Begin(ctx context.Context) (pgx.Tx, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fail("begin", err)
+	}
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		conn.Release()
+		return nil, fail("begin", err)
+	}
+	t := &transaction{Tx: tx, store: s, conn: conn}
+	s.begun.Store(conn.Conn(), t)
+	return t, nil
+}
+
+// Commit writes w and commits, in one round trip.
+func (s *Store) Commit(ctx context.Context, tx pgx.Tx, w store.Writes) error {
+	t, ok := tx.(*transaction)
+	if !ok {
+		return fmt.Errorf("commit: a %T: want a transaction that the store's Begin returned", tx)
+	}
+	if t.ended {
+		return fmt.Errorf("commit: %w", pgx.ErrTxClosed)
+	}
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	all, err := s.statements(w, t.wrote)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("commit: %w", err), t.rollBack(ctx))
+	}
+	b := &pgx.Batch{}
+	for _, st := range all {
+		b.Queue(st.text, st.args...)
+	}
+	b.Queue("commit")
+	if err := outcome(t.Tx.SendBatch(ctx, b), all); err != nil {
+		if rerr := t.rollBack(ctx); rerr != nil && !errors.Is(err, store.ErrUnknown) {
+			err = errors.Join(err, rerr)
+		}
+		return err
+	}
+	t.end()
+	s.written(w)
+	return nil
+}
+
+// outcome says what became of a commit's batch.
+func outcome(res pgx.BatchResults, all []statement) error {
+	doing, err := "commit", error(nil)
+	for _, st := range all {
+		if _, err = res.Exec(); err != nil {
+			doing = st.doing
+			break
+		}
+	}
+	if err == nil {
+		tag, cerr := res.Exec()
+		if err = cerr; err == nil && tag.String() != "COMMIT" {
+			err = pgx.ErrTxCommitRollback // a statement had failed, and nobody cared
+		}
+	}
+	if cerr := res.Close(); err == nil {
+		err = cerr
+	}
+	switch {
+	case err == nil:
+		return nil
+	case undone(err):
+		return fail(doing, err)
+	}
+	return fmt.Errorf("%s: %w: %w", doing, store.ErrUnknown, err)
+}
+
+// Rollback undoes the transaction.
+func (s *Store) Rollback(ctx context.Context, tx pgx.Tx) error {
+	var err error
+	if t, ok := tx.(*transaction); ok {
+		err = t.rollBack(ctx)
+	} else {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
+		defer cancel()
+		err = tx.Rollback(ctx)
+	}
+	if errors.Is(err, pgx.ErrTxClosed) {
+		return nil
+	}
+	return fail("roll back", err)
+}
+
+// Savepoint begins a part of the transaction that can be undone alone.
+func (s *Store) Savepoint(ctx context.Context, tx pgx.Tx, name string) error {
+	return s.mark(ctx, pgxQuerier{tx}, "SAVEPOINT ", name)
+}
+
+// RollbackTo undoes what was done since the savepoint.
+func (s *Store) RollbackTo(ctx context.Context, tx pgx.Tx, name string) error {
+	return s.mark(ctx, pgxQuerier{tx}, "ROLLBACK TO ", name)
+}
+
+// Release forgets a savepoint.
+func (s *Store) Release(ctx context.Context, tx pgx.Tx, name string) error {
+	return s.mark(ctx, pgxQuerier{tx}, "RELEASE ", name)
+}
+
+func (c *core) mark(ctx context.Context, q querier, do, name string) error {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	return mark(ctx, q, do, name)
+}
+
+// Write writes messages at once, in any transaction on this database.
+func (s *Store) Write(ctx context.Context, tx pgx.Tx, w store.Writes) error {
+	if t, ok := s.begun.Load(tx.Conn()); ok {
+		t.(*transaction).wrote = !s.opts.NoReorder
+	}
+	return s.write(ctx, pgxQuerier{tx}, w)
+}
+
+// Cancel deletes messages that were to be sent later.
+func (s *Store) Cancel(ctx context.Context, tx pgx.Tx, source string, ids []string) (int, error) {
+	return s.cancel(ctx, pgxQuerier{tx}, source, ids)
+}
+
+// Enter inserts an inbox row for each entry that has none.
+func (s *Store) Enter(ctx context.Context, tx pgx.Tx, entries []store.Entry) ([]store.Found, error) {
+	return s.enter(ctx, pgxQuerier{tx}, entries)
+}
+
+// Leave undoes Enter for some entries.
+func (s *Store) Leave(ctx context.Context, tx pgx.Tx, entries []store.Entry, found []store.Found) error {
+	return s.leave(ctx, pgxQuerier{tx}, entries, found)
+}
+
+// Mark sets the state of inbox rows that are not handled.
+func (s *Store) Mark(ctx context.Context, tx pgx.Tx, entries []store.Entry, state store.State) ([]store.Found, error) {
+	return s.markInbox(ctx, pgxQuerier{tx}, entries, state)
+}
+
+// clock is the time that leases and due times are told by in this process.
+func clock() time.Time { return time.Now() }

@@ -1,0 +1,119 @@
+package pgstore_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/dovetail-go/dovetail/servers"
+	"github.com/dovetail-go/dovetail/store/pgstore"
+	"github.com/dovetail-go/dovetail/store/storetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(servers.Main(m).Run()) }
+
+// urlVariable tells the suite's child processes which server is meant.
+const urlVariable = "DOVETAIL_PGSTORE_TEST_URL"
+
+// server returns the URL of the server that the tests share.
+func server(t testing.TB) string {
+	t.Helper()
+	if url := os.Getenv(urlVariable); url != "" {
+		return url
+	}
+	url := servers.Shared(t, servers.Postgres).URL()
+	if err := os.Setenv(urlVariable, url); err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
+// schema is the name of the schema that stands for a directory.
+func schema(dir string) string {
+	h := fnv.New64a()
+	h.Write([]byte(dir))
+	return fmt.Sprintf("t_%016x", h.Sum64())
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, storetest.Harness[pgx.Tx]{Durable: true, Open: openPgx})
+}
+
+func openPgx(t testing.TB, dir string) storetest.Database[pgx.Tx] {
+	t.Helper()
+	s, err := pgstore.Open(t.Context(), server(t), pgstore.Options{Schema: schema(dir)})
+	must(t, err)
+	makeCounter(t, s.Pool(), schema(dir))
+	table := schema(dir) + ".counter"
+	return storetest.Database[pgx.Tx]{
+		DB: s,
+		Count: func(ctx context.Context, tx pgx.Tx, key string) (n int64, err error) {
+			err = tx.QueryRow(ctx, countSQL(table), key).Scan(&n)
+			return n, err
+		},
+		Counts: func(ctx context.Context) (map[string]int64, error) { return counts(ctx, s.Pool(), table) },
+		Close:  s.Close,
+	}
+}
+
+func TestSQLStore(t *testing.T) {
+	storetest.Run(t, storetest.Harness[*sql.Tx]{Durable: true, Open: openSQL})
+}
+
+func openSQL(t testing.TB, dir string) storetest.Database[*sql.Tx] {
+	t.Helper()
+	s, err := pgstore.OpenSQL(t.Context(), server(t), pgstore.Options{Schema: schema(dir)})
+	must(t, err)
+	makeCounter(t, s.Pool(), schema(dir))
+	table := schema(dir) + ".counter"
+	return storetest.Database[*sql.Tx]{
+		DB: s,
+		Count: func(ctx context.Context, tx *sql.Tx, key string) (n int64, err error) {
+			err = tx.QueryRowContext(ctx, countSQL(table), key).Scan(&n)
+			return n, err
+		},
+		Counts: func(ctx context.Context) (map[string]int64, error) { return counts(ctx, s.Pool(), table) },
+		Close:  s.Close,
+	}
+}
+
+func makeCounter(t testing.TB, pool *pgxpool.Pool, schema string) {
+	t.Helper()
+	_, err := pool.Exec(t.Context(), `CREATE TABLE IF NOT EXISTS `+schema+`.counter (key text PRIMARY KEY, n bigint NOT NULL)`)
+	must(t, err)
+}
+
+func countSQL(table string) string {
+	return `INSERT INTO ` + table + ` AS c VALUES ($1, 1) ON CONFLICT (key) DO UPDATE SET n = c.n + 1 RETURNING n`
+}
+
+func counts(ctx context.Context, pool *pgxpool.Pool, table string) (map[string]int64, error) {
+	rows, err := pool.Query(ctx, `SELECT key, n FROM `+table)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[string]int64{}
+	for rows.Next() {
+		var key string
+		var n int64
+		if err := rows.Scan(&key, &n); err != nil {
+			return nil, err
+		}
+		all[key] = n
+	}
+	return all, rows.Err()
+}

@@ -1,0 +1,312 @@
+package pgstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/store"
+)
+
+// A window holds the rows that its own snapshot sees and its predecessor's does
+// not. Both are committed before anything of it is read, so it never changes.
+type window struct {
+	n        int64
+	snapshot string
+	lo, hi   int64 // the first and last seq, exactly
+	known    bool  // lo and hi are
+	small    bool  // few enough to be sorted for each page
+}
+
+// nothing is a snapshot that sees no row.
+const nothing = "1:1:"
+
+// smallRows is up to how many rows a window is small: it is found by xid and
+// sorted. A larger one is read in the order of seq, from its first row on.
+const smallRows = 1000
+
+// countedRows is up to how many rows the first and last seq of a large window
+// are found by looking at all of them.
+const countedRows = 200_000
+
+// shardState is what this process knows of the windows of a shard that it reads.
+type shardState struct {
+	mu      sync.Mutex // one Next at a time
+	term    store.Lease
+	loaded  bool
+	cursor  store.Position
+	windows []window // ascending, without gaps; the first is there for its snapshot
+}
+
+func (c *core) state(shard int) *shardState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st := c.states[shard]
+	if st == nil {
+		st = &shardState{}
+		c.states[shard] = st
+	}
+	return st
+}
+
+// forget has the next reader load the windows again.
+func (st *shardState) forget() {
+	st.mu.Lock()
+	st.loaded = false
+	st.mu.Unlock()
+}
+
+// load reads the windows from the cursor's on.
+func (c *core) load(ctx context.Context, st *shardState, t store.Term) error {
+	st.windows = st.windows[:0]
+	rows, err := c.work.Query(ctx, c.sql(`SELECT c.win, c.after, w.n, w.snapshot::text, coalesce(w.lo, 0), coalesce(w.hi, 0), w.lo IS NOT NULL
+		FROM ~cursor c JOIN ~window w ON w.shard = c.shard AND w.n >= c.win - 1 WHERE c.shard = $1 ORDER BY w.n`), t.Shard)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var w window
+		if err := rows.Scan(&st.cursor.Window, &st.cursor.Seq, &w.n, &w.snapshot, &w.lo, &w.hi, &w.known); err != nil {
+			return err
+		}
+		st.windows = append(st.windows, w)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if len(st.windows) == 0 {
+		return errors.New("the shard has no cursor: Resume makes it")
+	}
+	st.term, st.loaded = t.Lease, true
+	return nil
+}
+
+// Next reads the rest of the window that after is in, or the first part of the
+// next one. Where there is none, it opens one: it writes down the present
+// snapshot, under the term, if that sees a row that the last one did not.
+func (c *core) Next(ctx context.Context, t store.Term, after store.Position, max store.Limit) (store.Page, error) {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	st := c.state(t.Shard)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	rows, err := c.next(ctx, st, t, after, max)
+	if err != nil {
+		st.loaded = false
+		return store.Page{}, fail("read outbox", err)
+	}
+	return store.Page{Rows: rows}, nil
+}
+
+func (c *core) next(ctx context.Context, st *shardState, t store.Term, after store.Position, max store.Limit) ([]store.Row, error) {
+	if !st.loaded || st.term.Term != t.Term || st.term.Holder != t.Holder || after.Window > st.windows[len(st.windows)-1].n {
+		if err := c.load(ctx, st, t); err != nil {
+			return nil, err
+		}
+	}
+	if after.Window < st.windows[0].n {
+		after = st.cursor // it is before everything that is left to publish
+	}
+	i := int(after.Window - st.windows[0].n)
+	if i >= len(st.windows) {
+		return nil, fmt.Errorf("position %v is beyond window %d, the last, as after a fail-over: %w", after, st.windows[len(st.windows)-1].n, store.ErrFenced)
+	}
+	if i > 1 { // only the predecessor is needed
+		st.windows = st.windows[i-1:]
+		i = 1
+	}
+	for {
+		w := &st.windows[i]
+		if !w.known {
+			if err := c.measure(ctx, st, t, i); err != nil {
+				return nil, err
+			}
+		}
+		if after.Seq < w.hi {
+			if i == 0 {
+				return nil, fmt.Errorf("the window before %d is not there", w.n)
+			}
+			rows, err := c.read(ctx, t.Shard, &st.windows[i-1], w, after.Seq, max)
+			if err != nil || len(rows) > 0 {
+				return rows, err
+			}
+		}
+		after = store.Position{Window: w.n + 1}
+		if i++; i < len(st.windows) {
+			continue
+		}
+		rows, opened, err := c.openWindow(ctx, st, t, max)
+		if err != nil || len(rows) > 0 || !opened {
+			return rows, err
+		}
+	}
+}
+
+const rowColumns = `seq, id, channel, key, headers, body`
+
+// Of a page, as many rows as max.Bytes of bodies take, at least one.
+const pageSQL = `SELECT p.* FROM (SELECT f.*, sum(coalesce(octet_length(body), 0)) OVER (ORDER BY seq) - coalesce(octet_length(body), 0) AS before
+	FROM (%s) f) p WHERE before < $%d`
+
+// openSQL opens a window. The rows are those whose transactions began after the
+// last snapshot or were in progress in it, and are visible now; the statement
+// and the snapshot that it writes down see the same.
+//
+// Both parts are found by xid, the first in its order, since a plan that scans
+// the table for want of statistics would be a disaster. If there are too many,
+// the window is opened without them. The last window must be there as it is
+// known here: a fail-over to a standby that was behind may have undone it.
+var openSQL = `WITH fresh AS MATERIALIZED (
+		(SELECT ` + rowColumns + ` FROM ~outbox WHERE shard = $4 AND xid >= pg_snapshot_xmax($5::text::pg_snapshot)
+			AND xid < pg_snapshot_xmax(pg_current_snapshot()) ORDER BY xid LIMIT $7)
+		UNION ALL
+		(SELECT o.* FROM pg_snapshot_xip($5::text::pg_snapshot) x CROSS JOIN LATERAL
+			(SELECT ` + rowColumns + ` FROM ~outbox WHERE shard = $4 AND xid = x LIMIT $7) o LIMIT $7)
+	), found AS (
+		SELECT count(*) AS n, min(seq) AS lo, max(seq) AS hi, count(*) < $7 AS small FROM fresh
+	), ` + fence + `, opened AS (
+		INSERT INTO ~window (shard, n, snapshot, lo, hi)
+		SELECT $4, $6, pg_current_snapshot(), CASE WHEN small THEN lo END, CASE WHEN small THEN hi END
+		FROM found WHERE n > 0 AND EXISTS (SELECT FROM fence)
+		RETURNING snapshot::text, lo, hi, ` + synchronous + `
+	), page AS (` + fmt.Sprintf(pageSQL, `SELECT * FROM fresh ORDER BY seq LIMIT $8`, 9) + `)
+	SELECT EXISTS (SELECT FROM ~window WHERE shard = $4 AND n = $6 - 1 AND snapshot::text = $5::text),
+		found.n, coalesce(opened.snapshot, ''), coalesce(opened.lo, 0), coalesce(opened.hi, 0),
+		coalesce(page.seq, 0), coalesce(page.id, ''), coalesce(page.channel, ''), coalesce(page.key, ''), coalesce(page.headers, ''), page.body
+	FROM found LEFT JOIN opened ON true LEFT JOIN page ON opened.lo IS NOT NULL ORDER BY page.seq`
+
+// synchronous has the transaction wait for its commit to be on disk, whatever
+// the database's default is. A snapshot that was lost in a crash with its
+// transaction ids given out again would hide rows.
+const synchronous = `CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN set_config('synchronous_commit', 'on', true) END`
+
+// openWindow opens the next window and returns what can be read of it at once.
+func (c *core) openWindow(ctx context.Context, st *shardState, t store.Term, max store.Limit) (page []store.Row, opened bool, err error) {
+	last := &st.windows[len(st.windows)-1]
+	w := window{n: last.n + 1}
+	args := fenceArgs(t, t.Shard, last.snapshot, w.n, smallRows, max.Rows, max.Bytes)
+	rows, err := c.work.Query(ctx, c.sql(openSQL), args...)
+	if err != nil {
+		return nil, false, err
+	}
+	defer rows.Close()
+	found, known := 0, false
+	for rows.Next() {
+		m := &driver.Message{}
+		r := store.Row{Position: store.Position{Window: w.n}, Message: m}
+		var headers string
+		if err := rows.Scan(&known, &found, &w.snapshot, &w.lo, &w.hi, &r.Position.Seq, &m.ID, &m.Channel, &m.Key, &headers, &m.Body); err != nil {
+			return nil, false, err
+		}
+		if r.Position.Seq == 0 {
+			continue
+		}
+		if err := store.ParseHeaders(m, headers); err != nil {
+			return nil, false, err
+		}
+		page = append(page, r)
+	}
+	err = rows.Err()
+	var pe *pgconn.PgError
+	switch {
+	case errors.As(err, &pe) && pe.Code == "23505":
+		return nil, false, fmt.Errorf("window %d was opened by another: %w", w.n, store.ErrFenced)
+	case err != nil:
+		return nil, false, err
+	case !known:
+		return nil, false, fmt.Errorf("window %d is gone, as after a fail-over: %w", last.n, store.ErrFenced)
+	case found == 0:
+		return nil, false, nil
+	case w.snapshot == "":
+		return nil, false, fmt.Errorf("term %d of %s: %w", t.Term, t.Name, store.ErrFenced)
+	}
+	w.small = w.hi > 0
+	w.known = w.small
+	st.windows = append(st.windows, w)
+	return page, true, nil
+}
+
+// A row is of the window ($2, $3] if the second snapshot sees it and the first
+// does not. Where the rows are found by xid, that is spelled out for the index.
+const (
+	windowSQL = `shard = $1 AND pg_visible_in_snapshot(xid, $3::text::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)`
+
+	smallSQL = `(SELECT %[1]s FROM ~outbox WHERE shard = $1 AND xid >= pg_snapshot_xmax($2::text::pg_snapshot)
+			AND xid < pg_snapshot_xmax($3::text::pg_snapshot) AND pg_visible_in_snapshot(xid, $3::text::pg_snapshot) ORDER BY xid LIMIT $4)
+		UNION ALL
+		(SELECT o.* FROM pg_snapshot_xip($2::text::pg_snapshot) x CROSS JOIN LATERAL
+			(SELECT %[1]s FROM ~outbox WHERE shard = $1 AND xid = x LIMIT $4) o
+			WHERE pg_visible_in_snapshot(x, $3::text::pg_snapshot) LIMIT $4)`
+)
+
+var (
+	// The bounds are the window's exact ones. A lower bound that is derived
+	// from anything else, such as the last seq that was read, loses rows.
+	readLargeSQL = fmt.Sprintf(pageSQL, `SELECT `+rowColumns+` FROM ~outbox WHERE `+windowSQL+`
+		AND seq > $5 AND seq >= $6 AND seq <= $7 ORDER BY seq LIMIT $4`, 8) + ` ORDER BY seq`
+	readSmallSQL = fmt.Sprintf(pageSQL, `SELECT * FROM (`+fmt.Sprintf(smallSQL, rowColumns)+`) s WHERE seq > $5 ORDER BY seq LIMIT $6`, 7) + ` ORDER BY seq`
+
+	countSQL = `SELECT count(*), coalesce(min(seq), 0), coalesce(max(seq), 0) FROM (` + fmt.Sprintf(smallSQL, "seq") + `) s`
+	lowSQL   = `SELECT coalesce((SELECT seq FROM ~outbox WHERE ` + windowSQL + ` ORDER BY seq LIMIT 1), 0),
+		coalesce((SELECT seq FROM ~outbox WHERE ` + windowSQL + ` ORDER BY seq DESC LIMIT 1), 0)`
+)
+
+// read reads a page of a window.
+func (c *core) read(ctx context.Context, shard int, prev, w *window, after int64, max store.Limit) ([]store.Row, error) {
+	var rows pgx.Rows
+	var err error
+	if w.small {
+		rows, err = c.work.Query(ctx, c.sql(readSmallSQL), shard, prev.snapshot, w.snapshot, smallRows, after, max.Rows, max.Bytes)
+	} else {
+		rows, err = c.work.Query(ctx, c.sql(readLargeSQL), shard, prev.snapshot, w.snapshot, max.Rows, after, w.lo, w.hi, max.Bytes)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var page []store.Row
+	for rows.Next() {
+		m := &driver.Message{}
+		r := store.Row{Position: store.Position{Window: w.n}, Message: m}
+		var headers string
+		var before int64
+		if err := rows.Scan(&r.Position.Seq, &m.ID, &m.Channel, &m.Key, &headers, &m.Body, &before); err != nil {
+			return nil, err
+		}
+		if err := store.ParseHeaders(m, headers); err != nil {
+			return nil, err
+		}
+		page = append(page, r)
+	}
+	return page, rows.Err()
+}
+
+// measure finds the first and last seq of a window that was opened without
+// them, and writes them down.
+func (c *core) measure(ctx context.Context, st *shardState, t store.Term, i int) error {
+	w := &st.windows[i]
+	if i == 0 { // only its snapshot is needed
+		return nil
+	}
+	prev := &st.windows[i-1]
+	var n, lo, hi int64
+	if err := c.work.QueryRow(ctx, c.sql(countSQL), t.Shard, prev.snapshot, w.snapshot, countedRows).Scan(&n, &lo, &hi); err != nil {
+		return err
+	}
+	if n >= countedRows {
+		if err := c.work.QueryRow(ctx, c.sql(lowSQL), t.Shard, prev.snapshot, w.snapshot).Scan(&lo, &hi); err != nil {
+			return err
+		}
+	}
+	if _, err := c.work.Exec(ctx, c.sql(`UPDATE ~window SET lo = $3, hi = $4 WHERE shard = $1 AND n = $2`), t.Shard, w.n, lo, hi); err != nil {
+		return err
+	}
+	w.lo, w.hi, w.known = lo, hi, true
+	return nil
+}
