@@ -1,0 +1,257 @@
+package kafkabus_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/driver/drivertest"
+	"github.com/dovetail-go/dovetail/servers"
+	"github.com/dovetail-go/dovetail/transport/kafkabus"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// through returns options whose every connection goes through a proxy.
+func through(s *servers.Server, p *servers.Proxy) kafkabus.Options {
+	o := options(s)
+	o.Brokers = []string{p.Addr()}
+	o.Timeout = 2 * time.Second
+	o.Client = []kgo.Opt{kgo.Dialer((&lifeline{to: p.Addr()}).dial)}
+	return o
+}
+
+// resend sends until all is confirmed, as the core does, and returns how often
+// it had to begin again.
+func resend(c *kafkabus.Conn, ms []*driver.Message) (again int, err error) {
+	deadline := time.Now().Add(30 * time.Second)
+	for len(ms) > 0 {
+		err := c.Send(context.Background(), ms)
+		if err == nil {
+			return again, nil
+		}
+		if time.Now().After(deadline) {
+			return again, err
+		}
+		again++
+		var se *driver.SendError
+		if errors.As(err, &se) {
+			ms = ms[se.Failures[0].Index:]
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	return again, nil
+}
+
+func testLink(t *testing.T, name string, trouble func(*servers.Proxy)) {
+	s := servers.Shared(t, servers.Kafka)
+	drivertest.CheckLeaks(t)
+	p := servers.NewProxy(t, broker(s))
+	c := connect(t, through(s, p))
+	sub := subscription(name, 3)
+	provision(t, c, sub.Channel, sub)
+	h := newHandled()
+	stay := consume(t, connect(t, through(s, p)), sub, h, 0)
+	defer stay.stop()
+	const keys, rounds = 12, 150
+	var wg sync.WaitGroup
+	middle := make(chan struct{})
+	var again int
+	wg.Go(func() {
+		for n := range rounds {
+			ms := make([]*driver.Message, keys)
+			for k := range ms {
+				ms[k] = numbered(name, k, n)
+			}
+			a, err := resend(c, ms)
+			if err != nil {
+				t.Errorf("send: %v", err)
+				return
+			}
+			again += a
+			if n == rounds/3 {
+				close(middle)
+			}
+		}
+	})
+	<-middle
+	trouble(p)
+	wg.Wait()
+	eventually(t, "everything to be handled", func() bool { return h.count() == keys*rounds })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.inversions) > 0 {
+		t.Errorf("%d inversions, the first: %s", len(h.inversions), h.inversions[0])
+	}
+	t.Logf("%d messages, %d sends again, %d copies", keys*rounds, again, h.copies)
+}
+
+func TestConn_survives_a_cut_link(t *testing.T) {
+	testLink(t, "cut", func(p *servers.Proxy) {
+		for range 3 {
+			p.Cut()
+			<-time.After(150 * time.Millisecond)
+			p.Heal()
+			<-time.After(150 * time.Millisecond)
+		}
+	})
+}
+
+func TestConn_survives_a_half_open_link(t *testing.T) {
+	testLink(t, "half-open", func(p *servers.Proxy) {
+		p.Stall()
+		<-time.After(3 * time.Second)
+		p.Cut() // what was written meanwhile must not arrive: the network forgot it
+		p.Heal()
+	})
+}
+
+// Several batches of a key are under way when the link is cut for longer than
+// their deadline: whatever fails, what is confirmed is a prefix.
+func TestSend_keeps_the_order_of_a_pipelined_key(t *testing.T) {
+	s := servers.Shared(t, servers.Kafka)
+	drivertest.CheckLeaks(t)
+	p := servers.NewProxy(t, broker(s))
+	c := connect(t, through(s, p))
+	sub := subscription("pipelined", 1)
+	provision(t, c, sub.Channel, sub)
+	if err := c.Send(t.Context(), []*driver.Message{numbered("pipelined", 0, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	const batches = 40
+	outcome := make([]error, batches)
+	var wg sync.WaitGroup
+	for i := range batches {
+		began := make(chan struct{})
+		wg.Go(func() {
+			close(began)
+			outcome[i] = c.Send(context.Background(), []*driver.Message{numbered("pipelined", 0, 2*i+1), numbered("pipelined", 0, 2*i+2)})
+		})
+		<-began
+		<-time.After(10 * time.Millisecond)
+		if i == batches/4 {
+			p.Stall()
+		}
+	}
+	wg.Wait()
+	p.Cut()
+	p.Heal()
+	failed := -1
+	for i, err := range outcome {
+		if err != nil && failed < 0 {
+			failed = i
+		}
+		if err == nil && failed >= 0 {
+			t.Fatalf("batch %d was confirmed after batch %d had failed: %v", i, failed, outcome[failed])
+		}
+		var se *driver.SendError
+		if err != nil && (!errors.As(err, &se) || c.Classify(se.Failures[0].Err) != driver.Retryable) {
+			t.Errorf("batch %d: %v", i, err)
+		}
+	}
+	if failed < 0 {
+		t.Fatal("nothing failed: the test stalled nothing")
+	}
+	t.Logf("%d of %d batches were confirmed", failed, batches)
+	for i := failed; i < batches; i++ {
+		if _, err := resend(c, []*driver.Message{numbered("pipelined", 0, 2*i+1), numbered("pipelined", 0, 2*i+2)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := newHandled()
+	stay := consume(t, c, sub, h, 0)
+	defer stay.stop()
+	eventually(t, "everything to be handled", func() bool { return h.count() == 2*batches+1 })
+	if len(h.inversions) > 0 {
+		t.Errorf("%d inversions, the first: %s", len(h.inversions), h.inversions[0])
+	}
+}
+
+// Every call has a deadline of ours, and shutdown ends in time, while the server
+// is stopped where it is (watermill 446 and 568).
+func TestConn_ends_in_time_under_a_server_that_does_not_answer(t *testing.T) {
+	s := servers.Shared(t, servers.Kafka)
+	drivertest.CheckLeaks(t)
+	o := options(s)
+	o.Timeout = 2 * time.Second
+	c := connect(t, o)
+	sub := subscription("stopped", 2)
+	provision(t, c, sub.Channel, sub)
+	if err := c.Send(t.Context(), []*driver.Message{numbered("stopped", 0, 0), numbered("stopped", 1, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.OpenReceiver(t.Context(), sub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds, err := r.Receive(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Resume()
+	within := func(what string, most time.Duration, want driver.Kind, call func() error) {
+		t.Helper()
+		began := time.Now()
+		err := call()
+		took := time.Since(began)
+		var se *driver.SendError
+		if errors.As(err, &se) {
+			if !se.Failures[0].Unknown {
+				t.Errorf("%s: %v, want an unknown outcome", what, err)
+			}
+			err = se.Failures[0].Err
+		}
+		if k := c.Classify(err); err != nil && k != want || err == nil && want != driver.Unclassified {
+			t.Errorf("%s: %v is %q, want %q", what, err, k, want)
+		}
+		if took > most {
+			t.Errorf("%s took %v, want at most %v", what, took, most)
+		}
+	}
+	ctx := context.Background()
+	within("send", 4*time.Second, driver.Retryable, func() error { return c.Send(ctx, []*driver.Message{numbered("stopped", 0, 1)}) })
+	within("settle", 4*time.Second, driver.Retryable, func() error { return r.Settle(ctx, []driver.Settlement{{Delivery: ds[0]}}) })
+	within("provision", 4*time.Second, driver.Retryable, func() error { return c.Provision(ctx, []driver.Channel{sub.Channel}, nil) })
+	within("open receiver", 4*time.Second, driver.Retryable, func() error { _, err := c.OpenReceiver(ctx, sub); return err })
+	within("receive", time.Second, driver.Retryable, func() error {
+		short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+		for {
+			ds, err := r.Receive(short, 10)
+			if err != nil {
+				return err
+			}
+			_ = ds // was fetched before
+		}
+	})
+	began := time.Now()
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if err := c.Close(short); err != nil {
+		t.Logf("close: %v", err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("close took %v, want at most 5s", took)
+	}
+}
+
+func TestConnect_to_nobody_is_retryable_and_quick(t *testing.T) {
+	drivertest.CheckLeaks(t)
+	began := time.Now()
+	_, err := kafkabus.Connect(t.Context(), kafkabus.Options{Brokers: []string{"127.0.0.1:1"}, Timeout: time.Second, User: "u", Password: "secret"})
+	if driver.Classify(err) != driver.Retryable {
+		t.Errorf("%v is %q", err, driver.Classify(err))
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error tells the password: %v", err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("took %v", took)
+	}
+}

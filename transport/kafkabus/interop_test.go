@@ -1,0 +1,150 @@
+package kafkabus_test
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/driver/drivertest"
+	"github.com/dovetail-go/dovetail/servers"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// A program without Dovetail reads what we send: CloudEvents in binary mode.
+func TestInterop_a_plain_client_reads_our_messages(t *testing.T) {
+	s := servers.Shared(t, servers.Kafka)
+	drivertest.CheckLeaks(t)
+	c := connect(t, options(s))
+	ch := driver.Channel{Name: "read-by-others", Partitions: 4}
+	provision(t, c, ch)
+	m := &driver.Message{Channel: ch.Name, ID: "1", Source: "catalog", Type: "catalog.stock-ran-low.v1", Key: "85123A",
+		Time: time.Date(2026, 2, 28, 23, 59, 59, 0, time.UTC), ContentType: "application/json",
+		Headers: driver.Headers{{Name: "traceparent", Value: "00-1-2-01"}}, Body: []byte(`{"left":3}`)}
+	if err := c.Send(t.Context(), []*driver.Message{m}); err != nil {
+		t.Fatal(err)
+	}
+	got := plain(t, s, kgo.ConsumeTopics(ch.Name)).PollFetches(t.Context()).Records()
+	if len(got) != 1 || string(got[0].Key) != "85123A" || string(got[0].Value) != `{"left":3}` {
+		t.Fatalf("read %d records: %+v", len(got), got)
+	}
+	want := map[string]string{"ce_specversion": "1.0", "ce_id": "1", "ce_source": "catalog", "ce_type": "catalog.stock-ran-low.v1",
+		"ce_time": "2026-02-28T23:59:59Z", "ce_partitionkey": "85123A", "content-type": "application/json", "traceparent": "00-1-2-01"}
+	for _, h := range got[0].Headers {
+		if want[h.Key] != string(h.Value) {
+			t.Errorf("header %s = %q, want %q", h.Key, h.Value, want[h.Key])
+		}
+		delete(want, h.Key)
+	}
+	if len(want) > 0 {
+		t.Errorf("headers are missing: %v", want)
+	}
+}
+
+// Others' messages are read, whatever is in them, and never end a subscription.
+func TestInterop_we_read_what_a_plain_client_sends(t *testing.T) {
+	s := servers.Shared(t, servers.Kafka)
+	drivertest.CheckLeaks(t)
+	c := connect(t, options(s))
+	sub := subscription("sent-by-others", 1)
+	provision(t, c, sub.Channel, sub)
+	header := func(k, v string) kgo.RecordHeader { return kgo.RecordHeader{Key: k, Value: []byte(v)} }
+	records := []*kgo.Record{
+		{Key: []byte("85123A"), Value: []byte("{}"), Headers: []kgo.RecordHeader{header("ce_specversion", "1.0"), header("ce_id", "7"),
+			header("ce_source", "/legacy"), header("ce_type", "order"), header("content-type", "application/json"), header("ce_dataschema", "x")}},
+		{Key: []byte{0xff, 0xfe}, Value: nil, Headers: []kgo.RecordHeader{{Key: "null"}, header("binary", "\xff\xfe\x00")}},
+		{Value: []byte("bad"), Headers: []kgo.RecordHeader{header("ce_id", "\xff"), header("ce_time", "yesterday"), header("x", "y")}},
+		{Value: []byte("last")},
+	}
+	for _, r := range records {
+		r.Topic = sub.Channel.Name
+	}
+	if err := plain(t, s).ProduceSync(t.Context(), records...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.OpenReceiver(t.Context(), sub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds := receive(t, r, len(records))
+	m := ds[0].Message
+	if ds[0].Fault != nil || m.ID != "7" || m.Source != "/legacy" || m.Type != "order" || m.Key != "85123A" ||
+		m.ContentType != "application/json" || m.Headers.Get("ce_dataschema") != "x" {
+		t.Errorf("a CloudEvent came as %+v, fault %v", m, ds[0].Fault)
+	}
+	m = ds[1].Message
+	if ds[1].Fault != nil || m.Key != "\xff\xfe" || m.Headers.Get("binary") != "\xff\xfe\x00" || len(m.Body) != 0 {
+		t.Errorf("bytes that are no text came as %+v, fault %v", m, ds[1].Fault)
+	}
+	m = ds[2].Message
+	if ds[2].Fault == nil || string(m.Body) != "bad" || m.Headers.Get("ce_time") != "yesterday" || m.Headers.Get("ce_id") != "\xff" || m.Headers.Get("x") != "y" {
+		t.Errorf("attributes that cannot be read came as %+v, fault %v", m, ds[2].Fault)
+	}
+	if string(ds[3].Message.Body) != "last" || ds[3].Fault != nil {
+		t.Errorf("the message after them: %+v, fault %v", ds[3].Message, ds[3].Fault)
+	}
+	ack(t, r, ds...)
+}
+
+// Keys go where Java's client, and others with its hash, put them.
+func TestInterop_keys_share_partitions_with_other_clients(t *testing.T) {
+	s := servers.Shared(t, servers.Kafka)
+	drivertest.CheckLeaks(t)
+	c := connect(t, options(s))
+	sub := subscription("co-partitioned", 7)
+	provision(t, c, sub.Channel, sub)
+	theirs := plain(t, s, kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
+	var ms []*driver.Message
+	var rs []*kgo.Record
+	for i := range 100 {
+		key := "key-" + strconv.Itoa(i*i)
+		ms = append(ms, &driver.Message{Channel: sub.Channel.Name, ID: "ours/" + key, Key: key})
+		rs = append(rs, &kgo.Record{Topic: sub.Channel.Name, Key: []byte(key)})
+	}
+	if err := c.Send(t.Context(), ms); err != nil {
+		t.Fatal(err)
+	}
+	if err := theirs.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.OpenReceiver(t.Context(), sub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := map[string]int{}
+	for range 200 {
+		d := receive(t, r, 1)[0]
+		if p, seen := at[d.Message.Key]; seen && p != d.Partition {
+			t.Errorf("key %s is in partitions %d and %d", d.Message.Key, p, d.Partition)
+		}
+		at[d.Message.Key] = d.Partition
+		ack(t, r, d)
+	}
+}
+
+// Messages without a key are spread over the partitions.
+func TestSend_spreads_what_has_no_key(t *testing.T) {
+	s := servers.Shared(t, servers.Kafka)
+	drivertest.CheckLeaks(t)
+	c := connect(t, options(s))
+	sub := subscription("spread", 3)
+	provision(t, c, sub.Channel, sub)
+	for i := range 30 {
+		if err := c.Send(t.Context(), []*driver.Message{{Channel: sub.Channel.Name, ID: fmt.Sprint(i)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := c.OpenReceiver(t.Context(), sub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := map[int]int{}
+	for _, d := range receive(t, r, 30) {
+		parts[d.Partition]++
+		ack(t, r, d)
+	}
+	if len(parts) != 3 {
+		t.Errorf("30 messages without a key went to partitions %v", parts)
+	}
+}

@@ -1,0 +1,62 @@
+package kafkabus
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+const (
+	// topologyTopic keeps what Kafka has no room for. No channel can be called
+	// so: names begin with a letter or digit.
+	topologyTopic = "__dovetail"
+
+	// removedPrefix and a channel's name make the topic that keeps which
+	// messages were taken out of the channel.
+	removedPrefix = "__dovetail.removed."
+
+	// replyPrefix begins the names of reply channels, deadPrefix those of dead
+	// letter channels.
+	replyPrefix = "reply."
+	deadPrefix  = "dead."
+)
+
+// groupID is the consumer group of a group's interest in a channel. Neither
+// name contains "@".
+func groupID(group, channel string) string { return group + "@" + channel }
+
+// isReply reports whether a transient channel is one instance's share of a
+// service's reply topic.
+func isReply(channel string, transient bool) bool {
+	return transient && strings.HasPrefix(channel, replyPrefix) && strings.Count(channel, ".") >= 2
+}
+
+// topicOf is the topic that carries a channel: of the same name, but for reply
+// channels, "reply.<service>.<instance>", of which those of one service share
+// one. An instance with a dot in its name gets one for what precedes the last.
+func topicOf(channel string, transient bool) string {
+	if isReply(channel, transient) {
+		return channel[:strings.LastIndexByte(channel, '.')]
+	}
+	return channel
+}
+
+func isDead(channel string) bool { return strings.HasPrefix(channel, deadPrefix) }
+
+func validChannel(ch driver.Channel) error {
+	if err := driver.ValidName(ch.Name); err != nil {
+		return fmt.Errorf("kafkabus: channel %w", err)
+	}
+	if ch.Partitions < 0 || ch.Partitions > 10_000 {
+		return fmt.Errorf("kafkabus: channel %s: %d partitions: want 0 to 10000", ch.Name, ch.Partitions)
+	}
+	return nil
+}
+
+func validGroup(group string) error {
+	if err := driver.ValidName(group); err != nil {
+		return fmt.Errorf("kafkabus: group %w", err)
+	}
+	return nil
+}

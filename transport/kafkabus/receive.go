@@ -1,0 +1,269 @@
+package kafkabus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// An item is one delivery and its receipt.
+type item struct {
+	delivery driver.Delivery
+	message  driver.Message
+	r        *receiver
+	p        *part
+	record   *kgo.Record
+	term     uint64 // of p's tracker
+	settled  bool
+}
+
+// slab is how many items are made at once: one that is held keeps the memory of
+// the others.
+const slab = 32
+
+// Receive waits for messages. What is due for a retry comes first, then what was
+// polled, the partitions in turn.
+func (r *receiver) Receive(ctx context.Context, limit int) ([]*driver.Delivery, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("kafkabus: receive: %w", err)
+		}
+		r.mu.Lock()
+		ds, err := r.take(max(1, limit))
+		if len(ds) > 0 || err != nil {
+			r.mu.Unlock()
+			return ds, err
+		}
+		due := r.retries.due()
+		if r.inHand >= r.sub.Window {
+			changed := r.changed
+			r.mu.Unlock()
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			case <-r.done:
+			}
+			continue
+		}
+		poll, polling := r.beginPoll(ctx, due)
+		room := max(1, min(r.sub.Window-r.inHand-r.queued, maxPoll))
+		r.mu.Unlock()
+		fetches := r.client.PollRecords(poll, room)
+		r.mu.Lock()
+		r.collect(fetches, poll.Err() != nil)
+		r.polling = nil
+		close(polling.done)
+		r.mu.Unlock()
+		polling.cancel()
+	}
+}
+
+// maxPoll bounds what one poll takes out of the client.
+const maxPoll = 4096
+
+// beginPoll makes the context of a poll, which ends when a retry is due.
+func (r *receiver) beginPoll(ctx context.Context, due time.Time) (context.Context, *polling) {
+	p := &polling{done: make(chan struct{})}
+	if due.IsZero() {
+		ctx, p.cancel = context.WithCancel(ctx)
+	} else {
+		ctx, p.cancel = context.WithDeadline(ctx, due)
+	}
+	r.polling = p
+	return ctx, p
+}
+
+// take returns what may be handed out.
+func (r *receiver) take(limit int) (ds []*driver.Delivery, err error) {
+	if r.closed() {
+		return nil, fmt.Errorf("kafkabus: receive: %w", driver.ErrClosed)
+	}
+	n := min(limit, r.sub.Window-r.inHand)
+	if n <= 0 {
+		return nil, nil
+	}
+	var items []item
+	hand := func(p *part, rec *kgo.Record) {
+		if len(items) == 0 {
+			items = make([]item, min(slab, n-len(ds)))
+		}
+		it := &items[0]
+		items = items[1:]
+		it.r, it.p, it.record, it.term = r, p, rec, p.tracker.Term()
+		d := &it.delivery
+		d.Message, d.Partition, d.Receipt = &it.message, int(p.id), it
+		d.Fault = decode(&it.message, r.sub.Channel.Name, rec)
+		p.inHand++
+		r.inHand++
+		ds = append(ds, d)
+	}
+	for now := time.Now(); len(ds) < n; {
+		again := r.retries.pop(now)
+		if again == nil {
+			break
+		}
+		hand(again.p, again.record)
+	}
+	if r.queued > 0 && len(ds) < n {
+		if ds == nil {
+			ds = make([]*driver.Delivery, 0, min(n, r.queued))
+		}
+		r.turn++
+		for i := range r.order {
+			r.takeFrom(r.order[(i+r.turn)%len(r.order)], n, &ds, hand)
+		}
+	}
+	if len(ds) > 0 {
+		return ds, nil
+	}
+	for _, p := range r.order {
+		if p.err != nil && len(p.queue) == 0 {
+			return nil, p.err
+		}
+	}
+	if r.lost != nil {
+		err, r.lost = r.lost, nil
+	}
+	return nil, err
+}
+
+// takeFrom hands out from one partition's queue, until n are in ds.
+func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, hand func(*part, *kgo.Record)) {
+	if p.revoking || r.held[p.id] > 0 {
+		r.balance(p)
+		return
+	}
+	taken := 0
+	for _, rec := range p.queue {
+		if len(*ds) == n || p.tracker.Full() {
+			break
+		}
+		taken++
+		p.next, p.epoch = rec.Offset+1, rec.LeaderEpoch
+		if err := p.tracker.Add(uint64(rec.Offset)); err != nil {
+			// The log was cut back and goes on below what we had: begin anew.
+			r.restart(p, rec.Offset)
+			_ = p.tracker.Add(uint64(rec.Offset)) // the first always fits
+		}
+		if p.skip.has(rec.Offset) || r.taken.has(p.id, rec.Offset) || r.filter && !r.mine(rec) {
+			r.pass(p, rec.Offset)
+			continue
+		}
+		hand(p, rec)
+	}
+	clear(p.queue[:taken])
+	p.queue = p.queue[taken:]
+	r.queued -= taken
+	r.balance(p)
+}
+
+// pass settles what is not for us, or was settled before.
+func (r *receiver) pass(p *part, offset int64) {
+	if _, advanced := p.tracker.Done(uint64(offset)); advanced && r.group {
+		p.dirty = true
+		r.settled++
+	}
+}
+
+// mine reports whether a record of a topic that several channels share is for
+// this one.
+func (r *receiver) mine(rec *kgo.Record) bool {
+	for i := range rec.Headers {
+		if rec.Headers[i].Key == channelHeader {
+			return string(rec.Headers[i].Value) == r.sub.Channel.Name
+		}
+	}
+	return false
+}
+
+// balance stops fetching a partition whose tracker is full, or that may not be
+// handed out, and begins again when there is room.
+func (r *receiver) balance(p *part) {
+	stop := p.tracker.Full() || r.held[p.id] > 0
+	switch {
+	case stop && !r.paused[p.id]:
+		r.client.PauseFetchPartitions(map[string][]int32{r.topic.name: {p.id}})
+		r.paused[p.id] = true
+	case r.paused[p.id] && !stop && p.tracker.Len() <= r.limit/2:
+		r.client.ResumeFetchPartitions(map[string][]int32{r.topic.name: {p.id}})
+		delete(r.paused, p.id)
+	}
+}
+
+// collect takes in what a poll returned.
+func (r *receiver) collect(fetches kgo.Fetches, canceled bool) {
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		p := r.parts[f.Partition]
+		if f.Err != nil {
+			r.fetchError(p, f.Err, canceled)
+		}
+		if len(f.Records) == 0 || p == nil || p.gone || f.Topic != r.topic.name {
+			return
+		}
+		if len(p.queue) == 0 {
+			p.queue = f.Records
+		} else {
+			p.queue = append(p.queue, f.Records...)
+		}
+		r.queued += len(f.Records)
+	})
+}
+
+// fetchError notes an error that a poll brought.
+func (r *receiver) fetchError(p *part, err error, canceled bool) {
+	var loss *kgo.ErrDataLoss
+	switch {
+	case canceled && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)), errors.Is(err, kgo.ErrClientClosed):
+		return
+	case errors.As(err, &loss):
+		// The client goes on where the server's log was cut: nothing that was
+		// not handed out is passed over.
+		r.c.opts.Logger.Warn("kafkabus: the server has lost confirmed messages", "topic", loss.Topic, "partition", loss.Partition,
+			"consumed", loss.ConsumedTo, "reset", loss.ResetTo)
+		return
+	case errors.Is(err, kerr.OffsetOutOfRange) && p != nil:
+		p.err = fmt.Errorf("kafkabus: channel %s, partition %d, group %s: %w: the server has deleted messages that the group had not handled; to go on without them, set the group's offsets with the server's tools, or remove the group and provision it again",
+			r.sub.Channel.Name, p.id, r.sub.Group, driver.ErrPositionLost)
+		return
+	}
+	var session *kgo.ErrGroupSession
+	if errors.As(err, &session) && meaningOf(err) == nil {
+		err = fmt.Errorf("%w: %w", driver.ErrRetryable, err)
+	}
+	r.lost = translate(fmt.Sprintf("receive from channel %s", r.sub.Channel.Name), err)
+}
+
+// restart forgets what was handed out of a partition, whose positions begin anew.
+func (r *receiver) restart(p *part, offset int64) {
+	r.inHand -= p.inHand
+	p.inHand = 0
+	p.tracker.Reset()
+	p.position, p.skip, p.dirty = offset, nil, false
+	r.retries.drop(p)
+}
+
+// Backlog counts what waits in the partitions that this receiver owns; those of
+// the group's other receivers are theirs to count.
+func (r *receiver) Backlog(ctx context.Context) (int64, error) {
+	if r.closed() {
+		return 0, fmt.Errorf("kafkabus: backlog: %w", driver.ErrClosed)
+	}
+	ends, err := r.c.ends(ctx, r.topic)
+	if err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := int64(len(r.retries))
+	for id, p := range r.parts {
+		if int(id) < len(ends) {
+			n += max(0, ends[id]-p.next)
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,321 @@
+package kafkabus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/driver/prefix"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// A receiver reads one subscription's topic with a client of its own: as a member
+// of the group, or, for broadcast subscriptions and reply channels, by itself.
+//
+// The client calls back into it when partitions come and go (assign.go). mu is
+// held for moments only, and never while the client or the server is waited for.
+type receiver struct {
+	c      *Conn
+	sub    driver.Subscription
+	topic  *topic
+	client *kgo.Client
+	kill   context.CancelFunc // ends what the client still does for good
+	group  bool               // a member of a group, which commits
+	filter bool               // several channels share the topic
+	begin  []int64            // where the group begins, by partition
+	taken  removed            // what was taken out of the channel
+	wg     sync.WaitGroup
+	limit  int           // of a partition's tracker
+	done   chan struct{} // closed by Close
+	once   sync.Once
+	err    error // of Close
+
+	commits chan struct{} // one token: who has it commits
+
+	mu        sync.Mutex
+	parts     map[int32]*part
+	order     []*part // parts by id
+	turn      int     // which of them is next
+	inHand    int     // handed out and not settled
+	queued    int     // polled and not handed out
+	retries   retries
+	polling   *polling       // the poll under way
+	changed   chan struct{}  // closed and replaced when Receive should look again
+	settled   uint64         // counts changes that want a commit
+	committed uint64         // of settled, the last that a commit holds
+	held      map[int32]int  // partitions whose loss the core has not released, and how often
+	paused    map[int32]bool // what the client does not fetch; it remembers it beyond a rebalance
+	lost      error          // an error that no partition has
+	revoked   chan []int
+	expired   map[int32]bool // partitions that had no committed offset when they were assigned
+}
+
+// A part is a partition while it is ours.
+type part struct {
+	id       int32
+	tracker  *prefix.Tracker
+	queue    []*kgo.Record // polled and not handed out
+	skip     runs          // settled already, as the commit's metadata says
+	position int64         // committed, or where we began
+	next     int64         // the first offset that was not taken from queue yet
+	epoch    int32         // of the leader that wrote the last record
+	inHand   int
+	dirty    bool  // settled what is not committed
+	revoking bool  // hands out nothing more
+	gone     bool  // is not ours any more
+	err      error // ends Receive
+}
+
+// A polling is a poll under way: who cancels it may wait until what it returned
+// is in the queues.
+type polling struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+var (
+	_ driver.Receiver   = (*receiver)(nil)
+	_ driver.Revoker    = (*receiver)(nil)
+	_ driver.Backlogger = (*receiver)(nil)
+)
+
+// OpenReceiver joins the group, or finds where the topic ends, and begins to
+// fetch.
+func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
+	if err := c.ready(); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(validChannel(s.Channel), validGroup(s.Group)); err != nil {
+		return nil, err
+	}
+	doing := fmt.Sprintf("open receiver of %s for channel %s", s.Group, s.Channel.Name)
+	t, err := c.topic(ctx, topicOf(s.Channel.Name, s.Channel.Transient), s.Channel.Name)
+	if err != nil {
+		return nil, fmt.Errorf("kafkabus: %s: %w", doing, err)
+	}
+	r := &receiver{
+		c: c, sub: s, topic: t, filter: t.name != s.Channel.Name, group: !s.Broadcast && !isReply(s.Channel.Name, s.Channel.Transient),
+		limit: max(s.Window, c.opts.MaxAhead), done: make(chan struct{}), commits: make(chan struct{}, 1), parts: map[int32]*part{},
+		changed: make(chan struct{}), held: map[int32]int{}, paused: map[int32]bool{}, revoked: make(chan []int, 64), expired: map[int32]bool{},
+	}
+	r.sub.Window = max(1, s.Window)
+	if r.group {
+		err = r.join(ctx)
+	} else {
+		err = r.follow(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("kafkabus: %s: %w", doing, err)
+	}
+	c.mu.Lock()
+	closed := c.shut.Load()
+	if !closed {
+		c.receivers[r] = struct{}{}
+	}
+	c.mu.Unlock()
+	if closed {
+		_ = r.Close(ctx) // it has nothing in hand
+		return nil, fmt.Errorf("kafkabus: %s: %w", doing, driver.ErrClosed)
+	}
+	return r, nil
+}
+
+// consumerOptions are those of every receiver's client.
+func (r *receiver) consumerOptions(more ...kgo.Opt) []kgo.Opt {
+	o := &r.c.opts
+	ctx, kill := context.WithCancel(context.Background())
+	r.kill = kill
+	return o.clientOptions(append([]kgo.Opt{
+		kgo.WithContext(ctx),
+		kgo.FetchMaxBytes(16 << 20),
+		kgo.FetchMaxPartitionBytes(int32(max(2<<20, o.batchBytes()))),
+		// A fetch that nobody answers within this and the overhead is taken for lost.
+		kgo.FetchMaxWait(min(2*time.Second, o.Timeout)),
+	}, more...)...)
+}
+
+// join makes the client a member of the group.
+func (r *receiver) join(ctx context.Context) error {
+	if err := r.c.reg.sync(ctx); err != nil {
+		return err
+	}
+	entry, ok := r.c.reg.group(r.sub.Group, r.topic.name, r.topic.id)
+	if !ok {
+		return fmt.Errorf("group %s of channel %s: %w: provision it first", r.sub.Group, r.sub.Channel.Name, driver.ErrNotFound)
+	}
+	r.begin = entry.Positions
+	if r.sub.Channel.Kind == driver.PointToPoint {
+		gone, err := r.c.removedFrom(ctx, r.sub.Channel.Name)
+		if err != nil {
+			return err
+		}
+		r.taken = gone
+	}
+	o := &r.c.opts
+	reset := kgo.NoResetOffset()
+	if r.sub.Channel.Transient {
+		reset = kgo.NewOffset().AtStart() // what has expired is missed by nobody
+	}
+	client, err := kgo.NewClient(r.consumerOptions(
+		kgo.ConsumerGroup(groupID(r.sub.Group, r.topic.name)),
+		kgo.ConsumeTopics(r.topic.name),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.ConsumeResetOffset(reset),
+		kgo.DisableAutoCommit(),
+		kgo.SessionTimeout(o.SessionTimeout),
+		kgo.HeartbeatInterval(o.Heartbeat),
+		kgo.RebalanceTimeout(o.DrainTimeout+o.SessionTimeout),
+		kgo.OnPartitionsAssigned(r.onAssigned),
+		kgo.OnPartitionsRevoked(r.onRevoked),
+		kgo.OnPartitionsLost(r.onLost),
+		kgo.OnOffsetsFetched(r.onOffsets),
+		kgo.AdjustFetchOffsetsFn(r.adjust),
+	)...)
+	r.client = client
+	return err
+}
+
+// follow reads every partition from where it ends now, without a group.
+func (r *receiver) follow(ctx context.Context) error {
+	ends, err := r.c.ends(ctx, r.topic)
+	if err != nil {
+		return err
+	}
+	at := map[int32]kgo.Offset{}
+	for p, end := range ends {
+		at[int32(p)] = kgo.NewOffset().At(end)
+		r.add(int32(p), end)
+	}
+	r.client, err = kgo.NewClient(r.consumerOptions(
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{r.topic.name: at}),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+	)...)
+	if err == nil && !r.filter {
+		r.wg.Go(r.watchPartitions)
+	}
+	return err
+}
+
+// watchPartitions takes partitions that are added, from their beginning.
+func (r *receiver) watchPartitions() {
+	tick := time.NewTicker(r.c.opts.MetadataAge)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-r.done:
+			return
+		}
+		found, err := r.c.describe(r.c.life, r.topic.name)
+		t := found[r.topic.name]
+		if err != nil || t == nil || t.id != r.topic.id {
+			continue // receiving finds out by itself
+		}
+		more := map[int32]kgo.Offset{}
+		r.mu.Lock()
+		for p := int32(len(r.parts)); int(p) < len(t.leaders); p++ {
+			more[p] = kgo.NewOffset().AtStart()
+			r.add(p, 0)
+		}
+		r.mu.Unlock()
+		if len(more) > 0 {
+			r.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{r.topic.name: more})
+		}
+	}
+}
+
+// add makes a partition ours.
+func (r *receiver) add(id int32, position int64) {
+	r.drop(id)
+	p := &part{id: id, tracker: prefix.New(r.limit), position: position, next: position, epoch: -1}
+	r.parts[id] = p
+	at, _ := slices.BinarySearchFunc(r.order, id, func(p *part, id int32) int { return int(p.id - id) })
+	r.order = slices.Insert(r.order, at, p)
+}
+
+// drop makes a partition no longer ours. What is in hand of it is passed over
+// when it is settled.
+func (r *receiver) drop(id int32) {
+	p := r.parts[id]
+	if p == nil {
+		return
+	}
+	r.empty(p)
+	r.inHand -= p.inHand
+	p.gone, p.inHand = true, 0
+	delete(r.parts, id)
+	r.order = slices.DeleteFunc(r.order, func(o *part) bool { return o == p })
+}
+
+// empty forgets what was not handed out of a partition.
+func (r *receiver) empty(p *part) {
+	r.queued -= len(p.queue)
+	p.queue = nil
+	r.retries.drop(p)
+}
+
+// Close commits what is settled, leaves the group, and ends Receive. What is
+// unsettled comes to the next owner of its partition.
+func (r *receiver) Close(ctx context.Context) error {
+	r.once.Do(func() {
+		r.mu.Lock()
+		close(r.done)
+		r.mu.Unlock()
+		r.wake()
+		r.c.mu.Lock()
+		delete(r.c.receivers, r)
+		r.c.mu.Unlock()
+		if r.group {
+			bounded, cancel := context.WithTimeout(ctx, r.c.opts.Timeout)
+			r.err = r.commit(bounded)
+			// A server that does not answer must not hold up the rest: it finds
+			// out by itself when the session ends.
+			_ = r.client.LeaveGroupContext(bounded)
+			cancel()
+		}
+		r.mu.Lock()
+		for id := range r.parts {
+			r.drop(id)
+		}
+		r.mu.Unlock()
+		r.kill()
+		r.client.Close()
+		r.wg.Wait()
+		if r.err != nil && ctx.Err() != nil {
+			r.err = nil // cut short, as was asked for: what was not committed comes again
+		}
+	})
+	return r.err
+}
+
+func (r *receiver) closed() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// wake makes a Receive that waits look again.
+func (r *receiver) wake() {
+	r.mu.Lock()
+	r.signal()
+	if r.polling != nil {
+		r.polling.cancel()
+	}
+	r.mu.Unlock()
+}
+
+// signal is wake for those who hold mu and know that no poll is under way, or
+// that it need not end.
+func (r *receiver) signal() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}

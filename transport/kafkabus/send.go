@@ -1,0 +1,228 @@
+package kafkabus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// A sending is one Send under way. It goes back to the pool when all its records
+// are done with, which may be after Send has returned.
+type sending struct {
+	encoder
+	c      *Conn
+	ctx    context.Context // of the records: ends with their deadline, or when order demands it
+	cancel context.CancelFunc
+	index  []int // of each record's message
+	topics []string
+
+	mu     sync.Mutex
+	open   int  // records that are not done
+	left   bool // Send has returned
+	failed []failedRecord
+	done   chan struct{} // one slot: all records are done
+}
+
+type failedRecord struct {
+	record *kgo.Record
+	err    error
+}
+
+var sendings = sync.Pool{New: func() any { return &sending{done: make(chan struct{}, 1)} }}
+
+// Send hands messages to the client underneath, which sends them in order by
+// partition, and waits until the server has answered for each or its deadline is
+// over. What ctx cuts short has an unknown outcome.
+func (c *Conn) Send(ctx context.Context, messages []*driver.Message) error {
+	if err := c.ready(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("kafkabus: send: %w", err)
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	missing, err := c.missing(ctx, messages)
+	if err != nil {
+		return err
+	}
+	s := sendings.Get().(*sending)
+	s.c = c
+	failures := s.prepare(messages, missing)
+	if len(s.records) == 0 {
+		s.recycle()
+		return (&driver.SendError{Failures: failures}).OrNil()
+	}
+	s.ctx, s.cancel = context.WithTimeout(c.life, c.opts.Timeout)
+	s.open = len(s.records)
+	c.begin(s)
+	promise := s.promise
+	for i := range s.records {
+		c.client.Produce(s.ctx, &s.records[i], promise)
+	}
+	select {
+	case <-s.done:
+		failures = append(failures, s.failures()...)
+		s.recycle()
+	case <-ctx.Done():
+		var all bool
+		failures, all = s.leave(failures, ctx.Err())
+		if all {
+			s.recycle()
+		}
+	}
+	slices.SortFunc(failures, func(a, b driver.SendFailure) int { return a.Index - b.Index })
+	return (&driver.SendError{Failures: failures}).OrNil()
+}
+
+// prepare encodes the messages that may go, and returns those that may not.
+func (s *sending) prepare(messages []*driver.Message, missing map[string]error) (failures []driver.SendFailure) {
+	s.grow(messages)
+	for i, m := range messages {
+		topic := topicOf(m.Channel, m.Transient)
+		if err := missing[topic]; err != nil {
+			failures = append(failures, driver.SendFailure{Index: i, Err: err})
+			continue
+		}
+		if n := m.Size(); n > s.c.opts.MaxBytes {
+			failures = append(failures, driver.SendFailure{Index: i, Err: fmt.Errorf(
+				"kafkabus: send to channel %s: %w: %d bytes, and the limit is %d: raise max-bytes", m.Channel, driver.ErrTooLarge, n, s.c.opts.MaxBytes)})
+			continue
+		}
+		s.encode(m, topic)
+		s.index = append(s.index, i)
+		if !slices.Contains(s.topics, topic) {
+			s.topics = append(s.topics, topic)
+		}
+	}
+	return failures
+}
+
+// promise is what the client calls when a record is done with.
+func (s *sending) promise(r *kgo.Record, err error) {
+	// Those that a fence cancelled must not cancel others in turn: under load
+	// that would never end.
+	if err != nil && !refused(err) && !errors.Is(err, context.Canceled) {
+		s.c.fence(s, r.Topic)
+	}
+	s.mu.Lock()
+	if err != nil {
+		s.failed = append(s.failed, failedRecord{r, err})
+	}
+	s.open--
+	last, left := s.open == 0, s.left
+	s.mu.Unlock()
+	if !last {
+		return
+	}
+	s.c.end(s)
+	s.cancel()
+	if left {
+		s.recycle()
+		return
+	}
+	s.done <- struct{}{}
+}
+
+// failures names the messages of the records that failed.
+func (s *sending) failures() []driver.SendFailure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	failures := make([]driver.SendFailure, 0, len(s.failed))
+	for _, f := range s.failed {
+		failures = append(failures, driver.SendFailure{Index: s.indexOf(f.record), Err: s.c.sendError(f.record.Topic, f.err), Unknown: !refused(f.err)})
+	}
+	return failures
+}
+
+func (s *sending) indexOf(r *kgo.Record) int {
+	for i := range s.records {
+		if &s.records[i] == r {
+			return s.index[i]
+		}
+	}
+	return -1
+}
+
+// leave is for a Send whose caller does not wait any longer: records that are
+// not done have an unknown outcome. The last of them recycles s, unless all are
+// done by now.
+func (s *sending) leave(failures []driver.SendFailure, why error) (_ []driver.SendFailure, all bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := fmt.Errorf("kafkabus: send: not confirmed yet: %w", why)
+	for _, i := range s.index {
+		failures = append(failures, driver.SendFailure{Index: i, Err: err, Unknown: true})
+	}
+	s.left = true
+	if s.open == 0 {
+		<-s.done // the last promise sends it, or has
+		return failures, true
+	}
+	return failures, false
+}
+
+func (s *sending) recycle() {
+	s.reset()
+	clear(s.failed)
+	clear(s.topics)
+	s.index, s.topics, s.failed = s.index[:0], s.topics[:0], s.failed[:0]
+	s.c, s.ctx, s.cancel, s.open, s.left = nil, nil, nil, 0, false
+	if cap(s.arena) > maxPooled || cap(s.records) > maxPooled/1024 {
+		return // one large batch must not hold its memory for good
+	}
+	sendings.Put(s)
+}
+
+const maxPooled = 16 << 20
+
+// sendError says what a record's error means.
+func (c *Conn) sendError(topic string, err error) error {
+	doing := "send to topic " + topic
+	switch {
+	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
+		c.forget(topic)
+		return translate(doing, err)
+	case errors.Is(err, context.Canceled) && c.life.Err() == nil:
+		// Not the caller's doing: it was held back for the sake of order.
+		return fmt.Errorf("kafkabus: %s: %w: an earlier message for it was not confirmed", doing, driver.ErrRetryable)
+	case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed):
+		return fmt.Errorf("kafkabus: %s: %w", doing, driver.ErrClosed)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("kafkabus: %s: %w: not confirmed within %v", doing, driver.ErrRetryable, c.opts.Timeout)
+	}
+	return translate(doing, err)
+}
+
+// begin and end keep the list of what is under way.
+func (c *Conn) begin(s *sending) {
+	c.sendMu.Lock()
+	c.sends[s] = struct{}{}
+	c.sendMu.Unlock()
+}
+
+func (c *Conn) end(s *sending) {
+	c.sendMu.Lock()
+	delete(c.sends, s)
+	c.sendMu.Unlock()
+}
+
+// fence fails what is under way to a topic when a record of it has failed: the
+// client fails what it had buffered behind that record, and this what was handed
+// to it since then, which would otherwise overtake the failed record's next try.
+func (c *Conn) fence(failed *sending, topic string) {
+	c.sendMu.Lock()
+	defer c.sendMu.Unlock()
+	for s := range c.sends {
+		if s != failed && slices.Contains(s.topics, topic) {
+			s.cancel()
+		}
+	}
+}

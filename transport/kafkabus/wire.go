@@ -1,0 +1,206 @@
+package kafkabus
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+	"unsafe"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// The CloudEvents Kafka binding, binary mode: attributes are headers "ce_…", the
+// content type has its own
+// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md).
+const (
+	attributePrefix   = "ce_"
+	contentTypeHeader = "content-type"
+
+	// escapedHeader carries a header of the message whose name is one that we
+	// give a meaning to. Its value is name=value, both escaped.
+	escapedHeader = "dovetail-header"
+
+	// channelHeader names the channel where its topic carries several.
+	channelHeader = "dovetail-channel"
+
+	// removedHeader marks the record that takes another out of a topic that is
+	// compacted: its key is the other's, and it has no value.
+	removedHeader = "dovetail-removed"
+)
+
+// An encoder turns messages into records. Everything that a record points at is
+// copied into its arena, so that the client underneath may still write a record
+// after Send has given it up and its caller has the message back. Both are used
+// again when every record is done with (BenchmarkEncode).
+type encoder struct {
+	records []kgo.Record
+	headers []kgo.RecordHeader
+	arena   []byte
+	attrs   driver.Headers
+}
+
+// grow makes room for messages, so that no slice into the arena moves.
+func (e *encoder) grow(ms []*driver.Message) {
+	bytes, headers := 0, 0
+	for _, m := range ms {
+		bytes += m.Size() + len(m.Key) + len(m.Channel) + 128
+		headers += len(m.Headers) + 13
+	}
+	if cap(e.records) < len(ms) {
+		e.records = make([]kgo.Record, 0, len(ms))
+	}
+	if cap(e.headers) < headers {
+		e.headers = make([]kgo.RecordHeader, 0, headers)
+	}
+	if cap(e.arena) < bytes {
+		e.arena = make([]byte, 0, bytes)
+	}
+}
+
+// reset forgets the records and what they point at.
+func (e *encoder) reset() {
+	clear(e.records)
+	clear(e.headers)
+	clear(e.attrs)
+	e.records, e.headers, e.arena, e.attrs = e.records[:0], e.headers[:0], e.arena[:0], e.attrs[:0]
+}
+
+// encode appends m as a record for topic.
+func (e *encoder) encode(m *driver.Message, topic string) *kgo.Record {
+	first := len(e.headers)
+	e.attrs = driver.AppendAttributes(e.attrs[:0], attributePrefix, m, false)
+	for i := range e.attrs {
+		e.header(e.attrs[i].Name, e.attrs[i].Value)
+	}
+	if m.ContentType != "" {
+		e.header(contentTypeHeader, m.ContentType)
+	}
+	if topic != m.Channel {
+		e.header(channelHeader, m.Channel)
+	}
+	for i := range m.Headers {
+		h := &m.Headers[i]
+		if ours(h.Name) {
+			e.header(escapedHeader, driver.EscapeValue(strings.ReplaceAll(h.Name, "=", "%3D"))+"="+driver.EscapeValue(h.Value))
+			continue
+		}
+		// A header's name is kept by the record as it is: a string never changes.
+		e.header(h.Name, h.Value)
+	}
+	e.records = append(e.records, kgo.Record{Topic: topic, Headers: e.headers[first:len(e.headers):len(e.headers)]})
+	r := &e.records[len(e.records)-1]
+	r.Value = e.copy(m.Body)
+	switch {
+	case isDead(topic) && m.ID != "":
+		r.Key = e.copyString(m.ID) // what compaction goes by
+	case m.Key != "":
+		r.Key = e.copyString(m.Key)
+	}
+	return r
+}
+
+func (e *encoder) header(name, value string) {
+	e.headers = append(e.headers, kgo.RecordHeader{Key: name, Value: e.copyString(value)})
+}
+
+// copy never returns nil: a record without value is a tombstone.
+func (e *encoder) copy(b []byte) []byte {
+	at := len(e.arena)
+	e.arena = append(e.arena, b...)
+	return e.arena[at:len(e.arena):len(e.arena)]
+}
+
+func (e *encoder) copyString(s string) []byte {
+	at := len(e.arena)
+	e.arena = append(e.arena, s...)
+	return e.arena[at:len(e.arena):len(e.arena)]
+}
+
+// ours reports whether we give a meaning to a header of that name.
+func ours(name string) bool {
+	if prefixed(name) {
+		return driver.IsAttribute(lower(name[len(attributePrefix):]))
+	}
+	return strings.EqualFold(name, contentTypeHeader) ||
+		len(name) > 9 && strings.EqualFold(name[:9], "dovetail-") &&
+			(strings.EqualFold(name, escapedHeader) || strings.EqualFold(name, channelHeader) || strings.EqualFold(name, removedHeader))
+}
+
+// decode fills m from a record. What cannot be read is returned as the fault; m
+// then holds the rest, with what could not be read among its headers. Its strings
+// and its body lie in the client's buffer, which is never written again.
+func decode(m *driver.Message, channel string, r *kgo.Record) (fault error) {
+	m.Channel, m.Body = channel, r.Value
+	for i := range r.Headers {
+		h := &r.Headers[i]
+		ok, err := attribute(m, h)
+		if err != nil {
+			fault = err
+		}
+		if ok {
+			continue
+		}
+		if m.Headers == nil {
+			m.Headers = make(driver.Headers, 0, len(r.Headers)-i) // attributes come first
+		}
+		name, value := h.Key, text(h.Value)
+		if name == escapedHeader {
+			// The name was escaped twice, so that its "=" was none.
+			name, value, _ = strings.Cut(value, "=")
+			name, value = driver.UnescapeValue(driver.UnescapeValue(name)), driver.UnescapeValue(value)
+		}
+		m.Headers = append(m.Headers, driver.Header{Name: name, Value: value})
+	}
+	if m.Key == "" && len(r.Key) > 0 && !isDead(channel) {
+		m.Key = text(r.Key)
+	}
+	return fault
+}
+
+// attribute sets the field of m that a header stands for, and reports whether it
+// has done so, or the header is none of the message's.
+func attribute(m *driver.Message, h *kgo.RecordHeader) (ok bool, err error) {
+	name := h.Key
+	if prefixed(name) {
+		attr := lower(name[len(attributePrefix):])
+		if !utf8.Valid(h.Value) {
+			if !driver.IsAttribute(attr) {
+				return false, nil
+			}
+			return false, fmt.Errorf("header %s: its %d bytes are no UTF-8", name, len(h.Value))
+		}
+		if ok, err = driver.SetAttribute(m, attr, text(h.Value)); err != nil {
+			return false, fmt.Errorf("header %s: %w", name, err)
+		}
+		return ok, nil // an extension that we do not know stays a header
+	}
+	switch {
+	case name == contentTypeHeader, len(name) == len(contentTypeHeader) && strings.EqualFold(name, contentTypeHeader):
+		m.ContentType = text(h.Value)
+		return true, nil
+	case name == channelHeader, name == removedHeader:
+		return true, nil
+	}
+	return false, nil
+}
+
+// prefixed reports whether a header's name begins as attributes do.
+func prefixed(name string) bool {
+	return len(name) > len(attributePrefix) && name[2] == '_' && name[0]|0x20 == 'c' && name[1]|0x20 == 'e'
+}
+
+// text is b as a string, without a copy: see decode. A copy for each of some ten
+// headers of a message costs as much as all the rest (BenchmarkDecode).
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// lower is strings.ToLower without a copy for what is lower case already, as
+// attribute names are.
+func lower(s string) string {
+	for i := range len(s) {
+		if 'A' <= s[i] && s[i] <= 'Z' {
+			return strings.ToLower(s)
+		}
+	}
+	return s
+}

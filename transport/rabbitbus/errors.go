@@ -1,0 +1,80 @@
+package rabbitbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/dovetail-go/dovetail/driver"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// translate wraps an error of the client with the driver's error that says what
+// it means, and with what was being done.
+func translate(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if driver.Classify(err) != driver.Unclassified {
+		return fmt.Errorf("rabbitbus: %s: %w", doing, err)
+	}
+	if meaning := meaningOf(err); meaning != nil {
+		return fmt.Errorf("rabbitbus: %s: %w: %w", doing, meaning, err)
+	}
+	return fmt.Errorf("rabbitbus: %s: %w", doing, err)
+}
+
+// meaningOf returns the driver's error for one of the client or the server, or
+// nil.
+func meaningOf(err error) error {
+	if errors.Is(err, errNoAnswer) {
+		return driver.ErrRetryable
+	}
+	var e *amqp.Error
+	if errors.As(err, &e) {
+		switch {
+		case e == amqp.ErrCredentials, e == amqp.ErrSASL, e == amqp.ErrVhost:
+			return driver.ErrDenied
+		case e.Code == amqp.NotFound:
+			return driver.ErrNotFound
+		case e.Code == amqp.AccessRefused, e.Code == amqp.NotAllowed:
+			return driver.ErrDenied
+		case e.Code == amqp.ContentTooLarge:
+			return driver.ErrTooLarge
+		case e.Code == amqp.PreconditionFailed, e.Code == amqp.ResourceLocked:
+			return driver.ErrConflict
+		case e.Code == amqp.NotImplemented:
+			return driver.ErrUnsupported
+		}
+		return driver.ErrRetryable // the connection or the channel has ended
+	}
+	var ne net.Error
+	if errors.As(err, &ne) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return driver.ErrRetryable
+	}
+	return nil
+}
+
+// isCode reports whether err is the server's, with that reply code.
+func isCode(err error, code int) bool {
+	var e *amqp.Error
+	return errors.As(err, &e) && e.Code == code
+}
+
+// Classify says what kind of error err is.
+func (c *Conn) Classify(err error) driver.Kind {
+	if k := driver.Classify(err); k != driver.Unclassified {
+		return k
+	}
+	if meaning := meaningOf(err); meaning != nil {
+		return driver.Classify(meaning)
+	}
+	return driver.Unclassified
+}
+
+// canceled is the end of ctx as an error of what was being done.
+func canceled(ctx context.Context, doing string) error {
+	return fmt.Errorf("rabbitbus: %s: %w", doing, context.Cause(ctx))
+}

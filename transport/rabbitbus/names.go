@@ -1,0 +1,124 @@
+package rabbitbus
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// Names of queues and exchanges are made of those of channels and groups with
+// characters that driver.ValidName forbids, so that no two clash and each can
+// be undone:
+//
+//	orders            the queue of a point-to-point channel, or the exchange of another
+//	orders#3          the queue of its partition 3, or the exchange
+//	orders:billing    the queue of a group
+//	orders:billing#3  the queue of a group's partition 3
+//	orders:cache:…    the queue of one instance of a broadcast
+//	orders::members   a queue by which the receivers of partitions count each other
+const (
+	groupMark     = ":"
+	partitionMark = "#"
+	membersMark   = "::members"
+)
+
+// maxName is how long the name of a queue may be, in bytes.
+const maxName = 255
+
+const maxPartitions = 256
+
+// partName is the name of partition k of the queue or exchange called base.
+func partName(base string, k int) string { return base + partitionMark + strconv.Itoa(k) }
+
+// partNames are the names of all partitions; partitions 0 means that base has
+// none and stands for itself.
+func partNames(base string, partitions int) []string {
+	if partitions == 0 {
+		return []string{base}
+	}
+	names := make([]string, partitions)
+	for k := range names {
+		names[k] = partName(base, k)
+	}
+	return names
+}
+
+// groupBase is the name, less the partition, of a group's queues.
+func groupBase(ch driver.Channel, group string) string {
+	if ch.Kind == driver.PointToPoint {
+		return ch.Name
+	}
+	return ch.Name + groupMark + group
+}
+
+// instanceQueue is a new name for the queue of one instance of a broadcast.
+func instanceQueue(s driver.Subscription) string {
+	return s.Channel.Name + groupMark + s.Group + groupMark + s.Instance + "-" + strconv.FormatUint(rand.Uint64(), 36)
+}
+
+// partitionFor is the partition of a key: FNV-1a, 32 bits, modulo the number of
+// partitions, so that programs in other languages can agree. Messages without a
+// key go to partition 0.
+func partitionFor(key string, partitions int) int {
+	if key == "" || partitions < 2 {
+		return 0
+	}
+	h := uint32(2166136261)
+	for i := range len(key) {
+		h ^= uint32(key[i])
+		h *= 16777619
+	}
+	return int(h % uint32(partitions))
+}
+
+func validChannel(ch driver.Channel) error {
+	if err := driver.ValidName(ch.Name); err != nil {
+		return fmt.Errorf("rabbitbus: channel %w", err)
+	}
+	if ch.Partitions < 0 || ch.Partitions > maxPartitions {
+		return fmt.Errorf("rabbitbus: channel %s: %d partitions: want 0 to %d", ch.Name, ch.Partitions, maxPartitions)
+	}
+	return nil
+}
+
+// validSubscription says what is wrong with s, or cannot be done.
+func (c *Conn) validSubscription(s driver.Subscription) error {
+	about := func(format string, args ...any) error {
+		return fmt.Errorf("rabbitbus: subscription of "+s.Group+" to "+s.Channel.Name+": "+format, args...)
+	}
+	if err := driver.ValidName(s.Group); err != nil {
+		return fmt.Errorf("rabbitbus: group %w", err)
+	}
+	switch {
+	case s.Window < 1 || s.Window > 65_535:
+		return about("window is %d: want 1 to 65535", s.Window)
+	case s.Broadcast && s.Channel.Kind == driver.PointToPoint:
+		return about("broadcast of a point-to-point channel is %w: make the channel publish–subscribe", driver.ErrUnsupported)
+	case s.Ordered && !s.Broadcast && c.Capabilities().Order < driver.OrderOwner:
+		return about("order across instances is %w without partitions: set partitions=8 in the URL, or run one instance", driver.ErrUnsupported)
+	}
+	longest := groupBase(s.Channel, s.Group) + partName("", maxPartitions)
+	if s.Broadcast {
+		longest = instanceQueue(s)
+	}
+	if len(longest) > maxName {
+		return about("its queue's name would have %d bytes and the server takes %d: use shorter names", len(longest), maxName)
+	}
+	return nil
+}
+
+// splitPart undoes partName; k is -1 for a name without a partition.
+func splitPart(name string) (base string, k int) {
+	i := strings.LastIndex(name, partitionMark)
+	if i < 0 {
+		return name, -1
+	}
+	k, err := strconv.Atoi(name[i+1:])
+	if err != nil || k < 0 || k >= maxPartitions {
+		return name, -1
+	}
+	return name[:i], k
+}

@@ -1,0 +1,152 @@
+package rabbitbus_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/driver/drivertest"
+	"github.com/dovetail-go/dovetail/servers"
+	"github.com/dovetail-go/dovetail/transport/rabbitbus"
+)
+
+func TestSend_keeps_the_order_of_a_key_when_the_queue_refuses(t *testing.T) {
+	srv := servers.Shared(t, servers.RabbitMQ)
+	for name, change := range map[string]func(*rabbitbus.Options){
+		"quorum":  func(o *rabbitbus.Options) { o.MaxLength = 20 },
+		"classic": func(o *rabbitbus.Options) { o.MaxLength, o.Classic = 20, true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			drivertest.CheckLeaks(t)
+			o := optionsFor(t, srv)
+			change(&o)
+			c := connect(t, o)
+			s := newQueue(t, c, 8)
+			const n, batch = 1500, 100
+			ms := numbered(s.Channel.Name, n, 10)
+			ctx := within(t)
+			full := make(chan struct{})
+			fill := sync.OnceFunc(func() { close(full) })
+			defer fill()
+			refused := 0
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for i := 0; i < n; i += batch {
+					left := ms[i : i+batch]
+					for len(left) > 0 {
+						err := c.Send(ctx, left)
+						if err == nil {
+							break
+						}
+						var se *driver.SendError
+						if !errors.As(err, &se) || c.Classify(err) != driver.Retryable {
+							t.Errorf("a full queue is %v, want a retryable SendError", err)
+							return
+						}
+						again := make([]*driver.Message, len(se.Failures))
+						for k, f := range se.Failures {
+							again[k] = left[f.Index]
+						}
+						refused += len(again)
+						fill()
+						left = again
+					}
+				}
+			})
+			select {
+			case <-full:
+			case <-ctx.Done():
+				t.Error("nothing was refused: the test shows nothing")
+			}
+			inverted, err := consumeAll(ctx, c, openReceiver(t, c, s), n)
+			wg.Wait()
+			if err != nil || inverted > 0 {
+				t.Fatalf("%d of %d out of order, %v", inverted, n, err)
+			}
+			t.Logf("%d refusals", refused)
+		})
+	}
+}
+
+// ctl runs rabbitmqctl against a server, whose environment it takes over.
+func ctl(t testing.TB, srv *servers.Server, args ...string) {
+	t.Helper()
+	names, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil || !strings.Contains(string(b), "RABBITMQ_MNESIA_BASE="+srv.Dir()) {
+			continue
+		}
+		cmd := exec.Command("/usr/lib/rabbitmq/bin/rabbitmqctl", args...)
+		cmd.Env = strings.Split(strings.TrimRight(string(b), "\x00"), "\x00")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("rabbitmqctl %v: %v\n%s", args, err, out)
+		}
+		return
+	}
+	t.Fatal("the server's process was not found")
+}
+
+func TestSend_to_a_server_short_of_memory_fails_in_time_and_goes_on_later(t *testing.T) {
+	srv := servers.Shared(t, servers.RabbitMQ)
+	drivertest.CheckLeaks(t)
+	o := optionsFor(t, srv)
+	o.Timeout, o.Heartbeat = time.Second, time.Second
+	c := connect(t, o)
+	s := newQueue(t, c, 10)
+	if err := c.Send(within(t), numbered(s.Channel.Name, 4, 1)); err != nil {
+		t.Fatal(err)
+	}
+	r := openReceiver(t, c, s)
+	ctl(t, srv, "set_vm_memory_high_watermark", "absolute", "1")
+	calm := sync.OnceFunc(func() { ctl(t, srv, "set_vm_memory_high_watermark", "absolute", "1GB") })
+	defer calm()
+	large := numbered(s.Channel.Name, 40, 40) // more than the sockets hold
+	for _, m := range large {
+		m.Body = make([]byte, 512<<10)
+	}
+	told := false
+	for range 3 {
+		inTime(t, 4*time.Second, "a send under a memory alarm", func() {
+			err := c.Send(within(t), large)
+			if c.Classify(err) != driver.Retryable {
+				t.Errorf("it is %v, want a retryable error", err)
+			}
+			told = told || err != nil && strings.Contains(err.Error(), "memory")
+		})
+	}
+	if !told {
+		t.Error("no error names the cause")
+	}
+	// Receiving and settling go on: they have a connection of their own.
+	for _, d := range take(t, r, 4) {
+		if err := r.Settle(within(t), []driver.Settlement{{Delivery: d}}); err != nil {
+			t.Errorf("settle under a memory alarm: %v", err)
+		}
+	}
+	inTime(t, 3*time.Second, "closing under a memory alarm", func() {
+		other, err := rabbitbus.Connect(within(t), o)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		defer cancel()
+		_ = other.Send(ctx, large[:1])
+		_ = other.Close(within(t))
+	})
+	calm()
+	if err := sendAll(within(t), c, numbered(s.Channel.Name, 4, 1)); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,232 @@
+package rabbitbus
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/dovetail-go/dovetail/driver"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// transientExpire is how long the queue of a transient channel outlives the
+// last who listened, in milliseconds.
+const transientExpire = 60_000
+
+// Provision declares the queues and exchanges of channels and the queues of
+// subscriptions. A subscription's channel is made along with it.
+func (c *Conn) Provision(ctx context.Context, channels []driver.Channel, subscriptions []driver.Subscription) error {
+	for _, ch := range channels {
+		if _, err := c.provisionChannel(ctx, ch); err != nil {
+			return err
+		}
+	}
+	for _, s := range subscriptions {
+		if err := c.validSubscription(s); err != nil {
+			return err
+		}
+		st, err := c.provisionChannel(ctx, s.Channel)
+		if err != nil {
+			return err
+		}
+		switch {
+		case s.Broadcast, s.Channel.Transient && s.Channel.Kind == driver.PointToPoint:
+			continue
+		case s.Channel.Kind == driver.PointToPoint:
+			if err := c.noteGroup(ctx, st, s.Group); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.provisionGroup(ctx, s); err != nil {
+			return err
+		}
+	}
+	_, err := c.sub.session() // with nothing to do, too, a closed connection is an error
+	return err
+}
+
+func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) (*channelState, error) {
+	if err := validChannel(ch); err != nil {
+		return nil, err
+	}
+	st, err := c.find(ctx, ch.Name)
+	switch {
+	case driver.Classify(err) == driver.NotFound:
+		partitions := or(ch.Partitions, c.opts.Partitions)
+		if ch.Transient {
+			partitions = 0
+		}
+		st = newState(ch.Name, ch.Kind, partitions, ch.Transient)
+		err = c.declare(ctx, st)
+	case err != nil:
+		return nil, err
+	default:
+		if err = contradiction(ch, st); err == nil && ch.Transient {
+			// Whether it is a transient one shows in how the server takes this.
+			st = newState(ch.Name, ch.Kind, 0, true)
+			err = c.declare(ctx, st)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.chans.put(st)
+	c.delays.forget() // what was bound may have gone with the channel
+	return st, nil
+}
+
+// contradiction says how a channel that exists is not what is asked for.
+func contradiction(ch driver.Channel, st *channelState) error {
+	conflict := func(format string, args ...any) error {
+		return fmt.Errorf("rabbitbus: channel %s %w: %s: remove the channel once it is empty, or declare it as it is",
+			ch.Name, driver.ErrConflict, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case st.kind != ch.Kind:
+		return conflict("it is %v, not %v", st.kind, ch.Kind)
+	case ch.Transient && st.partitions > 0:
+		return conflict("it has %d partitions and cannot be transient", st.partitions)
+	case ch.Partitions != 0 && !ch.Transient && ch.Partitions != st.partitions:
+		return conflict("it has %d partitions, not %d", st.partitions, ch.Partitions)
+	}
+	return nil
+}
+
+// declare makes what a channel consists of, the first partition last: that one
+// is there says that all are.
+func (c *Conn) declare(ctx context.Context, st *channelState) error {
+	doing := "provision channel " + st.name
+	names := partNames(st.name, st.partitions)
+	for k := len(names) - 1; k >= 0; k-- {
+		var err error
+		if st.kind == driver.PublishSubscribe {
+			err = c.declareExchange(ctx, names[k])
+		} else {
+			err = c.declareQueue(ctx, names[k], st)
+		}
+		if err != nil {
+			return translate(doing, err)
+		}
+	}
+	return nil
+}
+
+func (c *Conn) declareExchange(ctx context.Context, name string) error {
+	s, err := c.sub.session()
+	if err != nil {
+		return err
+	}
+	return s.with(ctx, func(ch *amqp.Channel) error {
+		return ch.ExchangeDeclare(name, amqp.ExchangeFanout, true, false, false, false, nil)
+	})
+}
+
+// declareQueue makes a queue of a channel, or leaves the one that is there as
+// it is, unless it cannot serve.
+func (c *Conn) declareQueue(ctx context.Context, name string, st *channelState) error {
+	s, err := c.sub.session()
+	if err != nil {
+		return err
+	}
+	args := c.queueArguments(s, st)
+	err = s.with(ctx, func(ch *amqp.Channel) error {
+		_, err := ch.QueueDeclare(name, true, false, false, false, args)
+		return err
+	})
+	if isCode(err, amqp.PreconditionFailed) && !st.transient && !strings.Contains(err.Error(), amqp.SingleActiveConsumerArg) &&
+		!strings.Contains(err.Error(), amqp.QueueTTLArg) && !strings.Contains(err.Error(), "'durable'") {
+		return nil // of another type, or with bounds that somebody chose
+	}
+	return err
+}
+
+// queueArguments are what a new queue is declared with.
+func (c *Conn) queueArguments(s *session, st *channelState) amqp.Table {
+	if st.transient {
+		return amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic, amqp.QueueTTLArg: int32(transientExpire)}
+	}
+	args := amqp.Table{
+		amqp.QueueTypeArg: amqp.QueueTypeQuorum,
+		// Where a policy bounds the queue, it refuses; it never forgets.
+		amqp.QueueOverflowArg: amqp.QueueOverflowRejectPublish,
+	}
+	if c.opts.Classic {
+		args[amqp.QueueTypeArg] = amqp.QueueTypeClassic
+	} else if major, _ := s.serverVersion(); major >= 4 {
+		// Since 4.0 a quorum queue drops what was given back twenty times.
+		args["x-delivery-limit"] = int32(-1)
+	}
+	if st.exclusive() {
+		args[amqp.SingleActiveConsumerArg] = true
+	}
+	if c.opts.MaxLength > 0 {
+		args[amqp.QueueMaxLenArg] = c.opts.MaxLength
+	}
+	maps.Copy(args, c.opts.Arguments)
+	return args
+}
+
+// serverVersion is the server's version as far as it matters.
+func (s *session) serverVersion() (major, minor int) {
+	parts := strings.SplitN(s.version, ".", 3)
+	if len(parts) > 1 {
+		major, _ = strconv.Atoi(parts[0])
+		minor, _ = strconv.Atoi(parts[1])
+	}
+	return major, minor
+}
+
+// provisionGroup makes the queues of a group of a publish–subscribe channel.
+func (c *Conn) provisionGroup(ctx context.Context, sub driver.Subscription) error {
+	doing := "provision group " + sub.Group + " of channel " + sub.Channel.Name
+	st, err := c.channel(ctx, sub.Channel.Name)
+	if err != nil {
+		return err
+	}
+	exchanges := partNames(st.name, st.partitions)
+	queues := partNames(groupBase(sub.Channel, sub.Group), st.partitions)
+	known, _ := c.groups.LoadOrStore(st.name, &nameSet{})
+	for k := len(queues) - 1; k >= 0; k-- {
+		if err := c.declareQueue(ctx, queues[k], st); err != nil {
+			return translate(doing, err)
+		}
+		if err := c.bind(ctx, queues[k], exchanges[k]); err != nil {
+			return translate(doing, err)
+		}
+		known.(*nameSet).add(queues[k])
+	}
+	return nil
+}
+
+func (c *Conn) bind(ctx context.Context, queue, exchange string) error {
+	s, err := c.sub.session()
+	if err != nil {
+		return err
+	}
+	return s.with(ctx, func(ch *amqp.Channel) error { return ch.QueueBind(queue, "", exchange, false, nil) })
+}
+
+// openInstance makes the queue of one instance of a broadcast: it gets what is
+// sent from now on, and expires when the instance is gone. It is a classic one:
+// it lives as long as a process.
+func (c *Conn) openInstance(ctx context.Context, sub driver.Subscription, st *channelState) (queue string, err error) {
+	s, err := c.sub.session()
+	if err != nil {
+		return "", err
+	}
+	queue = instanceQueue(sub)
+	args := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic, amqp.QueueTTLArg: c.opts.Expire.Milliseconds()}
+	err = s.with(ctx, func(ch *amqp.Channel) error {
+		_, err := ch.QueueDeclare(queue, true, false, false, false, args)
+		return err
+	})
+	for _, exchange := range partNames(st.name, st.partitions) {
+		if err == nil {
+			err = c.bind(ctx, queue, exchange)
+		}
+	}
+	return queue, err
+}

@@ -1,0 +1,327 @@
+package rabbitbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// A receiver consumes the queues of a group.
+type receiver struct {
+	c       *Conn
+	s       driver.Subscription
+	st      *channelState
+	sources []*source
+	own     string // the queue to be deleted with the receiver, of a broadcast
+
+	closing chan struct{} // closed when Close begins
+	end     sync.Once
+	ended   chan struct{} // closed when Close is done
+	wake    chan struct{} // capacity 1: something came, or ended
+
+	receiving sync.Mutex // held by Receive
+	settling  sync.Mutex // held while settlements are written, whose order counts
+
+	mu     sync.Mutex
+	held   int // handed out and not settled
+	turn   int // the source that is looked at first
+	closed bool
+}
+
+var (
+	_ driver.Receiver   = (*receiver)(nil)
+	_ driver.Backlogger = (*receiver)(nil)
+)
+
+// OpenReceiver begins to receive for a group that was provisioned; a broadcast
+// subscription comes into being here.
+func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
+	sess, err := c.sub.session()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.validSubscription(s); err != nil {
+		return nil, err
+	}
+	doing := "receive from " + s.Channel.Name + " as " + s.Group
+	st, err := c.channel(ctx, s.Channel.Name)
+	if err != nil {
+		return nil, translate(doing, err)
+	}
+	if s.Ordered && !s.Broadcast && !st.exclusive() {
+		return nil, fmt.Errorf("rabbitbus: %s: order across instances is %w on a channel without partitions: remove the channel once it is empty and provision it anew", doing, driver.ErrUnsupported)
+	}
+	r := &receiver{c: c, s: s, st: st, closing: make(chan struct{}), ended: make(chan struct{}), wake: make(chan struct{}, 1)}
+	if err := r.begin(ctx, sess); err != nil {
+		r.abort()
+		if isCode(err, amqp.NotFound) {
+			c.chans.drop(s.Channel.Name) // what is known of it may be out of date
+		}
+		return nil, translate(doing, err)
+	}
+	if err := c.enter(r); err != nil {
+		r.abort()
+		return nil, err
+	}
+	if len(r.sources) > 1 {
+		return share(r), nil
+	}
+	return r, nil
+}
+
+// begin makes the sources and opens each.
+func (r *receiver) begin(ctx context.Context, sess *session) error {
+	queues := partNames(groupBase(r.s.Channel, r.s.Group), r.st.partitions)
+	if r.s.Broadcast {
+		queue, err := r.c.openInstance(ctx, r.s, r.st)
+		if err != nil {
+			return err
+		}
+		r.own, queues = queue, []string{queue}
+	}
+	for k, q := range queues {
+		src := &source{r: r, queue: q, partition: k}
+		r.sources = append(r.sources, src)
+		if err := src.open(ctx, sess); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abort ends what begin began.
+func (r *receiver) abort() {
+	ctx, cancel := context.WithTimeout(context.Background(), r.c.opts.Timeout)
+	defer cancel()
+	_ = r.Close(ctx)
+}
+
+func (r *receiver) kick() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Receive waits for deliveries and returns at most max of them.
+func (r *receiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, error) {
+	r.receiving.Lock()
+	defer r.receiving.Unlock()
+	for {
+		if err := r.isOpen(); err != nil {
+			return nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, canceled(ctx, "receive from "+r.s.Channel.Name)
+		}
+		link := r.c.sub.changed()
+		wait, err := r.mend(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if ds := r.take(max); len(ds) > 0 {
+			return ds, nil
+		}
+		if err := r.pause(ctx, link, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// pause waits until there may be something to do.
+func (r *receiver) pause(ctx context.Context, link <-chan struct{}, wait time.Duration) error {
+	var timeout <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case <-r.wake:
+	case <-ctx.Done():
+	case <-r.closing:
+	case <-link:
+	case <-timeout:
+	}
+	return nil
+}
+
+// isOpen returns why the receiver cannot receive, if so.
+func (r *receiver) isOpen() error {
+	select {
+	case <-r.closing:
+		return fmt.Errorf("rabbitbus: receiver of %s for %s %w", r.s.Group, r.s.Channel.Name, driver.ErrClosed)
+	default:
+		return nil
+	}
+}
+
+// zombieWait is how often the server is asked whether it noticed that a link
+// was lost.
+const zombieWait = 100 * time.Millisecond
+
+// mend opens sources anew whose link or channel has ended. What they had handed
+// out is the server's again, and comes again. A wait above zero says when to
+// look again.
+func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
+	r.mu.Lock()
+	var down []*source
+	for _, src := range r.sources {
+		if src.isDown() && !src.leaving {
+			down = append(down, src)
+		}
+	}
+	for _, src := range down {
+		r.forget(src)
+	}
+	r.mu.Unlock()
+	if len(down) == 0 {
+		return 0, nil
+	}
+	sess, err := r.c.sub.session()
+	if err != nil {
+		return 0, err
+	}
+	if r.st.transient {
+		if err := r.c.declare(ctx, r.st); err != nil {
+			return 0, translate("receive from "+r.s.Channel.Name, err)
+		}
+		if r.s.Channel.Kind == driver.PublishSubscribe && !r.s.Broadcast {
+			if err := r.c.provisionGroup(ctx, r.s); err != nil {
+				return 0, err
+			}
+		}
+	}
+	for _, src := range down {
+		err := src.open(ctx, sess)
+		switch {
+		case err == nil:
+		case errors.Is(err, errZombie):
+			wait = zombieWait
+		default:
+			return 0, r.explain(err)
+		}
+	}
+	return wait, nil
+}
+
+// forget drops what a source had that is the server's again.
+func (r *receiver) forget(src *source) {
+	if src.ch == nil {
+		return
+	}
+	for rc := src.held.first; rc != nil; rc = rc.next {
+		rc.done = true
+		r.held--
+	}
+	src.held, src.arrived = receipts{}, nil
+	src.ch = nil
+	// The server closes a connection from which it hears nothing for two
+	// heartbeats; until then what it had is not there for us.
+	src.grace = time.Now().Add(2*r.c.opts.Heartbeat + time.Second)
+}
+
+// explain turns what opening a source met into the error that Receive returns.
+func (r *receiver) explain(err error) error {
+	name := "receive as " + r.s.Group + " of channel " + r.s.Channel.Name
+	if isCode(err, amqp.NotFound) {
+		r.c.chans.drop(r.s.Channel.Name)
+		if r.s.Broadcast {
+			return fmt.Errorf("rabbitbus: %s: %w: this instance was away for longer than %v: open the receiver again to go on from now", name, driver.ErrPositionLost, r.c.opts.Expire)
+		}
+		return fmt.Errorf("rabbitbus: %s: its queue is gone: provision the subscription again: %w: %w", name, driver.ErrNotFound, err)
+	}
+	return translate(name, err)
+}
+
+// slabSize is how many deliveries share an allocation; one that is held long
+// keeps its neighbours in memory.
+const slabSize = 64
+
+// A slot is what a delivery takes in memory.
+type slot struct {
+	d driver.Delivery
+	m driver.Message
+	r receipt
+}
+
+// take turns what has come into at most max deliveries, within the window.
+func (r *receiver) take(max int) []*driver.Delivery {
+	r.mu.Lock()
+	raw := make([]amqp.Delivery, 0, min(max, 64))
+	var out []*driver.Delivery
+	var slab []slot
+	max = min(max, r.s.Window-r.held)
+	for n := range r.sources {
+		src := r.sources[(r.turn+n)%len(r.sources)]
+		if src.leaving || len(src.arrived) == 0 {
+			continue
+		}
+		src.owner = true // the server delivers to nobody else
+		count := min(max-len(out), len(src.arrived))
+		for i := range count {
+			if len(slab) == 0 {
+				slab = make([]slot, min(count-i, slabSize))
+			}
+			s := &slab[0]
+			slab = slab[1:]
+			d := src.arrived[i]
+			raw = append(raw, d)
+			s.r = receipt{src: src, tag: d.DeliveryTag}
+			src.held.add(&s.r)
+			src.last = d.DeliveryTag
+			s.d = driver.Delivery{Message: &s.m, Partition: src.partition, Receipt: &s.r}
+			out = append(out, &s.d)
+		}
+		clear(src.arrived[:count])
+		if src.arrived = src.arrived[count:]; len(src.arrived) == 0 {
+			src.arrived = nil
+		}
+	}
+	if len(r.sources) > 0 {
+		r.turn = (r.turn + 1) % len(r.sources)
+	}
+	r.held += len(out)
+	r.mu.Unlock()
+	for i, d := range out {
+		if r.c.Capabilities().CountsAttempts {
+			d.Attempt = attemptOf(&raw[i])
+		}
+		d.Fault = decode(d.Message, r.s.Channel.Name, &raw[i])
+	}
+	return out
+}
+
+// Backlog returns how many messages wait for the group: those that the server
+// has not delivered, and those that wait here.
+func (r *receiver) Backlog(ctx context.Context) (int64, error) {
+	doing := "backlog of " + r.s.Group + " of channel " + r.s.Channel.Name
+	if err := r.isOpen(); err != nil {
+		return 0, err
+	}
+	s, err := r.c.sub.session()
+	if err != nil {
+		return 0, err
+	}
+	var n int64
+	for _, src := range r.sources {
+		var q amqp.Queue
+		err := s.with(ctx, func(ch *amqp.Channel) (err error) {
+			q, err = ch.QueueDeclarePassive(src.queue, true, false, false, false, nil)
+			return err
+		})
+		if err != nil {
+			return 0, translate(doing, err)
+		}
+		r.mu.Lock()
+		src.alone = q.Consumers <= 1
+		n += int64(q.Messages + len(src.arrived))
+		r.mu.Unlock()
+	}
+	return n, nil
+}

@@ -1,0 +1,169 @@
+package rabbitbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dovetail-go/dovetail/driver"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// A verdict is what is to be said to the server of one source's deliveries.
+type verdict struct {
+	src    *source
+	ch     *amqp.Channel
+	wire   *wire
+	acks   []uint64
+	nacks  []uint64
+	prefix uint64 // acknowledge all up to this one; 0 for none
+}
+
+// Settle writes acknowledgements. The server confirms none; it has them, for
+// all that is known, when the link carries on. Neighbours share one frame.
+func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) error {
+	if len(settlements) == 0 {
+		return nil
+	}
+	doing := "settle for " + r.s.Group + " of channel " + r.s.Channel.Name
+	r.settling.Lock()
+	defer r.settling.Unlock()
+	if ctx.Err() != nil {
+		return canceled(ctx, doing)
+	}
+	verdicts, err := r.verdicts(settlements)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, v := range verdicts {
+		errs = append(errs, v.write())
+	}
+	return translate(doing, errors.Join(errs...))
+}
+
+// verdicts takes note of settlements and makes of them what is to be written.
+// Those of deliveries that are not ours, or no longer, are passed over.
+func (r *receiver) verdicts(settlements []driver.Settlement) ([]*verdict, error) {
+	for i := range settlements {
+		if o := settlements[i].Outcome; o < driver.Ack || o > driver.Reject {
+			return nil, fmt.Errorf("rabbitbus: outcome %d is unknown: use Ack, Retry or Reject", o)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*verdict
+	var v *verdict
+	for i := range settlements {
+		s := &settlements[i]
+		rc, ok := s.Delivery.Receipt.(*receipt)
+		if !ok || rc.done || rc.src.r != r || rc.src.isDown() || r.closed {
+			continue
+		}
+		rc.done = true
+		rc.src.held.remove(rc)
+		r.held--
+		if v == nil || v.src != rc.src {
+			n := slices.IndexFunc(out, func(v *verdict) bool { return v.src == rc.src })
+			if n < 0 {
+				n = len(out)
+				out = append(out, &verdict{src: rc.src, ch: rc.src.ch, wire: rc.src.session.wire})
+			}
+			v = out[n]
+		}
+		// A rejected message is acknowledged too: a dead-letter policy of the
+		// server's would keep it a second time.
+		if s.Outcome == driver.Retry {
+			v.nacks = append(v.nacks, rc.tag)
+		} else {
+			v.acks = append(v.acks, rc.tag)
+		}
+	}
+	for _, v := range out {
+		v.fold()
+	}
+	r.kick() // there is room
+	return out, nil
+}
+
+// fold turns the acknowledgements up to the first unsettled delivery into one.
+func (v *verdict) fold() {
+	slices.Sort(v.acks)
+	slices.Sort(v.nacks)
+	floor := v.src.floor()
+	below, _ := slices.BinarySearch(v.acks, floor)
+	if below > 0 {
+		v.prefix = v.acks[below-1]
+		v.acks = v.acks[below:]
+	}
+}
+
+// write says it to the server. What is to come again is said first: an
+// acknowledgement of a prefix takes in all that was not mentioned.
+func (v *verdict) write() error {
+	if len(v.acks)+len(v.nacks) > 1 {
+		v.wire.cork()
+		defer v.wire.uncork()
+	}
+	for _, tag := range v.nacks {
+		if err := v.ch.Nack(tag, false, true); err != nil {
+			return err
+		}
+	}
+	if v.prefix > 0 {
+		if err := v.ch.Ack(v.prefix, true); err != nil {
+			return err
+		}
+	}
+	for _, tag := range v.acks {
+		if err := v.ch.Ack(tag, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close stops receiving and gives back what is unsettled.
+func (r *receiver) Close(ctx context.Context) error {
+	first := false
+	var err error
+	r.end.Do(func() {
+		first = true
+		close(r.closing)
+		err = r.close(ctx)
+		r.c.leave(r)
+		close(r.ended)
+	})
+	if first {
+		return err
+	}
+	select {
+	case <-r.ended:
+		return nil
+	case <-ctx.Done():
+		return canceled(ctx, "close receiver")
+	}
+}
+
+func (r *receiver) close(ctx context.Context) error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	var errs []error
+	for _, src := range r.sources {
+		errs = append(errs, src.stop(ctx))
+	}
+	if r.own != "" {
+		if s, err := r.c.sub.session(); err == nil {
+			err := s.with(ctx, func(ch *amqp.Channel) error {
+				_, err := ch.QueueDelete(r.own, false, false, false)
+				return err
+			})
+			if !isCode(err, amqp.NotFound) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return translate("close receiver of "+r.s.Group+" for "+r.s.Channel.Name, errors.Join(errs...))
+}
