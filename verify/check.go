@@ -1,0 +1,241 @@
+package verify
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Group is one whose effects are compared with what was committed.
+type Group struct {
+	Name    string
+	Ordered bool // the order within a key is promised to it
+}
+
+// maxFindings is how many findings of each kind are named; all are counted.
+const maxFindings = 50
+
+// A Checker compares what was committed with what was handled. It is given
+// everything that was sent, then all outcomes, then all effects, and takes time
+// and memory in proportion to them. It is used by one goroutine.
+type Checker struct {
+	groups  []*groupState
+	byName  map[string]*groupState
+	sent    []sentState
+	byID    map[string]int32 // index of sent
+	perTx   map[string]int32 // messages that were committed
+	ended   map[string]Result
+	results map[Result]int64
+	lags    []int64 // µs from commit to effect
+
+	counts   map[Kind]int64
+	findings []Finding
+	effects  int64
+	passed   int64 // inversions that nobody promised not to happen
+}
+
+type sentState struct {
+	id, key string
+	n       int64
+	sum     uint32
+	at      int64 // µs
+}
+
+type groupState struct {
+	Group
+	handled []bool           // by index of sent
+	last    map[string]int64 // highest number of each key so far
+}
+
+// NewChecker returns one for these groups.
+func NewChecker(groups []Group) *Checker {
+	c := &Checker{
+		byName: map[string]*groupState{}, byID: map[string]int32{}, perTx: map[string]int32{},
+		ended: map[string]Result{}, results: map[Result]int64{}, counts: map[Kind]int64{},
+	}
+	for _, g := range groups {
+		s := &groupState{Group: g, last: map[string]int64{}}
+		c.groups = append(c.groups, s)
+		c.byName[g.Name] = s
+	}
+	return c
+}
+
+// Sent takes an event that was committed.
+func (c *Checker) Sent(s Sent) error {
+	if len(c.sent) == math.MaxInt32 {
+		return fmt.Errorf("check: more than %d messages", math.MaxInt32)
+	}
+	if _, ok := c.byID[s.ID]; ok {
+		return fmt.Errorf("check: message %s was committed twice: the history is not what the writers write", s.ID)
+	}
+	c.byID[s.ID] = int32(len(c.sent))
+	c.sent = append(c.sent, sentState{s.ID, s.Key, s.N, s.Sum, s.At.UnixMicro()})
+	c.perTx[s.Tx]++
+	return nil
+}
+
+// Outcome takes what a writer was told.
+func (c *Checker) Outcome(o Outcome) {
+	c.results[o.Result]++
+	there := int(c.perTx[o.Tx])
+	switch {
+	case o.Result == Committed && there != o.Messages:
+		c.find(Finding{Kind: Untrue, Tx: o.Tx, Text: fmt.Sprintf("the writer was told that it committed with %d messages, and the database has %d", o.Messages, there)})
+	case (o.Result == RolledBack || o.Result == Failed) && there > 0:
+		c.find(Finding{Kind: Untrue, Tx: o.Tx, Text: fmt.Sprintf("the writer was told that it was rolled back, and the database has %d messages", there)})
+	}
+	c.ended[o.Tx] = o.Result
+}
+
+// Effect takes an effect. Those of one group and key come in the order of their
+// positions.
+func (c *Checker) Effect(e Effect) error {
+	g := c.byName[e.Group]
+	if g == nil {
+		return fmt.Errorf("check: effect of group %q, which is none of those that were started", e.Group)
+	}
+	c.effects++
+	f := Finding{Group: e.Group, ID: e.ID, Key: e.Key, N: e.N}
+	i, ok := c.byID[e.ID]
+	if !ok {
+		f.Kind, f.Tx, f.Text = Invented, txOf(e.ID), "handled, and "+c.origin(e.ID)
+		c.find(f)
+		return nil
+	}
+	s := &c.sent[i]
+	if g.handled == nil {
+		g.handled = make([]bool, len(c.sent))
+	}
+	if g.handled[i] {
+		f.Kind, f.Text = Double, "handled again, with a second effect"
+		c.find(f)
+		return nil
+	}
+	g.handled[i] = true
+	c.lags = append(c.lags, e.At.UnixMicro()-s.at)
+	if e.Key != s.key || e.N != s.n || e.Sum != s.sum {
+		f.Kind = Torn
+		f.Text = fmt.Sprintf("arrived as %s %d with sum %08x, and was published as %s %d with sum %08x", e.Key, e.N, e.Sum, s.key, s.n, s.sum)
+		c.find(f)
+		return nil // its number says nothing
+	}
+	if last := g.last[s.key]; s.n < last {
+		if !g.Ordered {
+			c.passed++
+			return nil
+		}
+		f.Kind, f.Text = Inversion, fmt.Sprintf("handled after number %d of its key", last)
+		c.find(f)
+		return nil
+	}
+	g.last[s.key] = s.n
+	return nil
+}
+
+// IDOf is the id of the i-th message of a transaction.
+func IDOf(tx string, i int) string { return fmt.Sprintf("%s/%d", tx, i) }
+
+func txOf(id string) string {
+	tx, _, _ := strings.Cut(id, "/")
+	return tx
+}
+
+// origin says where a message comes from that was not committed.
+func (c *Checker) origin(id string) string {
+	tx := txOf(id)
+	switch c.ended[tx] {
+	case RolledBack, Failed:
+		return "its transaction was rolled back"
+	case Committed:
+		return "its part of the transaction was undone"
+	}
+	if c.perTx[tx] > 0 {
+		return "its part of the transaction was undone"
+	}
+	return "no transaction that committed published it"
+}
+
+func (c *Checker) find(f Finding) {
+	c.counts[f.Kind]++
+	if c.counts[f.Kind] <= maxFindings {
+		c.findings = append(c.findings, f)
+	}
+}
+
+// A Verdict is what a checker has found.
+type Verdict struct {
+	Committed  int64 `json:"committed"`   // messages of committed transactions
+	Handled    int64 `json:"handled"`     // of them, by every group
+	Effects    int64 `json:"effects"`     // of all groups together
+	RolledBack int64 `json:"rolled_back"` // transactions, as wished
+	Failed     int64 `json:"failed"`      // transactions, not as wished
+	Unknown    int64 `json:"unknown"`     // commits of which the writer could not be told what became of them
+
+	Lost       int64 `json:"lost"`
+	Invented   int64 `json:"invented"`
+	Double     int64 `json:"double"`
+	Inversions int64 `json:"inversions"`
+	Torn       int64 `json:"torn"`
+	Untrue     int64 `json:"untrue"`
+	// Overtaken counts inversions in groups that are promised no order.
+	Overtaken int64 `json:"overtaken"`
+
+	Lag      Lag       `json:"lag"`
+	Findings []Finding `json:"findings"` // the first of each kind, by kind
+}
+
+// Lag is the time from a commit to its effects.
+type Lag struct {
+	P50 Millis `json:"p50_ms"`
+	P99 Millis `json:"p99_ms"`
+	Max Millis `json:"max_ms"`
+}
+
+// Millis is a duration in milliseconds.
+type Millis float64
+
+// Holds reports whether nothing is wrong.
+func (v *Verdict) Holds() bool {
+	return v.Lost+v.Invented+v.Double+v.Inversions+v.Torn+v.Untrue == 0
+}
+
+// Verdict ends the comparison: what was committed and has no effect by now is
+// lost.
+func (c *Checker) Verdict() *Verdict {
+	v := &Verdict{Committed: int64(len(c.sent)), Effects: c.effects, Overtaken: c.passed,
+		RolledBack: c.results[RolledBack], Failed: c.results[Failed], Unknown: c.results[Unknown]}
+	for i, s := range c.sent {
+		everywhere := true
+		for _, g := range c.groups {
+			if g.handled != nil && g.handled[i] {
+				continue
+			}
+			everywhere = false
+			c.find(Finding{Kind: Lost, Group: g.Name, ID: s.id, Tx: txOf(s.id), Key: s.key, N: s.n, Text: "committed, and not handled"})
+		}
+		if everywhere && len(c.groups) > 0 {
+			v.Handled++
+		}
+	}
+	v.Lost, v.Invented, v.Double = c.counts[Lost], c.counts[Invented], c.counts[Double]
+	v.Inversions, v.Torn, v.Untrue = c.counts[Inversion], c.counts[Torn], c.counts[Untrue]
+	v.Findings = append([]Finding{}, c.findings...)
+	slices.SortStableFunc(v.Findings, func(a, b Finding) int { return slices.Index(Kinds, a.Kind) - slices.Index(Kinds, b.Kind) })
+	v.Lag = lagOf(c.lags)
+	return v
+}
+
+func lagOf(us []int64) (l Lag) {
+	if len(us) == 0 {
+		return l
+	}
+	slices.Sort(us)
+	at := func(share float64) Millis {
+		d := time.Duration(us[int(share*float64(len(us)-1))]) * time.Microsecond
+		return Millis(math.Round(float64(d)/float64(time.Millisecond)*10) / 10)
+	}
+	return Lag{at(0.5), at(0.99), at(1)}
+}

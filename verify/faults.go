@@ -1,0 +1,146 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"os/exec"
+	"sync"
+	"time"
+)
+
+// faults break things until they are told to stop.
+type faults struct {
+	fleet   *fleet
+	proxies []*proxy
+	seed    uint64
+	log     *slog.Logger
+
+	quit context.CancelFunc
+	all  sync.WaitGroup
+
+	mu                    sync.Mutex
+	stops, cuts, restarts int
+	restartErr            string
+}
+
+// begin begins to break what was asked for.
+func (f *faults) begin(o *Options) {
+	ctx, quit := context.WithCancel(context.Background())
+	f.quit = quit
+	f.every(ctx, o.Kill, 1, func(ctx context.Context, r *rand.Rand) { f.kill(r) })
+	f.every(ctx, o.Stop, 2, f.stop)
+	if len(f.proxies) > 0 {
+		f.every(ctx, o.Cut, 3, func(ctx context.Context, r *rand.Rand) { f.cut(ctx, r, o.Cut) })
+	}
+	if o.RestartCmd != "" {
+		f.every(ctx, o.RestartEvery, 4, func(ctx context.Context, _ *rand.Rand) { f.restart(ctx, o.RestartCmd) })
+	}
+}
+
+// end stops breaking and mends what can be mended.
+func (f *faults) end() {
+	if f.quit == nil {
+		return
+	}
+	f.quit()
+	f.all.Wait()
+}
+
+func (f *faults) every(ctx context.Context, d time.Duration, stream uint64, do func(context.Context, *rand.Rand)) {
+	if d == 0 {
+		return
+	}
+	r := rand.New(rand.NewPCG(f.seed, stream))
+	f.all.Go(func() {
+		tick := time.NewTicker(d)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				do(ctx, r)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// kill kills one of those that are ready, so that on a slow machine the run
+// still gets on.
+func (f *faults) kill(r *rand.Rand) {
+	for _, i := range r.Perm(len(f.fleet.members)) {
+		if f.fleet.members[i].kill() {
+			f.fleet.mu.Lock()
+			f.fleet.kills++
+			f.fleet.mu.Unlock()
+			return
+		}
+	}
+}
+
+// stop stops one for a while: often a moment, sometimes for longer than a relay's
+// lease.
+func (f *faults) stop(ctx context.Context, r *rand.Rand) {
+	d := time.Duration(r.Int64N(int64(300 * time.Millisecond)))
+	if r.IntN(3) == 0 {
+		d += lease + lease/4
+	}
+	for _, i := range r.Perm(len(f.fleet.members)) {
+		m := f.fleet.members[i]
+		if !m.sleep() {
+			continue
+		}
+		f.mu.Lock()
+		f.stops++
+		f.mu.Unlock()
+		f.all.Go(func() {
+			pause(ctx, d)
+			m.wake()
+		})
+		return
+	}
+}
+
+// cut breaks or holds up all connections to one server for a while.
+func (f *faults) cut(ctx context.Context, r *rand.Rand, every time.Duration) {
+	p := f.proxies[r.IntN(len(f.proxies))]
+	d := time.Duration(r.Int64N(int64(min(time.Second, every/2))))
+	f.mu.Lock()
+	f.cuts++
+	f.mu.Unlock()
+	if r.IntN(2) == 0 {
+		p.breakAll()
+	} else {
+		p.hold()
+	}
+	pause(ctx, d)
+	p.heal()
+}
+
+// restartTime is how long the command may take that restarts a server.
+const restartTime = 2 * time.Minute
+
+// restart runs the command to its end, also when the faults are to end: half a
+// restart would leave the server down.
+func (f *faults) restart(ctx context.Context, command string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restartTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", command)
+	apart(cmd)
+	cmd.Cancel = func() error { return endShell(cmd) }
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // a server that it started still has its output
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.restarts++
+	if err != nil {
+		f.restartErr = err.Error() + ": " + string(bytes.TrimSpace(out))
+		f.log.Warn("the command that restarts a server ended with an error", "error", err, "output", string(bytes.TrimSpace(out)))
+	}
+}

@@ -1,0 +1,285 @@
+package verify
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os/exec"
+	"sync"
+	"time"
+)
+
+// fleet is the processes of a run. One that ends is started again, until the
+// fleet is told to stop.
+type fleet struct {
+	command  func() *exec.Cmd
+	log      *slog.Logger
+	patience int // how often in a row a process may end by itself before it was ready
+	members  []*member
+	failed   chan struct{} // closed when a member will not come up
+
+	mu     sync.Mutex
+	err    error
+	kills  int
+	starts int      // that came to nothing
+	falls  []string // what processes said that had been ready and ended by themselves
+}
+
+// A member is one process, through all its lives.
+type member struct {
+	job   job
+	spare bool          // it is not killed
+	first chan struct{} // closed once it was ready for the first time
+	quit  context.CancelFunc
+	ended chan struct{} // closed when it is over
+
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	in     *json.Encoder
+	ready  bool
+	asleep bool // stopped
+	killed bool
+	paused bool
+	past   report
+	now    report
+}
+
+// maxFalls is the patience of a run: a server that is restarted may be away for
+// a minute.
+const maxFalls = 60
+
+// ending is how long a process may take to end after it was told to.
+const ending = 45 * time.Second
+
+// start starts a process and keeps it alive.
+func (f *fleet) start(j job, spare bool) {
+	ctx, quit := context.WithCancel(context.Background())
+	m := &member{job: j, spare: spare, quit: quit, first: make(chan struct{}), ended: make(chan struct{})}
+	f.members = append(f.members, m)
+	go func() {
+		defer close(m.ended)
+		f.keepAlive(ctx, m)
+	}()
+}
+
+func (f *fleet) keepAlive(ctx context.Context, m *member) {
+	falls := 0
+	for life := uint64(1); ; life++ {
+		killed, was, err := m.live(ctx, f.command(), life)
+		if ctx.Err() != nil {
+			if err != nil && !killed {
+				f.log.Warn("a process did not end as it should", "process", m.job.Instance, "error", err)
+			}
+			return
+		}
+		if killed {
+			continue
+		}
+		if err == nil {
+			err = errors.New("it ended by itself")
+		}
+		f.fell(m, was, err)
+		if falls++; was {
+			falls = 0
+		}
+		if falls > f.patience {
+			f.fail(fmt.Errorf("%s does not come up: %w", m.job.Instance, err))
+			return
+		}
+		pause(ctx, min(time.Second, time.Duration(falls+1)*50*time.Millisecond))
+	}
+}
+
+// fell notes down that a process ended by itself. That one does not come up
+// while a server is away is no news; that one ends that served is.
+func (f *fleet) fell(m *member, was bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !was {
+		f.starts++
+		f.log.Info("a process did not come up and is started again", "process", m.job.Instance, "error", err)
+		return
+	}
+	f.falls = append(f.falls, m.job.Instance+": "+err.Error())
+	f.log.Warn("a process ended by itself and is started again", "process", m.job.Instance, "error", err)
+}
+
+func (f *fleet) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.err = err
+		close(f.failed)
+	}
+}
+
+// live is one life. When ctx ends, so does the process's input, which asks it to
+// end; if it does not, it is killed.
+func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, ready bool, err error) {
+	said := &ring{}
+	cmd.Stderr = said
+	apart(cmd)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return false, false, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return false, false, err
+	}
+	j := m.job
+	j.Life = life
+	if err := cmd.Start(); err != nil {
+		return false, false, err
+	}
+	in := json.NewEncoder(stdin)
+	_ = in.Encode(j) // one that is dead already is met below
+	m.mu.Lock()
+	m.cmd, m.in, m.killed, m.asleep = cmd, in, false, false
+	if m.paused {
+		_ = in.Encode(order{Pause: true})
+	}
+	m.mu.Unlock()
+	over := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-ctx.Done():
+			_ = stdin.Close()
+			m.wake()
+		case <-over:
+			return
+		}
+		timer := time.NewTimer(ending)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			_ = cmd.Process.Kill()
+		case <-over:
+		}
+	})
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		m.hear(lines.Bytes())
+	}
+	_, _ = io.Copy(io.Discard, stdout)
+	m.mu.Lock()
+	was := m.ready
+	m.ready, m.cmd, m.in = false, nil, nil // before Wait, so that no other process of that number is hit
+	m.past.add(m.now)
+	m.now = report{}
+	killed = m.killed
+	m.mu.Unlock()
+	err = cmd.Wait()
+	close(over)
+	watch.Wait()
+	_ = stdin.Close()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, said.text())
+	}
+	return killed, was, err
+}
+
+func (m *member) hear(line []byte) {
+	var r report
+	if json.Unmarshal(line, &r) != nil {
+		return // cut off by a kill
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now = r
+	if m.now.Ready && !m.ready {
+		m.ready = true
+		select {
+		case <-m.first:
+		default:
+			close(m.first)
+		}
+	}
+}
+
+// kill kills the process, if it is ready and not to be spared.
+func (m *member) kill() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cmd == nil || !m.ready || m.killed || m.spare {
+		return false
+	}
+	m.killed = m.cmd.Process.Kill() == nil
+	return m.killed
+}
+
+// pause has a writer pause or go on.
+func (m *member) pause(yes bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.paused == yes {
+		return
+	}
+	m.paused = yes
+	if m.in != nil && !m.asleep {
+		_ = m.in.Encode(order{Pause: yes}) // one that is dead is told when it comes back
+	}
+}
+
+// counts are those of all lives of all members.
+func (f *fleet) counts() (r report, kills int) {
+	for _, m := range f.members {
+		m.mu.Lock()
+		r.add(m.past)
+		r.add(m.now)
+		m.mu.Unlock()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return r, f.kills
+}
+
+// ready waits until every member has been ready once.
+func (f *fleet) ready(ctx context.Context) error {
+	for _, m := range f.members {
+		select {
+		case <-m.first:
+		case <-f.failed:
+			return f.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// stop ends members of a role, at the same time, and waits for them.
+func (f *fleet) stop(r role) {
+	for _, m := range f.members {
+		if m.job.Role == r {
+			m.quit()
+		}
+	}
+	for _, m := range f.members {
+		if m.job.Role == r {
+			<-m.ended
+		}
+	}
+}
+
+// ring keeps the end of what was written to it.
+type ring struct{ end []byte }
+
+const ringSize = 2 << 10
+
+// Write keeps the last bytes. The process's exec.Cmd is the only one to call it.
+func (t *ring) Write(b []byte) (int, error) {
+	t.end = append(t.end, b...)
+	if len(t.end) > 2*ringSize {
+		t.end = append(t.end[:0], t.end[len(t.end)-ringSize:]...)
+	}
+	return len(b), nil
+}
+
+func (t *ring) text() string { return string(bytes.TrimSpace(t.end)) }

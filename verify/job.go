@@ -1,0 +1,218 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/outbox"
+)
+
+// A role is what a process does.
+type role string
+
+const (
+	writing   role = "writer"
+	relaying  role = "relay"
+	consuming role = "consumer"
+)
+
+// job is what a process is told: a line of JSON on its standard input, where no
+// other user can read the passwords in it.
+type job struct {
+	Role     role   `json:"role"`
+	Instance string `json:"instance"`
+	Life     uint64 `json:"life"` // from 1, grows each time that it is started
+	Run      string `json:"run"`
+	Broker   string `json:"broker"`
+	Store    string `json:"store"`
+	Prefix   string `json:"prefix"`
+	Seed     uint64 `json:"seed"`
+
+	Writers   int           `json:"writers,omitempty"` // of this process
+	Long      bool          `json:"long,omitempty"`    // this process has the long transactions
+	LongTx    time.Duration `json:"long_tx,omitempty"`
+	Rollbacks float64       `json:"rollbacks,omitempty"`
+	Keys      int           `json:"keys,omitempty"`
+	File      string        `json:"file,omitempty"` // for outcomes
+
+	Group      string  `json:"group,omitempty"`
+	Ordered    bool    `json:"ordered,omitempty"` // demand it of the transport
+	Batch      bool    `json:"batch,omitempty"`   // several messages in a transaction
+	Failures   float64 `json:"failures,omitempty"`
+	Partitions int     `json:"partitions,omitempty"`
+}
+
+// A report is what a process tells the one that started it, as a line of JSON.
+type report struct {
+	Ready       bool  `json:"ready"`
+	Redelivered int64 `json:"redelivered"`
+	Retried     int64 `json:"retried"`
+	Dead        int64 `json:"dead"`
+	Published   int64 `json:"published"`
+}
+
+func (r *report) add(o report) {
+	r.Redelivered += o.Redelivered
+	r.Retried += o.Retried
+	r.Dead += o.Dead
+	r.Published += o.Published
+}
+
+// An order is what a process is told later, as a line of JSON.
+type order struct {
+	Pause bool `json:"pause"` // write nothing for now
+}
+
+// names of what a run makes at the broker.
+func eventName(run string) string        { return "verify." + run + ".noted" }
+func booksName(run string) string        { return "verify." + run + ".books" }
+func groupName(run, group string) string { return "verify." + run + "." + group }
+func (j *job) event() dovetail.Event[Note] {
+	return dovetail.NewEvent[Note](eventName(j.Run)).Keyed(func(n Note) string { return n.Key }).
+		On(dovetail.NewChannel(eventName(j.Run)).Partitions(j.Partitions))
+}
+
+// lease is how long a relay that was killed keeps the others waiting.
+const lease = time.Second
+
+// reportEvery is how much of its counts a process that is killed takes with it.
+const reportEvery = 50 * time.Millisecond
+
+// Serve is one process of a run: what Options.Command starts calls it with its
+// standard input and output. It ends when its input does, which happens in
+// whatever way the process that started it ends.
+func Serve(ctx context.Context, open func(ctx context.Context, url, prefix string, migrate bool) (Store, error), in io.Reader, out io.Writer) (err error) {
+	lines := json.NewDecoder(in)
+	var j job
+	if err := lines.Decode(&j); err != nil {
+		return fmt.Errorf("read what to do from standard input: %w: this command is for dovetail verify itself", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	orders := make(chan order, 16)
+	go func() { // ends with the input, or with the process
+		defer cancel()
+		for {
+			var o order
+			if lines.Decode(&o) != nil {
+				return
+			}
+			select {
+			case orders <- o:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	db, err := open(ctx, j.Store, j.Prefix, false)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	name := booksName(j.Run)
+	if j.Role == consuming {
+		name = groupName(j.Run, j.Group)
+	}
+	svc, err := dovetail.Open(ctx, name, j.Broker, dovetail.Options{Instance: j.Instance,
+		Retry: dovetail.RetryPolicy{Attempts: 1_000_000, First: 20 * time.Millisecond, Max: time.Second}})
+	if err != nil {
+		return err
+	}
+	return (&process{job: j, db: db, svc: svc, orders: orders, out: json.NewEncoder(out)}).run(ctx)
+}
+
+// process is a job in hand.
+type process struct {
+	job
+	db     Store
+	svc    *dovetail.Service
+	stats  boxStats
+	orders chan order
+	out    *json.Encoder
+}
+
+// run works until ctx ends.
+func (p *process) run(ctx context.Context) error {
+	var write func(context.Context) error
+	switch p.Role {
+	case writing:
+		w, err := newWriter(p)
+		if err != nil {
+			return errors.Join(err, p.svc.Close(ctx))
+		}
+		write = w.run
+	case relaying:
+		p.svc.Sends(p.event())
+		p.stats = p.db.relay(p.svc, outbox.Options{Lease: lease})
+	case consuming:
+		p.consume()
+	default:
+		return errors.Join(fmt.Errorf("role %q: want %s, %s or %s", p.Role, writing, relaying, consuming), p.svc.Close(ctx))
+	}
+	ended := make(chan error, 1)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() { ended <- p.svc.Run(serving) }()
+	select {
+	case <-p.svc.Ready():
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		stop()
+		return <-ended
+	}
+	written := make(chan error, 1)
+	if write != nil {
+		go func() { written <- write(ctx) }()
+	} else {
+		written <- nil
+	}
+	err := p.report(ctx, ended)
+	if err != nil {
+		return err // the service has ended by itself
+	}
+	err = <-written
+	stop()
+	return errors.Join(err, <-ended, p.out.Encode(p.counts()))
+}
+
+// report tells of the counts until ctx ends; an error says that the service has
+// ended before.
+func (p *process) report(ctx context.Context, ended <-chan error) error {
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	last := p.counts()
+	last.Ready = true
+	for err := p.out.Encode(last); err == nil; {
+		select {
+		case <-tick.C:
+			now := p.counts()
+			if now.Ready = true; now != last {
+				last, err = now, p.out.Encode(now)
+			}
+		case <-ctx.Done():
+			return nil
+		case err := <-ended:
+			if err == nil {
+				err = errors.New("the service has ended by itself")
+			}
+			return err
+		}
+	}
+	return nil // nobody reads any more, so ctx is about to end
+}
+
+func (p *process) counts() report {
+	s := p.svc.Stats()
+	r := report{Redelivered: s.Redelivered, Retried: s.Retried, Dead: s.Dead}
+	if p.stats != nil {
+		b, _ := p.stats(context.Background()) // how many were published it knows in any case
+		r.Published = b.Published
+	}
+	return r
+}

@@ -1,0 +1,159 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/exec"
+	"time"
+)
+
+// Options say what a run works on and what it does. The zero value of each
+// field stands for its default.
+type Options struct {
+	// Broker is the URL that the processes connect to. Required.
+	Broker string
+
+	// Store is the URL of the writers' database, Effects that of the consumers'.
+	// Effects may be the same; its default is Store, which is required.
+	Store, Effects string
+
+	// Open opens a store that a URL names, with its tables and verify's under a
+	// prefix; they are made if migrate says so. Required.
+	Open func(ctx context.Context, url, prefix string, migrate bool) (Store, error)
+
+	// Command returns the command that calls Serve in a process of its own.
+	// Required.
+	Command func() *exec.Cmd
+
+	// Writers is how many transactions are under way at once, in up to four
+	// processes; default 8.
+	Writers int
+
+	// Rollbacks is the share of transactions that are rolled back; default 0.1,
+	// and negative for none.
+	Rollbacks float64
+
+	// Failures is the share of handler calls that fail after their effect, and
+	// are tried again; default 0.01, and negative for none.
+	Failures float64
+
+	// LongTx is how long a transaction stays open now and then; 0 for none.
+	LongTx time.Duration
+
+	// Relays and Consumers are how many processes of each there are; defaults 2
+	// and 3. Where the transport keeps the order of a key only for one instance,
+	// the first consumer has a group to itself, and the others share one whose
+	// order is not checked.
+	Relays, Consumers int
+
+	// Keys is how many keys there are; default 100.
+	Keys int
+
+	// Seconds is how long the writers write; default 10.
+	Seconds float64
+
+	// Ahead is how many messages the writers may be ahead of the slowest group;
+	// default 5000.
+	Ahead int
+
+	// Kill is how often a process is killed (SIGKILL) and started again, Stop how
+	// often one is stopped for a while (SIGSTOP, SIGCONT), Cut how often the
+	// connections to broker and stores are cut or stall for a while, where their
+	// URLs name one host and port. 0 for never.
+	Kill, Stop, Cut time.Duration
+
+	// RestartCmd is a shell command that restarts a server, run every
+	// RestartEvery; default 10 s.
+	RestartCmd   string
+	RestartEvery time.Duration
+
+	// Patience is how long nothing may happen at the end before what is missing
+	// is called lost; default 30 s.
+	Patience time.Duration
+
+	// Seed decides what is done to whom.
+	Seed uint64
+
+	// Dir is where the processes write down what they were told. Required.
+	Dir string
+
+	// Keep leaves tables and channels as they are, to be looked at.
+	Keep bool
+
+	// Logger gets what goes wrong with processes and servers; default
+	// slog.Default().
+	Logger *slog.Logger
+
+	// Progress is told how far the run is, a few times a second.
+	Progress func(Progress)
+}
+
+// Progress is how far a run is.
+type Progress struct {
+	Phase     string // "starting", "writing", "draining"
+	Done, Of  time.Duration
+	Committed int64
+	Handled   int64 // by the slowest group
+	Kills     int
+}
+
+func (o Options) withDefaults() (Options, error) {
+	orDefault(&o.Effects, o.Store)
+	orDefault(&o.Writers, 8)
+	orDefault(&o.Rollbacks, 0.1)
+	orDefault(&o.Failures, 0.01)
+	orDefault(&o.Relays, 2)
+	orDefault(&o.Consumers, 3)
+	orDefault(&o.Keys, 100)
+	orDefault(&o.Seconds, 10)
+	orDefault(&o.Ahead, 5000)
+	orDefault(&o.RestartEvery, 10*time.Second)
+	orDefault(&o.Patience, 30*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Progress == nil {
+		o.Progress = func(Progress) {}
+	}
+	o.Rollbacks, o.Failures = max(0, o.Rollbacks), max(0, o.Failures)
+	return o, o.check()
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (o *Options) check() error {
+	if o.Broker == "" || o.Store == "" || o.Open == nil || o.Command == nil || o.Dir == "" {
+		return errors.New("verify: Options.Broker, Store, Open, Command and Dir must be set")
+	}
+	for _, f := range []struct {
+		name        string
+		value, most float64
+	}{
+		{"Writers", float64(o.Writers), 10_000}, {"Relays", float64(o.Relays), 100}, {"Consumers", float64(o.Consumers), 100},
+		{"Keys", float64(o.Keys), 1e6}, {"Seconds", o.Seconds, 1e6}, {"Ahead", float64(o.Ahead), 1e9},
+		{"Patience", o.Patience.Seconds(), 1e6}, {"RestartEvery", o.RestartEvery.Seconds(), 1e6},
+	} {
+		if f.value <= 0 || f.value > f.most {
+			return fmt.Errorf("verify: Options.%s is %v: want more than 0 and at most %v", f.name, f.value, f.most)
+		}
+	}
+	if o.Rollbacks > 0.9 || o.Failures > 0.9 {
+		return fmt.Errorf("verify: Options.Rollbacks %v, Options.Failures %v: want at most 0.9", o.Rollbacks, o.Failures)
+	}
+	for _, f := range []struct {
+		name  string
+		value time.Duration
+	}{{"LongTx", o.LongTx}, {"Kill", o.Kill}, {"Stop", o.Stop}, {"Cut", o.Cut}} {
+		if f.value != 0 && f.value < 10*time.Millisecond {
+			return fmt.Errorf("verify: Options.%s is %v: want 10ms or more, or 0 for never", f.name, f.value)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,294 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// Run runs writers, relays and consumers, breaks what it was asked to, and
+// compares. When ctx ends, the writers end early, and the report is about what
+// they have done. What the run made at the broker and in the stores is removed;
+// it never touches anything else.
+//
+// An error says that the run could not be made; whether the promises hold, the
+// report says.
+func Run(ctx context.Context, opts Options) (*Report, error) {
+	o, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if o.Stop > 0 && !canStop {
+		return nil, errors.New("verify: processes cannot be stopped on this system: leave Options.Stop out")
+	}
+	r := &run{Options: o, id: fmt.Sprintf("r%08x", rand.Uint32()), began: time.Now()}
+	rep, err := r.do(ctx)
+	if cerr := r.close(context.WithoutCancel(ctx)); rep != nil && cerr != nil {
+		rep.Notes = append(rep.Notes, cerr.Error())
+	} else if cerr != nil {
+		err = errors.Join(err, cerr)
+	}
+	return rep, err
+}
+
+// do makes the run.
+func (r *run) do(ctx context.Context) (*Report, error) {
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
+	r.fleet = &fleet{command: r.Command, log: r.Logger, patience: maxFalls, failed: make(chan struct{})}
+	r.faults = &faults{fleet: r.fleet, proxies: r.proxies, seed: r.Seed, log: r.Logger}
+	if err := r.launch(ctx); err != nil && ctx.Err() == nil {
+		return nil, err
+	}
+	r.faults.begin(&r.Options)
+	if err := r.write(ctx); err != nil {
+		return nil, err
+	}
+	r.fleet.stop(writing)
+	r.faults.end()
+	complete, err := r.drain(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, err
+	}
+	r.fleet.stop(relaying)
+	r.fleet.stop(consuming)
+	return r.report(context.WithoutCancel(ctx), complete, ctx.Err() != nil)
+}
+
+// run is a run in hand.
+type run struct {
+	Options
+	id      string
+	began   time.Time
+	caps    driver.Capabilities
+	groups  []Group
+	books   Store // the writers'
+	shelf   Store // the consumers'
+	proxies []*proxy
+	fleet   *fleet
+	faults  *faults
+
+	broker, store, effects string // URLs, by way of proxies where there are any
+	cuttable               []string
+	diaries                []string
+	wrote, drained         time.Duration
+}
+
+func (r *run) booksPrefix() string { return "dv" + r.id + "w_" }
+func (r *run) shelfPrefix() string { return "dv" + r.id + "c_" }
+
+// prepare connects, makes the tables, and puts proxies before the servers.
+func (r *run) prepare(ctx context.Context) error {
+	conn, err := driver.Open(ctx, r.Broker)
+	if err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	r.caps = conn.Capabilities()
+	if err := conn.Close(ctx); err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	switch {
+	case !r.caps.Shared:
+		return fmt.Errorf("verify: %s is memory of one process, and its processes would not reach each other: name a broker that processes share", r.caps.Name)
+	case !r.caps.Durable:
+		return fmt.Errorf("verify: %s does not promise to keep what it confirmed, so that there is nothing to prove: name a durable transport", r.caps.Name)
+	}
+	if r.books, err = r.Open(ctx, r.Store, r.booksPrefix(), true); err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	if r.shelf, err = r.Open(ctx, r.Effects, r.shelfPrefix(), true); err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	if err := errors.Join(r.books.tables().create(ctx), r.shelf.tables().create(ctx)); err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	r.broker, r.store, r.effects = r.Broker, r.Store, r.Effects
+	if r.Cut == 0 {
+		return nil
+	}
+	for _, c := range []struct {
+		what string
+		url  *string
+	}{{"the broker", &r.broker}, {"the writers' store", &r.store}, {"the consumers' store", &r.effects}} {
+		p, url, err := proxied(*c.url)
+		if err != nil {
+			return fmt.Errorf("verify: %w", err)
+		}
+		if p != nil {
+			r.proxies, r.cuttable, *c.url = append(r.proxies, p), append(r.cuttable, c.what), url
+		}
+	}
+	if len(r.proxies) == 0 {
+		return errors.New("verify: there are no connections to cut: neither the broker's URL nor a store's names one host and port whose clients stay with it: leave cuts out")
+	}
+	return nil
+}
+
+// launch starts the consumers, and when their groups exist, the others.
+func (r *run) launch(ctx context.Context) error {
+	r.Progress(Progress{Phase: "starting", Of: r.length()})
+	r.consumers()
+	if err := r.come(ctx); err != nil {
+		return err
+	}
+	for i := range r.Relays {
+		r.fleet.start(r.job(job{Role: relaying, Instance: fmt.Sprintf("relay-%d", i+1), Store: r.store, Prefix: r.booksPrefix()}), false)
+	}
+	n := min(4, (r.Writers+3)/4)
+	if r.Writers > 1 {
+		n = max(n, 2)
+	}
+	for i := range n {
+		j := r.job(job{Role: writing, Instance: fmt.Sprintf("writer-%d", i+1), Store: r.store, Prefix: r.booksPrefix()})
+		j.Writers = r.Writers/n + min(1, max(0, r.Writers%n-i))
+		j.Seed, j.Rollbacks, j.Keys = r.Seed+uint64(i+1)<<16, r.Rollbacks, r.Keys
+		j.Long, j.LongTx = r.LongTx > 0 && i == 0, r.LongTx
+		j.File = filepath.Join(r.Dir, r.id+"-"+j.Instance)
+		r.diaries = append(r.diaries, j.File)
+		r.fleet.start(j, false)
+	}
+	return r.come(ctx)
+}
+
+func (r *run) job(j job) job {
+	j.Run, j.Broker = r.id, r.broker
+	if r.caps.Order >= driver.OrderOwner {
+		j.Partitions = 2 * r.Consumers
+	}
+	return j
+}
+
+// consumers starts them: in one group where partitions have owners; else one in
+// a group of its own, whose order is checked, and the others in a second. There
+// the first is not killed: what it had in hand would come to its successor
+// behind later messages, and the transport does not say otherwise.
+func (r *run) consumers() {
+	start := func(group string, i int, ordered, batch, spare bool) {
+		j := r.job(job{Role: consuming, Instance: fmt.Sprintf("%s-%d", group, i+1), Store: r.effects, Prefix: r.shelfPrefix()})
+		j.Group, j.Ordered, j.Batch, j.Failures = group, ordered, batch, r.Failures
+		r.fleet.start(j, spare)
+	}
+	if r.caps.Order >= driver.OrderOwner {
+		r.groups = []Group{{"all", true}}
+		for i := range r.Consumers {
+			start("all", i, true, i%2 == 1, false)
+		}
+		return
+	}
+	r.groups = []Group{{"one", r.caps.Order == driver.OrderInstance}}
+	start("one", 0, false, false, r.groups[0].Ordered)
+	if r.Consumers > 1 {
+		r.groups = append(r.groups, Group{"many", false})
+	}
+	for i := range r.Consumers - 1 {
+		start("many", i, false, i%2 == 1, false)
+	}
+}
+
+// come waits until all that was started is ready.
+func (r *run) come(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute+r.Patience, errors.New("they did not come up in time"))
+	defer cancel()
+	if err := r.fleet.ready(ctx); err != nil {
+		return fmt.Errorf("verify: start processes: %w", errors.Join(err, context.Cause(ctx)))
+	}
+	return nil
+}
+
+func (r *run) length() time.Duration { return time.Duration(r.Seconds * float64(time.Second)) }
+
+// look is how far the databases say that the run is; ok is false while they do
+// not say.
+func (r *run) look(ctx context.Context) (p Progress, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	committed, err := r.books.tables().committed(ctx)
+	if err != nil {
+		return p, false
+	}
+	effects, err := r.shelf.tables().effects(ctx)
+	if err != nil {
+		return p, false
+	}
+	p.Committed, p.Handled = committed, committed
+	for _, g := range r.groups {
+		p.Handled = min(p.Handled, effects[g.Name])
+	}
+	_, p.Kills = r.fleet.counts()
+	return p, true
+}
+
+// lookEvery is how often the databases are asked.
+const lookEvery = 200 * time.Millisecond
+
+// write lets the writers write until their time is over or ctx ends, and keeps
+// them from running away from the consumers.
+func (r *run) write(ctx context.Context) error {
+	from := time.Now()
+	defer func() { r.wrote = time.Since(from) }()
+	until, tick := time.NewTimer(r.length()), time.NewTicker(lookEvery)
+	defer until.Stop()
+	defer tick.Stop()
+	for {
+		select {
+		case <-until.C:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-r.fleet.failed:
+			return fmt.Errorf("verify: %w", r.fleet.err)
+		case <-tick.C:
+		}
+		p, ok := r.look(context.WithoutCancel(ctx))
+		if !ok {
+			continue
+		}
+		p.Phase, p.Done, p.Of = "writing", time.Since(from), r.length()
+		r.Progress(p)
+		ahead := p.Committed - p.Handled
+		for _, m := range r.fleet.members {
+			if m.job.Role == writing {
+				m.pause(ahead > int64(r.Ahead))
+			}
+		}
+	}
+}
+
+// settle is how long a run waits, when all was handled, for what should not
+// come.
+const settle = time.Second
+
+// drain waits until every group has handled everything, or nothing has happened
+// for too long.
+func (r *run) drain(ctx context.Context) (complete bool, err error) {
+	from := time.Now()
+	defer func() { r.drained = time.Since(from) }()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	last, moved := Progress{}, time.Now()
+	for {
+		p, ok := r.look(ctx)
+		switch {
+		case ok && p.Handled >= p.Committed:
+			pause(ctx, settle)
+			return true, nil
+		case ok && p != last:
+			last, moved = p, time.Now()
+			p.Phase = "draining"
+			r.Progress(p)
+		case time.Since(moved) > r.Patience:
+			return false, nil
+		}
+		select {
+		case <-r.fleet.failed:
+			return false, fmt.Errorf("verify: %w", r.fleet.err)
+		case <-tick.C:
+		}
+	}
+}

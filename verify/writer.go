@@ -1,0 +1,242 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/outbox"
+)
+
+// writer is a process that writes.
+type writer struct {
+	*process
+	do    doer
+	event dovetail.Event[Note]
+	told  *diary
+
+	mu   sync.Mutex
+	gate chan struct{} // closed: go on; nil: go on
+}
+
+func newWriter(p *process) (*writer, error) {
+	told, err := openDiary(p.File)
+	if err != nil {
+		return nil, err
+	}
+	w := &writer{process: p, event: p.job.event(), told: told}
+	p.svc.Sends(w.event)
+	w.do = p.db.writer(p.svc, outbox.Options{NoRelay: true})
+	return w, nil
+}
+
+// run writes until ctx ends; what has begun by then is finished.
+func (w *writer) run(ctx context.Context) error {
+	var all sync.WaitGroup
+	for i := range w.Writers {
+		all.Go(func() { w.write(ctx, uint64(i)) })
+	}
+	if w.Long {
+		all.Go(func() { w.long(ctx) })
+	}
+	all.Go(func() { w.obey(ctx) })
+	all.Wait()
+	return w.told.close()
+}
+
+// obey waits for orders.
+func (w *writer) obey(ctx context.Context) {
+	for {
+		select {
+		case o := <-w.orders:
+			w.mu.Lock()
+			switch {
+			case o.Pause && w.gate == nil:
+				w.gate = make(chan struct{})
+			case !o.Pause && w.gate != nil:
+				close(w.gate)
+				w.gate = nil
+			}
+			w.mu.Unlock()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// may waits until the writers may write, and reports whether they are to go on.
+func (w *writer) may(ctx context.Context) bool {
+	w.mu.Lock()
+	gate := w.gate
+	w.mu.Unlock()
+	if gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err() == nil
+}
+
+var errPlanned = errors.New("is rolled back as planned")
+
+// write runs one short transaction after the other.
+func (w *writer) write(ctx context.Context, stream uint64) {
+	r := rand.New(rand.NewPCG(w.Seed+w.Life<<32, stream))
+	for failures := 0; w.may(ctx); {
+		t := transaction{w: w, r: r, id: dovetail.NewID(), now: r.IntN(5) == 0}
+		if r.Float64() < w.Rollbacks {
+			t.end = errPlanned
+		}
+		result := t.run(ctx, t.short)
+		if result == Committed || result == RolledBack {
+			failures = 0
+			continue
+		}
+		failures++
+		pause(ctx, min(time.Second, time.Duration(failures)*20*time.Millisecond))
+	}
+}
+
+// long runs transactions that stay open for long: what they write first, early,
+// commits after what others wrote later.
+func (w *writer) long(ctx context.Context) {
+	r := rand.New(rand.NewPCG(w.Seed+w.Life<<32, 1<<31))
+	between := w.LongTx / 2
+	if w.db.oneWriter() {
+		between = 4 * w.LongTx // all others wait meanwhile
+	}
+	for pause(ctx, between) && w.may(ctx) {
+		t := transaction{w: w, r: r, id: dovetail.NewID(), now: r.IntN(2) == 0}
+		t.run(ctx, func(ctx context.Context, in work) error {
+			if err := t.publish(ctx, in, "long-"+w.Instance); err != nil {
+				return err
+			}
+			pause(ctx, w.LongTx)
+			return t.publish(ctx, in, w.key(r))
+		})
+	}
+}
+
+func (w *writer) key(r *rand.Rand) string { return fmt.Sprintf("key-%05d", r.IntN(w.Keys)) }
+
+// A transaction is one attempt, and what it is to be like.
+type transaction struct {
+	w   *writer
+	r   *rand.Rand
+	id  string
+	end error // what it is to end with
+	now bool  // messages are written at once, not at the commit
+
+	ids   int // handed out
+	count int // of messages that are committed if it is
+}
+
+// run runs it and writes down what it was told.
+func (t *transaction) run(ctx context.Context, f func(context.Context, work) error) Result {
+	// What has begun when the writers are to end is finished.
+	err := t.w.do(context.WithoutCancel(ctx), f)
+	result := Failed
+	switch {
+	case err == nil:
+		result = Committed
+	case errors.Is(err, dovetail.ErrUnknownOutcome):
+		result = Unknown
+	case errors.Is(err, errPlanned):
+		result = RolledBack
+	}
+	t.w.told.write(Outcome{t.id, result, t.count})
+	return result
+}
+
+// short publishes a few events of a key or two, with parts that are undone or
+// kept.
+func (t *transaction) short(ctx context.Context, in work) error {
+	keys := []string{t.w.key(t.r)}
+	if t.r.IntN(4) == 0 {
+		keys = append(keys, t.w.key(t.r))
+	}
+	slices.Sort(keys) // all lock in one order
+	for _, key := range slices.Compact(keys) {
+		for range 1 + t.r.IntN(3) {
+			if err := t.publish(ctx, in, key); err != nil {
+				return err
+			}
+		}
+		if t.r.IntN(4) == 0 {
+			if err := t.part(ctx, in, key); err != nil {
+				return err
+			}
+		}
+	}
+	return t.end
+}
+
+// part publishes in a part of the transaction, which is undone or not.
+func (t *transaction) part(ctx context.Context, in work, key string) error {
+	before, undo := t.count, t.r.IntN(2) == 0
+	errUndo := errors.New("undo this part")
+	err := in.part(ctx, func(ctx context.Context, in work) error {
+		if err := t.publish(ctx, in, key); err != nil || !undo {
+			return err
+		}
+		return errUndo
+	})
+	if undo && err == errUndo {
+		t.count = before
+		return nil
+	}
+	return err
+}
+
+// publish takes the key's next number and publishes an event with it.
+func (t *transaction) publish(ctx context.Context, in work, key string) error {
+	n, err := in.next(ctx, key)
+	if err != nil {
+		return err
+	}
+	note := Note{Key: key, N: n, Text: t.text()}
+	note.Sum = note.Check()
+	id := IDOf(t.id, t.ids)
+	t.ids++
+	if err := in.wrote(ctx, Sent{ID: id, Tx: t.id, Key: key, N: n, Sum: note.Sum, At: time.Now()}); err != nil {
+		return err
+	}
+	out := in.out
+	if t.now {
+		out = in.now
+	}
+	if err := t.w.event.Publish(ctx, out, note, dovetail.ID(id)); err != nil {
+		return err
+	}
+	t.count++
+	return nil
+}
+
+// text is mostly short, seldom long, and never quite the same.
+func (t *transaction) text() string {
+	piece := fmt.Sprintf("%x é 数 \"\\\n\t\u2028 ", t.r.Uint64())
+	n := 1 + t.r.IntN(8)
+	if t.r.IntN(200) == 0 {
+		n = 1000
+	}
+	return strings.Repeat(piece, n)
+}
+
+// pause waits and reports whether ctx has not ended meanwhile.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
