@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/examples/eshop/shop"
+	"github.com/dovetail-go/dovetail/store/sqlitestore"
+	"github.com/dovetail-go/dovetail/transport/natsbus/embedded"
+	"github.com/spf13/cobra"
+)
+
+// demoBroker tells processes of services where the broker is: its address may
+// have a token in it and does not belong on a command line.
+const demoBroker = "DOVETAIL_DEMO_BROKER"
+
+// wire says what the shop runs on. What it returns ends that.
+func (d *demo) wire(ctx context.Context, cfg *shop.Config) (release func() error, err error) {
+	dir, removeDir, err := d.dir()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, removeDir())
+		}
+	}()
+	broker := d.a.broker
+	if broker == "" {
+		broker = "embedded:?dir=" + url.QueryEscape(filepath.Join(dir, "broker"))
+	}
+	scheme, _, ok := strings.Cut(broker, ":")
+	switch {
+	case !ok || !slices.Contains(driver.Schemes(), scheme):
+		return nil, misuse("no transport for %s: is linked in: want one of %s", scheme, strings.Join(driver.Schemes(), ":, ")+":")
+	case broker == "mem:":
+		broker = "mem:demo" // one for all services of this process
+	}
+	if d.killEvery == 0 {
+		on(cfg, broker, dir)
+		return removeDir, nil
+	}
+	stop := func() error { return nil }
+	switch scheme {
+	case "mem":
+		return nil, misuse("--kill-every runs the services as processes, which memory does not reach: name a broker that they share, as in file:DIR or nats://HOST:PORT")
+	case "embedded":
+		if broker, stop, err = listen(ctx, broker, cfg.Logger); err != nil {
+			return nil, err
+		}
+	case "nats", "tls":
+		broker = withParam(broker, "ack-wait", "1s") // what a killed process had in hand comes again after it
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("find the program to run the services with: %w", err), stop())
+	}
+	on(cfg, broker, dir)
+	cfg.Process = func(ctx context.Context, service, instance string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, self, "demo", "serve", service, instance, dir)
+		cmd.Env = append(os.Environ(), demoBroker+"="+broker)
+		return cmd
+	}
+	return func() error { return errors.Join(stop(), removeDir()) }, nil
+}
+
+// listen starts the embedded broker so that processes reach it.
+func listen(ctx context.Context, broker string, log *slog.Logger) (address string, stop func() error, err error) {
+	u, err := url.Parse(broker)
+	if err != nil {
+		return "", nil, misuse("--broker: %v", err)
+	}
+	o, _, err := embedded.ParseURL(u)
+	if err != nil {
+		return "", nil, misuse("--broker %s: %v", redactURL(broker), err)
+	}
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	if o.Token == "" {
+		o.Token = rand.Text()
+	}
+	o.Logger = log
+	server, err := embedded.Start(ctx, o)
+	if err != nil {
+		return "", nil, err
+	}
+	return server.ClientURL() + "?ack-wait=1s&token=" + url.QueryEscape(o.Token),
+		func() error { return server.Close(context.WithoutCancel(ctx)) }, nil
+}
+
+func withParam(raw, name, value string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Query().Has(name) {
+		return raw
+	}
+	q := u.Query()
+	q.Set(name, value)
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// dir is where the services keep their tables.
+func (d *demo) dir() (dir string, remove func() error, err error) {
+	if d.a.store == "" {
+		dir, err = os.MkdirTemp("", "dovetail-demo-")
+		return dir, func() error { return os.RemoveAll(dir) }, err
+	}
+	s, err := d.a.sqlite()
+	if err != nil {
+		return "", nil, err
+	}
+	if s.prefix != "" {
+		return "", nil, misuse("--store: the demo takes no prefix: each of its services has a file of its own below sqlite:DIR")
+	}
+	if info, err := os.Stat(s.path); err == nil && !info.IsDir() {
+		return "", nil, misuse("--store %s is a file: each service of the demo has one of its own: want sqlite:DIR", d.a.store)
+	}
+	return s.path, func() error { return nil }, os.MkdirAll(s.path, 0o700)
+}
+
+// on has the services connect to a broker and keep their tables below dir.
+func on(cfg *shop.Config, broker, dir string) {
+	cfg.Connect = func(ctx context.Context, service string, o dovetail.Options) (*dovetail.Service, error) {
+		return dovetail.Open(ctx, service, broker, o)
+	}
+	cfg.OpenStore = func(ctx context.Context, service string) (shop.Store, error) {
+		return sqlitestore.Open(ctx, filepath.Join(dir, service+".db"))
+	}
+}
+
+// demoServe is the program as one service's process.
+func (a *app) demoServe() *cobra.Command {
+	return &cobra.Command{
+		Use:     "serve SERVICE INSTANCE DIR",
+		Short:   "Run one service of the demo; the demo itself calls it",
+		Example: "  dovetail demo --kill-every 300ms",
+		Hidden:  true,
+		Args:    arguments(3, 3, "SERVICE INSTANCE DIR"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			broker := os.Getenv(demoBroker)
+			if broker == "" {
+				return misuse("serve is for the program itself: see dovetail demo --help")
+			}
+			// A Ctrl-C at the terminal goes to all processes; the services wait
+			// for the shop to end them.
+			ctx := context.WithoutCancel(cmd.Context())
+			cfg := shop.Config{Logger: slog.Default()}
+			on(&cfg, broker, args[2])
+			return shop.Serve(ctx, cfg, args[0], args[1], a.in, a.out)
+		},
+	}
+}

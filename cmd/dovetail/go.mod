@@ -1,0 +1,52 @@
+module github.com/dovetail-go/dovetail/cmd/dovetail
+
+go 1.26.0
+
+require (
+	github.com/dovetail-go/dovetail v0.0.0
+	github.com/dovetail-go/dovetail/bench v0.0.0
+	github.com/dovetail-go/dovetail/examples/eshop v0.0.0
+	github.com/dovetail-go/dovetail/store/sqlitestore v0.0.0
+	github.com/dovetail-go/dovetail/transport/natsbus v0.0.0
+	github.com/dovetail-go/dovetail/transport/natsbus/embedded v0.0.0
+	github.com/rogpeppe/go-internal v1.14.1
+	github.com/spf13/cobra v1.10.1
+	gopkg.in/yaml.v3 v3.0.1
+)
+
+require (
+	github.com/HdrHistogram/hdrhistogram-go v1.1.2 // indirect
+	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
+	github.com/dustin/go-humanize v1.0.1 // indirect
+	github.com/google/go-tpm v0.9.8 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/minio/highwayhash v1.0.4 // indirect
+	github.com/nats-io/jwt/v2 v2.8.2 // indirect
+	github.com/nats-io/nats-server/v2 v2.15.2 // indirect
+	github.com/nats-io/nats.go v1.55.0 // indirect
+	github.com/nats-io/nkeys v0.4.16 // indirect
+	github.com/nats-io/nuid v1.0.1 // indirect
+	github.com/ncruces/go-strftime v1.0.0 // indirect
+	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
+	github.com/spf13/pflag v1.0.9 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/time v0.16.0 // indirect
+	golang.org/x/tools v0.50.0 // indirect
+	modernc.org/libc v1.77.1 // indirect
+	modernc.org/mathutil v1.7.1 // indirect
+	modernc.org/memory v1.12.1 // indirect
+	modernc.org/sqlite v1.60.0 // indirect
+)
+
+replace (
+	github.com/dovetail-go/dovetail => ../..
+	github.com/dovetail-go/dovetail/bench => ../../bench
+	github.com/dovetail-go/dovetail/examples/eshop => ../../examples/eshop
+	github.com/dovetail-go/dovetail/store/sqlitestore => ../../store/sqlitestore
+	github.com/dovetail-go/dovetail/transport/natsbus => ../../transport/natsbus
+	github.com/dovetail-go/dovetail/transport/natsbus/embedded => ../../transport/natsbus/embedded
+)

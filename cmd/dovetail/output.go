@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"gopkg.in/yaml.v3"
+)
+
+// moreOutputs are what a command prints beside table, json and yaml.
+const moreOutputs = "outputs"
+
+func (a *app) checkOutput(cmd *cobra.Command) error {
+	formats := []string{"table", "json", "yaml"}
+	if more := cmd.Annotations[moreOutputs]; more != "" {
+		formats = append(formats, strings.Split(more, " ")...)
+	}
+	if !slices.Contains(formats, a.output) {
+		return misuse("--output %s: want %s", a.output, strings.Join(formats, ", "))
+	}
+	return nil
+}
+
+// print writes v as JSON or YAML, or calls table for people.
+func (a *app) print(v any, table func(w io.Writer) error) error {
+	switch a.output {
+	case "json":
+		e := json.NewEncoder(a.out)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	case "yaml":
+		return writeYAML(a.out, v)
+	}
+	return table(a.out)
+}
+
+// printOne writes one of many that come one after the other: a line of JSON, or
+// a YAML document.
+func (a *app) printOne(v any, table func(w io.Writer) error) error {
+	switch a.output {
+	case "json":
+		e := json.NewEncoder(a.out)
+		e.SetEscapeHTML(false)
+		return e.Encode(v)
+	case "yaml":
+		if _, err := io.WriteString(a.out, "---\n"); err != nil {
+			return err
+		}
+		return writeYAML(a.out, v)
+	}
+	return table(a.out)
+}
+
+// writeYAML goes by way of JSON, so that names, omissions and raw JSON are the
+// same in both.
+func writeYAML(w io.Writer, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var node yaml.Node
+	if err := yaml.Unmarshal(b, &node); err != nil { // JSON is YAML
+		return err
+	}
+	block(&node)
+	var buf bytes.Buffer
+	e := yaml.NewEncoder(&buf)
+	e.SetIndent(2)
+	if err := e.Encode(&node); err != nil {
+		return err
+	}
+	_, err = buf.WriteTo(w)
+	return err
+}
+
+// block turns JSON's style into the one that people read.
+func block(n *yaml.Node) {
+	if n.Kind != yaml.ScalarNode {
+		n.Style = 0
+	} else if n.Tag == "!!str" {
+		n.Style = 0
+		if strings.Contains(n.Value, "\n") {
+			n.Style = yaml.LiteralStyle
+		}
+	}
+	for _, c := range n.Content {
+		block(c)
+	}
+}
+
+// columns writes rows under a header, aligned.
+func columns(w io.Writer, header string, rows func(row func(cells ...any))) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if header != "" {
+		fmt.Fprintln(t, header)
+	}
+	rows(func(cells ...any) {
+		texts := make([]string, len(cells))
+		for i, c := range cells {
+			texts[i] = clean(fmt.Sprint(c))
+		}
+		fmt.Fprintln(t, strings.Join(texts, "\t"))
+	})
+	return t.Flush()
+}
+
+// clean makes text from elsewhere safe for a terminal and for one cell.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r':
+			return ' '
+		case !unicode.IsPrint(r):
+			return '·'
+		}
+		return r
+	}, s)
+}
+
+// short cuts text for a table.
+func short(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "…"
+}
+
+// terminal reports whether w is one.
+func terminal(w any) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// colour paints text for a terminal, unless NO_COLOR or the terminal says no
+// (https://no-color.org).
+func (a *app) colour(code, s string) string {
+	if os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" || !terminal(a.out) {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+const (
+	dim    = "2"
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	cyan   = "36"
+)

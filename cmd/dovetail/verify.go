@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dovetail-go/dovetail/verify"
+	"github.com/spf13/cobra"
+)
+
+// A verification is what the verify command was asked for.
+type verification struct {
+	a         *app
+	o         verify.Options
+	rollbacks string
+	failures  string
+}
+
+func (a *app) verifyCommand() *cobra.Command {
+	v := &verification{a: a}
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Prove on your own servers that nothing is lost",
+		Long: `Prove on your own servers that nothing is lost, invented, done twice, reordered or
+damaged. Writers update rows and publish events through the outbox in one
+transaction, relays publish them, consumers write down their effects behind the
+inbox, all as processes that are killed, stopped and cut off as asked for. Then
+what the databases say was committed is compared with what they say was handled,
+message by message.
+
+It runs on the embedded broker and on SQLite files in a temporary directory,
+unless --broker and --store name others. Contexts and environment variables are
+not used, so that a run never ends up on servers that were not named. Channels and
+tables have names of the run's own, and are removed at the end. Ctrl-C ends the
+writing early and gives the verdict on what was written until then.
+
+The exit code is 0 if everything holds, 1 if not, 2 for a wrong command line.`,
+		Example: `  dovetail verify
+  dovetail verify --kill 300ms --stop 1s --long-tx 500ms --seconds 30
+  dovetail verify --broker nats://127.0.0.1:4222 --store sqlite:shop.db --writers 32 --kill 200ms -o json
+  dovetail verify --broker nats://127.0.0.1:4222 --restart-cmd 'systemctl restart nats' --restart-every 20s --seconds 120`,
+		Args: arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := v.check(cmd); err != nil {
+				return err
+			}
+			return v.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&v.o.Writers, "writers", 8, "transactions under way at once, in up to four processes")
+	f.IntVar(&v.o.Relays, "relays", 2, "relay processes")
+	f.IntVar(&v.o.Consumers, "consumers", 3, "consumer processes")
+	f.IntVar(&v.o.Keys, "keys", 100, "how many keys there are; messages of one are in order")
+	f.Float64Var(&v.o.Seconds, "seconds", 10, "how long the writers write")
+	f.StringVar(&v.rollbacks, "rollbacks", "10%", "share of transactions that are rolled back")
+	f.StringVar(&v.failures, "failures", "1%", "share of handler calls that fail after their effect, and are tried again")
+	f.DurationVar(&v.o.LongTx, "long-tx", 0, "how long a transaction stays open now and then (default: none does)")
+	f.DurationVar(&v.o.Kill, "kill", 0, "kill a process at random (SIGKILL) so often, and start it again")
+	f.DurationVar(&v.o.Stop, "stop", 0, "stop a process at random (SIGSTOP) so often, for up to two seconds")
+	f.DurationVar(&v.o.Cut, "cut", 0, "cut or stall the connections to a server so often, for up to a second")
+	f.StringVar(&v.o.RestartCmd, "restart-cmd", "", "shell command that restarts a server, run again and again")
+	f.DurationVar(&v.o.RestartEvery, "restart-every", 10*time.Second, "how often --restart-cmd is run")
+	f.DurationVar(&v.o.Patience, "patience", 30*time.Second, "how long nothing may happen at the end before what is missing is called lost")
+	f.IntVar(&v.o.Ahead, "ahead", 5000, "how many messages the writers may be ahead of the consumers")
+	f.StringVar(&v.o.Effects, "consumer-store", "", "store URL of the consumers (default: the same as --store, other tables)")
+	f.BoolVar(&v.o.Keep, "keep", false, "leave channels, tables and the temporary directory, to be looked at")
+	f.Uint64Var(&v.o.Seed, "seed", 1, "of what is written, and of who is killed")
+	cmd.AddCommand(a.verifyServe())
+	return cmd
+}
+
+func (v *verification) check(cmd *cobra.Command) (err error) {
+	given := cmd.Flags().Changed
+	if v.o.Rollbacks, err = share("--rollbacks", v.rollbacks); err != nil {
+		return err
+	}
+	if v.o.Failures, err = share("--failures", v.failures); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name  string
+		value int
+	}{{"writers", v.o.Writers}, {"relays", v.o.Relays}, {"consumers", v.o.Consumers}, {"keys", v.o.Keys}, {"ahead", v.o.Ahead}} {
+		if f.value < 1 {
+			return misuse("--%s %d: want 1 or more", f.name, f.value)
+		}
+	}
+	for _, f := range []struct {
+		name  string
+		value time.Duration
+	}{{"long-tx", v.o.LongTx}, {"kill", v.o.Kill}, {"stop", v.o.Stop}, {"cut", v.o.Cut}, {"restart-every", v.o.RestartEvery}, {"patience", v.o.Patience}} {
+		if given(f.name) && f.value < 10*time.Millisecond {
+			return misuse("--%s %v: want 10ms or more", f.name, f.value)
+		}
+	}
+	switch {
+	case v.o.Seconds <= 0:
+		return misuse("--seconds %v: want more than 0", v.o.Seconds)
+	case given("restart-every") && v.o.RestartCmd == "":
+		return misuse("--restart-every is for --restart-cmd, which is missing")
+	case given("restart-cmd") && v.o.RestartCmd == "":
+		return misuse("--restart-cmd is empty: want a shell command")
+	case given("consumer-store") && v.a.store == "":
+		return misuse("--consumer-store goes with --store, which is missing")
+	}
+	for _, u := range []string{v.a.store, v.o.Effects} {
+		if u != "" {
+			if err := checkStore(u); err != nil {
+				return err
+			}
+		}
+	}
+	if v.a.broker != "" {
+		return checkBroker(v.a.broker)
+	}
+	return nil
+}
+
+// share reads "10%" or "0.1". What it returns for none is negative, since 0
+// stands for the default.
+func share(flag, text string) (float64, error) {
+	number, percent := strings.CutSuffix(text, "%")
+	x, err := strconv.ParseFloat(number, 64)
+	if percent {
+		x /= 100
+	}
+	switch {
+	case err != nil || x < 0 || x > 0.9:
+		return 0, misuse("%s %s: want a share from 0%% to 90%%", flag, text)
+	case x == 0:
+		return -1, nil
+	}
+	return x, nil
+}
+
+func (v *verification) run(ctx context.Context) (err error) {
+	dir, err := os.MkdirTemp("", "dovetail-verify-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if v.o.Keep {
+			v.a.note("kept: %s", dir)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
+	level := slog.LevelError
+	if v.a.verbose {
+		level = slog.LevelInfo
+	}
+	v.o.Logger = slog.New(slog.NewTextHandler(v.a.err, &slog.HandlerOptions{Level: level}))
+	v.o.Dir = dir
+	if v.o.Store = v.a.store; v.o.Store == "" {
+		v.o.Store = "sqlite:" + url.PathEscape(filepath.Join(dir, "writers.db"))
+		v.o.Effects = "sqlite:" + url.PathEscape(filepath.Join(dir, "consumers.db"))
+	}
+	stop, err := v.wire(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the program to run processes with: %w", err)
+	}
+	v.o.Command = func() *exec.Cmd { return exec.Command(self, "verify", "serve") }
+	v.o.Open = openVerified
+	p := v.a.progress()
+	v.o.Progress = func(n verify.Progress) { p.text(verifyLine(n), false) }
+	rep, err := verify.Run(ctx, v.o)
+	p.end()
+	if err != nil {
+		return err
+	}
+	if err := v.a.print(rep, rep.Print); err != nil {
+		return err
+	}
+	if !rep.Holds {
+		return errors.New("the promises do not hold: the report says what is wrong")
+	}
+	return nil
+}
+
+// wire says which broker the processes connect to, and starts one where none is
+// named.
+func (v *verification) wire(ctx context.Context, dir string) (stop func() error, err error) {
+	v.o.Broker = v.a.broker
+	scheme, _, _ := strings.Cut(v.a.broker, ":")
+	switch scheme {
+	case "", "embedded":
+		raw := v.a.broker
+		if raw == "" {
+			raw = "embedded:?dir=" + url.QueryEscape(filepath.Join(dir, "broker"))
+		}
+		v.o.Broker, stop, err = listen(ctx, raw, v.o.Logger)
+		return stop, err
+	case "nats", "tls":
+		v.o.Broker = withParam(v.a.broker, "ack-wait", "2s") // what a killed process had in hand comes again after it
+	}
+	return func() error { return nil }, nil
+}
+
+func openVerified(ctx context.Context, raw, prefix string, migrate bool) (verify.Store, error) {
+	db, err := openStore(ctx, raw, storeOptions{prefix: prefix, unchanged: !migrate})
+	if err != nil {
+		return nil, err
+	}
+	return db.verify(), nil
+}
+
+func verifyLine(n verify.Progress) string {
+	return fmt.Sprintf("%s %s %.0f of %.0f s: committed %d, handled %d, killed %d",
+		bar(int(n.Done), max(1, int(n.Of))), n.Phase, n.Done.Seconds(), n.Of.Seconds(), n.Committed, n.Handled, n.Kills)
+}
+
+// verifyServe is the program as one process of a verification.
+func (a *app) verifyServe() *cobra.Command {
+	return &cobra.Command{
+		Use:     "serve",
+		Short:   "Run one process of a verification; dovetail verify itself calls it",
+		Example: "  dovetail verify --kill 300ms",
+		Hidden:  true,
+		Args:    arguments(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// A Ctrl-C is for the process that started this one, which ends it.
+			slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+			return verify.Serve(context.WithoutCancel(cmd.Context()), openVerified, a.in, a.out)
+		},
+	}
+}

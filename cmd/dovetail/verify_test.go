@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dovetail-go/dovetail/store"
+	"github.com/dovetail-go/dovetail/store/sqlitestore"
+	"github.com/dovetail-go/dovetail/verify"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// A faulty store does what no store may: now and then it passes a row over,
+// hands one out under another id, damaged or before its predecessor, keeps what
+// was undone, and forgets what was handled.
+type faulty struct {
+	*sqlitestore.Store
+	rows int
+}
+
+func (f *faulty) Next(ctx context.Context, t store.Term, after store.Position, max store.Limit) (store.Page, error) {
+	page, err := f.Store.Next(ctx, t, after, max)
+	last := map[string]int{} // index of each key's last row
+	for i := range page.Rows {
+		m := page.Rows[i].Message
+		f.rows++
+		switch f.rows % 60 {
+		case 10:
+			m.ID = "invented/" + m.ID
+		case 30:
+			m.Body = bytes.Replace(m.Body, []byte("é"), []byte("e"), 1)
+		}
+		if j, ok := last[m.Key]; ok && f.rows%40 == 5 {
+			page.Rows[i].Message, page.Rows[j].Message = page.Rows[j].Message, m
+		}
+		last[m.Key] = i
+	}
+	if n := len(page.Rows); n > 3 {
+		page.Rows = slices.Delete(page.Rows, 1, 2)
+	}
+	return page, err
+}
+
+func (f *faulty) Enter(ctx context.Context, tx *sql.Tx, entries []store.Entry) ([]store.Found, error) {
+	found, err := f.Store.Enter(ctx, tx, entries)
+	return make([]store.Found, len(found)), err
+}
+
+func (f *faulty) RollbackTo(context.Context, *sql.Tx, string) error { return nil }
+
+// faultyProgram is the program with faulty stores, also in the processes that it
+// starts.
+func faultyProgram() {
+	storeKinds["sqlite"] = func(ctx context.Context, u *url.URL, o storeOptions) (database, error) {
+		db, err := openSQLite(ctx, u, o)
+		if err != nil {
+			return nil, err
+		}
+		one := db.(*opened[*sql.Tx])
+		one.own.DB = &faulty{Store: one.DB.(*sqlitestore.Store)}
+		return one, nil
+	}
+	main()
+}
+
+// verdictCommand: verdict. The report on stdout finds every kind of fault that a
+// faulty store makes.
+func verdictCommand(ts *testscript.TestScript, neg bool, args []string) {
+	var rep verify.Report
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &rep))
+	for what, n := range map[string]int64{"lost": rep.Lost, "invented": rep.Invented, "double": rep.Double,
+		"inversions": rep.Inversions, "torn": rep.Torn, "untrue": rep.Untrue} {
+		if n == 0 {
+			ts.Fatalf("%s 0: want what the faulty store did to be found", what)
+		}
+	}
+	if rep.Holds {
+		ts.Fatalf("the report says that it holds")
+	}
+	kinds := map[verify.Kind]bool{}
+	for _, f := range rep.Findings {
+		kinds[f.Kind] = true
+	}
+	if len(kinds) != len(verify.Kinds) {
+		ts.Fatalf("findings of %d kinds, want %v", len(kinds), verify.Kinds)
+	}
+}
+
+// verifyingCommand: verifying FILE. Waits until a run has committed something in
+// the SQLite file.
+func verifyingCommand(ts *testscript.TestScript, neg bool, args []string) {
+	ctx := context.Background()
+	path := filepath.Join(ts.Getenv("WORK"), args[0])
+	eventually(ts, "a verification to commit", func() bool {
+		if _, err := os.Stat(path); err != nil {
+			return false
+		}
+		db, err := sqlitestore.Open(ctx, path)
+		ts.Check(err)
+		defer db.Close()
+		out := verify.SQL(db.DB(), "?")
+		var table string
+		ts.Check(out.Query(ctx, `SELECT name FROM sqlite_master WHERE type = 'table'`, nil, func(scan func(...any) error) error {
+			var name string
+			err := scan(&name)
+			if strings.HasSuffix(name, "w_number") {
+				table = name
+			}
+			return err
+		}))
+		n := 0
+		if table != "" {
+			ts.Check(out.Query(ctx, `SELECT count(*) FROM `+table, nil, func(scan func(...any) error) error { return scan(&n) }))
+		}
+		return n > 0
+	})
+}
+
+func TestShare_reads_per_cent_and_fractions(t *testing.T) {
+	for text, want := range map[string]float64{"10%": 0.1, "0.25": 0.25, "0": -1, "0%": -1, "90%": 0.9} {
+		if got, err := share("--x", text); got != want || err != nil {
+			t.Errorf("%s: %v, %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "x", "91%", "-1", "1"} {
+		if got, err := share("--x", text); err == nil {
+			t.Errorf("%q: %v, want an error", text, got)
+		}
+	}
+}
