@@ -11,7 +11,8 @@ import (
 	"strconv"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // also the driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/dovetail-go/dovetail/store"
 )
@@ -108,7 +109,7 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	s.readers.SetMaxOpenConns(s.opts.Readers)
 	s.readers.SetMaxIdleConns(s.opts.Readers)
-	if err := s.writer.PingContext(ctx); err != nil {
+	if err := s.connect(ctx); err != nil {
 		return err
 	}
 	if s.opts.NoMigration {
@@ -118,6 +119,28 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	return s.prepare(ctx)
+}
+
+// busyPause is how long connect waits between its tries.
+const busyPause = 5 * time.Millisecond
+
+// connect opens the first connection, which turns a new file to WAL. Two
+// processes that both do would wait for each other, so SQLite tells one of them
+// at once that the file is busy, without regard to busy_timeout: that one tries
+// again.
+func (s *Store) connect(ctx context.Context) error {
+	for until := time.Now().Add(s.opts.Busy); ; {
+		err := s.writer.PingContext(ctx)
+		var failure *sqlite.Error
+		if err == nil || !errors.As(err, &failure) || failure.Code()&0xff != sqlite3.SQLITE_BUSY || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-time.After(busyPause):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		}
+	}
 }
 
 func (s *Store) prepareMigrated(ctx context.Context) error {
