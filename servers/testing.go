@@ -18,6 +18,7 @@ func Start(t testing.TB, k Kind) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	logVersion(t, s)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the log of %s ends with:\n%s", k.Name(), s.Log(40))
@@ -63,7 +64,15 @@ func Shared(t testing.TB, k Kind) *Server {
 	if s.err != nil {
 		t.Fatal(s.err)
 	}
+	logVersion(t, s.server)
 	return s.server
+}
+
+// logVersion says what a test ran against, for the table that make test ends
+// with.
+func logVersion(t testing.TB, s *Server) {
+	t.Helper()
+	t.Logf("server: %s %s", s.kind.Name(), s.Version())
 }
 
 // M is what Main needs of a *testing.M.

@@ -192,11 +192,12 @@ func (r mutantReceiver) Close(ctx context.Context) error {
 
 const mutantVariable = "DRIVERTEST_MUTANT"
 
-// TestMutant is what TestRun_finds_every_defect runs in a process of its own.
+// TestMutant is what TestRun_finds_every_defect runs in a process of its own;
+// elsewhere there is nothing to test.
 func TestMutant(t *testing.T) {
 	m, ok := mutants[os.Getenv(mutantVariable)]
 	if !ok {
-		t.Skip("runs for TestRun_finds_every_defect only")
+		return
 	}
 	bus, err := membus.New(membus.Options{})
 	if err != nil {

@@ -6,11 +6,14 @@ import (
 	"path/filepath"
 	"testing"
 
+	sqlite3 "modernc.org/sqlite/lib"
+
 	"github.com/dovetail-go/dovetail/store/sqlitestore"
 	"github.com/dovetail-go/dovetail/store/storetest"
 )
 
 func TestStore(t *testing.T) {
+	t.Log("server: sqlite " + sqlite3.SQLITE_VERSION)
 	storetest.Run(t, storetest.Harness[*sql.Tx]{Durable: true, Open: open})
 }
 

@@ -52,7 +52,7 @@ func childJob() *job {
 // what was published.
 func (s suite[Tx]) crash(e *env[Tx]) {
 	if !e.h.Durable {
-		e.Skip("the harness does not declare Durable")
+		e.Skip("declared gap: the store is not durable")
 	}
 	if j := childJob(); j != nil {
 		e.die(*j)

@@ -367,7 +367,7 @@ func (suite[Tx]) stats(e *env[Tx]) {
 
 func (s suite[Tx]) reopen(e *env[Tx]) {
 	if !e.h.Durable {
-		e.Skip("the harness does not declare Durable")
+		e.Skip("declared gap: the store is not durable")
 	}
 	e.put(messages(3, "stock", "tea")...)
 	t := e.lead()

@@ -8,22 +8,21 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/dovetail-go/dovetail/internal/house"
 )
 
 // A tally counts tests, subtests included.
 type tally struct {
-	run, passed, failed, skipped int
-	took                         float64 // seconds, of all packages together
+	run, passed, failed, gaps int
+	took                      float64 // seconds, of all packages together
 }
 
 func (t *tally) add(o tally) {
 	t.run += o.run
 	t.passed += o.passed
 	t.failed += o.failed
-	t.skipped += o.skipped
+	t.gaps += o.gaps
 	t.took += o.took
 }
 
@@ -36,6 +35,7 @@ type results struct {
 
 	mu      sync.Mutex
 	tallies map[*house.Module]*tally
+	notes   map[*house.Module]*notes
 	open    map[string]*pkg // packages that have not ended
 	done    int
 	failed  []string // names of tests
@@ -51,9 +51,16 @@ type pkg struct {
 type failure struct{ test, output string }
 
 func newResults(r *repo) *results {
-	res := &results{out: os.Stdout, modules: r.modules(), tallies: map[*house.Module]*tally{}, open: map[string]*pkg{}}
-	for _, m := range res.modules {
-		res.tallies[m] = &tally{}
+	return resultsOf(os.Stdout, r.modules())
+}
+
+func resultsOf(out io.Writer, modules []*house.Module) *results {
+	res := &results{
+		out: out, modules: modules, open: map[string]*pkg{},
+		tallies: map[*house.Module]*tally{}, notes: map[*house.Module]*notes{},
+	}
+	for _, m := range modules {
+		res.tallies[m], res.notes[m] = &tally{}, &notes{servers: map[string]bool{}, gaps: map[string]int{}}
 	}
 	return res
 }
@@ -96,12 +103,17 @@ func (res *results) add(e event) {
 		p = &pkg{tests: map[string]*strings.Builder{}}
 		res.open[e.Package] = p
 	}
-	t := res.tallyOf(e.Package)
+	m := res.moduleOf(e.Package)
+	if m == nil {
+		return
+	}
+	t := res.tallies[m]
 	switch e.Action {
 	case "run":
 		t.run++
 		p.tests[e.Test] = &strings.Builder{}
 	case "output":
+		res.notes[m].hear(e.Output)
 		if b := p.tests[e.Test]; b != nil {
 			b.WriteString(e.Output)
 		} else {
@@ -117,7 +129,12 @@ func (res *results) add(e event) {
 		case "pass":
 			t.passed++
 		case "skip":
-			t.skipped++
+			if b := p.tests[e.Test]; b != nil && !declared(b.String()) {
+				t.failed++
+				p.failed = append(p.failed, failure{e.Test, b.String() + undeclared})
+				break
+			}
+			t.gaps++
 		case "fail":
 			t.failed++
 			if b := p.tests[e.Test]; b != nil {
@@ -133,7 +150,7 @@ func (res *results) end(e event, p *pkg, t *tally) {
 	delete(res.open, e.Package)
 	res.done++
 	summary, rest := splitSummary(p.other.String())
-	if e.Action == "fail" {
+	if e.Action == "fail" || len(p.failed) > 0 {
 		for name, b := range p.tests { // the process died before they ended
 			t.failed++
 			p.failed = append(p.failed, failure{name, b.String()})
@@ -188,18 +205,15 @@ func splitSummary(s string) (summary, rest string) {
 	return summary, b.String()
 }
 
-// tallyOf returns the tally of the innermost module that a package belongs to.
-func (res *results) tallyOf(importPath string) *tally {
-	var best *house.Module
+// moduleOf returns the innermost module that a package belongs to, nil if it is
+// none of the workspace's.
+func (res *results) moduleOf(importPath string) (best *house.Module) {
 	for _, m := range res.modules {
 		if (importPath == m.Path || strings.HasPrefix(importPath, m.Path+"/")) && (best == nil || len(m.Path) > len(best.Path)) {
 			best = m
 		}
 	}
-	if best == nil {
-		return &tally{}
-	}
-	return res.tallies[best]
+	return best
 }
 
 func (res *results) total() tally {
@@ -214,38 +228,4 @@ func (res *results) totalLocked() tally {
 		sum.add(*t)
 	}
 	return sum
-}
-
-// write prints the table and, last, how many passed and failed.
-func (res *results) write(out io.Writer) {
-	total := res.total()
-	const row = "%-32s %7s %7s %7s %8s %9s\n"
-	line := func(name string, t tally) {
-		took := ""
-		if t.took > 0 {
-			took = time.Duration(t.took * float64(time.Second)).Round(100 * time.Millisecond).String()
-		}
-		fmt.Fprintf(out, row, name, fmt.Sprint(t.run), fmt.Sprint(t.passed), fmt.Sprint(t.failed), fmt.Sprint(t.skipped), took)
-	}
-	fmt.Fprintf(out, "\n"+row, "module", "run", "passed", "failed", "skipped", "time")
-	line("(checks)", res.checks)
-	for _, m := range res.modules {
-		name := m.Dir
-		if name == "." {
-			name = "(root)"
-		}
-		line(name, *res.tallies[m])
-	}
-	line("total", total)
-	if len(res.failed) > 0 {
-		fmt.Fprintln(out, "\nfailed:")
-		const most = 50
-		for _, name := range res.failed[:min(most, len(res.failed))] {
-			fmt.Fprintln(out, "  "+name)
-		}
-		if more := len(res.failed) - most; more > 0 {
-			fmt.Fprintf(out, "  … and %d more\n", more)
-		}
-	}
-	fmt.Fprintf(out, "\n%d passed, %d failed\n", total.passed, total.failed)
 }

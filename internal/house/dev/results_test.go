@@ -29,7 +29,12 @@ const events = `
 {"Action":"output","Package":"m/x/b","Test":"TestB","Output":"--- FAIL: TestB\n"}
 {"Action":"fail","Package":"m/x/b","Test":"TestB","Elapsed":0}
 {"Action":"run","Package":"m/x/b","Test":"TestS"}
+{"Action":"output","Package":"m/x/b","Test":"TestS","Output":"    b_test.go:9: no server here\n"}
 {"Action":"skip","Package":"m/x/b","Test":"TestS","Elapsed":0}
+{"Action":"run","Package":"m/x/b","Test":"TestG"}
+{"Action":"output","Package":"m/x/b","Test":"TestG","Output":"    b_test.go:11: server: broker 3.1\n"}
+{"Action":"output","Package":"m/x/b","Test":"TestG","Output":"    b_test.go:12: declared gap: it has no delay\n"}
+{"Action":"skip","Package":"m/x/b","Test":"TestG","Elapsed":0}
 {"Action":"output","Package":"m/x/b","Output":"FAIL\tm/x/b\t0.1s\n"}
 {"Action":"fail","Package":"m/x/b","Elapsed":0.1}
 {"ImportPath":"m/c","Action":"build-output","Output":"c.go:1: no such thing\n"}
@@ -47,8 +52,8 @@ func TestResults_count_what_go_test_says(t *testing.T) {
 	root := &house.Module{ModFile: house.ModFile{Path: "m"}, Dir: "."}
 	sat := &house.Module{ModFile: house.ModFile{Path: "m/x"}, Dir: "x"}
 	var shown bytes.Buffer
-	res := &results{out: &shown, modules: []*house.Module{root, sat}, open: map[string]*pkg{},
-		tallies: map[*house.Module]*tally{root: {}, sat: {}}, checks: tally{run: 2, passed: 2}}
+	res := resultsOf(&shown, []*house.Module{root, sat})
+	res.checks = tally{run: 2, passed: 2}
 	if err := res.read(strings.NewReader(events)); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +62,7 @@ func TestResults_count_what_go_test_says(t *testing.T) {
 	if got != want {
 		t.Errorf("root: %+v, want %+v", got, want)
 	}
-	got, want = *res.tallies[sat], tally{run: 3, failed: 2, skipped: 1}
+	got, want = *res.tallies[sat], tally{run: 4, failed: 3, gaps: 1}
 	got.took = 0
 	if got != want {
 		t.Errorf("satellite: %+v, want %+v", got, want)
@@ -66,7 +71,8 @@ func TestResults_count_what_go_test_says(t *testing.T) {
 	out := shown.String()
 	for _, want := range []string{
 		"ok  \tm/a\t0.5s\n", "b_test.go:7: wrong\n", "--- FAIL: TestB\n", "FAIL\tm/x/b\t0.1s\n", "c.go:1: no such thing\n",
-		"panic: died\n", "failed:\n  m/x/b TestB\n  m/x/b TestB/sub\n  m/c\n  m/d TestD\n",
+		"panic: died\n", "no server here\n", "skipped without a declared gap", "   broker 3.1\n", "left out in x:\n    1  declared gap: it has no delay\n",
+		"failed:\n  m/x/b TestB\n  m/x/b TestB/sub\n  m/x/b TestS\n  m/c\n  m/d TestD\n",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("output lacks %q:\n%s", want, out)
@@ -78,7 +84,7 @@ func TestResults_count_what_go_test_says(t *testing.T) {
 	if strings.Contains(out, "noise") {
 		t.Errorf("output of a test that passed is shown:\n%s", out)
 	}
-	if !strings.HasSuffix(out, "\n3 passed, 4 failed\n") {
+	if !strings.HasSuffix(out, "\n3 passed, 5 failed\n") {
 		t.Errorf("last line is not the sum:\n%s", out)
 	}
 }
