@@ -50,13 +50,10 @@ func TestSend_keeps_the_order_of_a_key_when_the_queue_refuses(t *testing.T) {
 							t.Errorf("a full queue is %v, want a retryable SendError", err)
 							return
 						}
-						again := make([]*driver.Message, len(se.Failures))
-						for k, f := range se.Failures {
-							again[k] = left[f.Index]
-						}
-						refused += len(again)
+						left = failed(left, se)
+						refused += len(left)
 						fill()
-						left = again
+						pause(ctx, time.Millisecond)
 					}
 				}
 			})
@@ -65,11 +62,8 @@ func TestSend_keeps_the_order_of_a_key_when_the_queue_refuses(t *testing.T) {
 			case <-ctx.Done():
 				t.Error("nothing was refused: the test shows nothing")
 			}
-			inverted, err := consumeAll(ctx, c, openReceiver(t, c, s), n)
+			consumeAll(ctx, t, c, openReceiver(t, c, s), n)
 			wg.Wait()
-			if err != nil || inverted > 0 {
-				t.Fatalf("%d of %d out of order, %v", inverted, n, err)
-			}
 			t.Logf("%d refusals", refused)
 		})
 	}
@@ -101,10 +95,10 @@ func TestSend_to_a_server_short_of_memory_fails_in_time_and_goes_on_later(t *tes
 	srv := servers.Shared(t, servers.RabbitMQ)
 	drivertest.CheckLeaks(t)
 	o := optionsFor(t, srv)
-	o.Timeout, o.Heartbeat = time.Second, time.Second
+	o.Timeout = 2 * time.Second
 	c := connect(t, o)
 	s := newQueue(t, c, 10)
-	if err := c.Send(within(t), numbered(s.Channel.Name, 4, 1)); err != nil {
+	if err := sendAll(within(t), c, numbered(s.Channel.Name, 4, 1)); err != nil {
 		t.Fatal(err)
 	}
 	r := openReceiver(t, c, s)
@@ -116,9 +110,13 @@ func TestSend_to_a_server_short_of_memory_fails_in_time_and_goes_on_later(t *tes
 		m.Body = make([]byte, 512<<10)
 	}
 	told := false
-	for range 3 {
-		inTime(t, 4*time.Second, "a send under a memory alarm", func() {
+	for failures := 0; failures < 3; {
+		inTime(t, "a send under a memory alarm", func() {
 			err := c.Send(within(t), large)
+			if err == nil && failures == 0 {
+				return // the alarm is not up yet
+			}
+			failures++
 			if c.Classify(err) != driver.Retryable {
 				t.Errorf("it is %v, want a retryable error", err)
 			}
@@ -134,12 +132,8 @@ func TestSend_to_a_server_short_of_memory_fails_in_time_and_goes_on_later(t *tes
 			t.Errorf("settle under a memory alarm: %v", err)
 		}
 	}
-	inTime(t, 3*time.Second, "closing under a memory alarm", func() {
-		other, err := rabbitbus.Connect(within(t), o)
-		if err != nil {
-			t.Error(err)
-			return
-		}
+	inTime(t, "closing under a memory alarm", func() {
+		other := tryConnect(t, o)
 		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 		defer cancel()
 		_ = other.Send(ctx, large[:1])

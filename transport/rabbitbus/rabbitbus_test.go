@@ -3,6 +3,7 @@ package rabbitbus_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
@@ -18,7 +19,13 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-func TestMain(m *testing.M) { os.Exit(servers.Main(m).Run()) }
+func TestMain(m *testing.M) {
+	if os.Getenv(consumerVariable) != "" { // a process of a test
+		_, _ = fmt.Fprintln(os.Stderr, consumerMain(context.Background()))
+		os.Exit(1)
+	}
+	os.Exit(servers.Main(m).Run())
+}
 
 // optionsFor are what reaches a server.
 func optionsFor(t testing.TB, srv *servers.Server) rabbitbus.Options {
@@ -50,12 +57,23 @@ func managementPort(t testing.TB, srv *servers.Server) string {
 	return string(m[1])
 }
 
+// tryConnect connects, if need be after some tries: Connect makes one.
+func tryConnect(t testing.TB, o rabbitbus.Options) *rabbitbus.Conn {
+	t.Helper()
+	for ctx := within(t); ; pause(ctx, 100*time.Millisecond) {
+		c, err := rabbitbus.Connect(ctx, o)
+		if err == nil {
+			return c
+		}
+		if !errors.Is(err, driver.ErrRetryable) || ctx.Err() != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func connect(t testing.TB, o rabbitbus.Options) *rabbitbus.Conn {
 	t.Helper()
-	c, err := rabbitbus.Connect(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := tryConnect(t, o)
 	t.Cleanup(func() {
 		if err := c.Close(context.Background()); err != nil {
 			t.Errorf("close: %v", err)
@@ -107,7 +125,7 @@ func harness(t testing.TB, srv *servers.Server, change func(*rabbitbus.Options))
 		return channel
 	}
 	return drivertest.Harness{
-		Patience: 90 * time.Second, // a restart takes long on a busy machine
+		Patience: patience, // a restart takes long on a busy machine
 		Open:     func(ctx context.Context) (driver.Conn, error) { return rabbitbus.Connect(ctx, o) },
 		Restart:  func(ctx context.Context) error { return restart(ctx, srv) },
 		Forget:   func(ctx context.Context) error { return forget(ctx, srv, o) },

@@ -2,6 +2,7 @@ package rabbitbus_test
 
 import (
 	"context"
+	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -13,64 +14,53 @@ import (
 	"github.com/dovetail-go/dovetail/transport/rabbitbus"
 )
 
-// A team is several instances of a group that note what they handle.
+// A team is several instances of a group that share the partitions of a
+// channel.
 type team struct {
-	t  *testing.T
-	mu sync.Mutex
+	*record
+	t testing.TB
+	s driver.Subscription
 
-	last     map[string]int // by key
-	handled  map[string]int // by id
-	inverted int
-	owner    map[int]string // who had the last message of a partition
+	mu    sync.Mutex
+	joins int
+	owner map[int]string // who had the last message of a partition
 }
 
-// join lets an instance receive until ctx ends.
-func (m *team) join(ctx context.Context, c *rabbitbus.Conn, s driver.Subscription) {
+func newTeam(t testing.TB, s driver.Subscription) *team {
+	s.Ordered = true
+	return &team{record: newRecord(), t: t, s: s, owner: map[int]string{}}
+}
+
+// join lets a new instance handle messages until it is told to leave. leave
+// returns when it has.
+func (m *team) join(c *rabbitbus.Conn) (instance string, leave func()) {
+	m.t.Helper()
+	m.mu.Lock()
+	m.joins++
+	s := m.s
+	s.Instance = strconv.Itoa(m.joins)
+	m.mu.Unlock()
 	r := openReceiver(m.t, c, s)
+	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for parts := range r.(driver.Revoker).Revoked() {
-			if err := r.(driver.Revoker).Release(within(m.t), parts); err != nil {
+			if err := r.(driver.Revoker).Release(within(m.t), parts); err != nil && c.Classify(err) != driver.Retryable {
 				m.t.Errorf("release: %v", err)
 			}
 		}
 	})
-	pause := time.NewTicker(10 * time.Millisecond)
-	defer pause.Stop()
-	for {
-		ds, err := r.Receive(ctx, 10)
-		if err != nil && c.Classify(err) == driver.Retryable && ctx.Err() == nil {
-			<-pause.C
-			continue
+	wg.Go(func() {
+		m.handle(ctx, m.t, c, r, func(d *driver.Delivery) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.owner[d.Partition] = s.Instance
+		})
+		if err := r.Close(within(m.t)); err != nil && c.Classify(err) != driver.Retryable {
+			m.t.Errorf("close: %v", err)
 		}
-		if err != nil {
-			break
-		}
-		for _, d := range ds {
-			m.note(s.Instance, d)
-			if err := r.Settle(ctx, []driver.Settlement{{Delivery: d}}); err != nil && c.Classify(err) != driver.Retryable && ctx.Err() == nil {
-				m.t.Errorf("settle: %v", err)
-			}
-		}
-	}
-	if err := r.Close(context.Background()); err != nil {
-		m.t.Errorf("close: %v", err)
-	}
-	wg.Wait()
-}
-
-func (m *team) note(instance string, d *driver.Delivery) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.owner[d.Partition] = instance
-	if m.handled[d.Message.ID]++; m.handled[d.Message.ID] > 1 {
-		return
-	}
-	number, _ := strconv.Atoi(string(d.Message.Body))
-	if number < m.last[d.Message.Key] {
-		m.inverted++
-	}
-	m.last[d.Message.Key] = number
+	})
+	return s.Instance, sync.OnceFunc(func() { cancel(); wg.Wait() })
 }
 
 // shares are how many partitions each instance had last.
@@ -84,103 +74,19 @@ func (m *team) shares() map[string]int {
 	return n
 }
 
-func newTeam(t *testing.T) *team {
-	return &team{t: t, last: map[string]int{}, handled: map[string]int{}, owner: map[int]string{}}
-}
-
-// await waits until n messages were handled.
-func (m *team) await(n int) {
-	m.t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); ; <-tick.C {
-		m.mu.Lock()
-		handled := len(m.handled)
-		m.mu.Unlock()
-		if handled == n {
-			return
-		}
-		if time.Now().After(deadline) {
-			m.t.Fatalf("%d of %d were handled", handled, n)
-		}
-	}
-}
-
-// check says what went wrong, once all have left.
-func (m *team) check() {
-	if m.inverted > 0 {
-		m.t.Errorf("%d of %d first copies out of order", m.inverted, len(m.handled))
-	}
-	copies := 0
-	for _, n := range m.handled {
-		copies += n - 1
-	}
-	m.t.Logf("%d messages, %d of them again", len(m.handled), copies)
-}
-
-// TestPartitions_survive_a_restart_in_mid_stream kills the server under two
-// instances that share the partitions.
-func TestPartitions_survive_a_restart_in_mid_stream(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes the server seconds to come back")
-	}
-	srv := servers.Shared(t, servers.RabbitMQ)
-	drivertest.CheckLeaks(t)
+// partitioned provisions a new channel with that many partitions.
+func partitioned(t testing.TB, srv *servers.Server, partitions int) (rabbitbus.Options, *rabbitbus.Conn, driver.Subscription) {
 	o := optionsFor(t, srv)
-	o.Partitions = 3
-	c, other := connect(t, o), connect(t, o)
-	s := newQueue(t, c, 50)
-	s.Ordered = true
-	second := s
-	second.Instance = "2"
-	m := newTeam(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() { m.join(ctx, c, s) })
-	wg.Go(func() { m.join(ctx, other, second) })
-	const most, batch = 200_000, 40
-	ms := numbered(s.Channel.Name, most, 40)
-	n := 0
-	back := make(chan struct{})
-	var sender sync.WaitGroup
-	sender.Go(func() {
-		for after := 0; n < most && after < 20; n += batch {
-			if err := sendAll(within(t), c, ms[n:n+batch]); err != nil {
-				t.Errorf("batch at %d: %v", n, err)
-				return
-			}
-			select {
-			case <-back:
-				after++
-			default:
-			}
-		}
-	})
-	if err := restart(within(t), srv); err != nil {
-		t.Fatal(err)
-	}
-	close(back)
-	sender.Wait()
-	m.await(n)
-	cancel()
-	wg.Wait()
-	m.check()
+	o.Partitions = partitions
+	c := connect(t, o)
+	return o, c, newQueue(t, c, 20)
 }
 
 func TestPartitions_are_shared_among_the_instances_in_order(t *testing.T) {
 	srv := servers.Shared(t, servers.RabbitMQ)
 	drivertest.CheckLeaks(t)
-	o := optionsFor(t, srv)
-	o.Partitions = 4
-	c, other := connect(t, o), connect(t, o)
-	s := newQueue(t, c, 20)
-	s.Ordered = true
-	m := newTeam(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() { m.join(ctx, c, s) })
+	o, c, s := partitioned(t, srv, 4)
+	m := newTeam(t, s)
 	sent := 0
 	send := func() {
 		ms := numbered(s.Channel.Name, sent+32, 32)[sent:] // each key's next
@@ -189,20 +95,101 @@ func TestPartitions_are_shared_among_the_instances_in_order(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for m.shares()["1"] < 4 {
+	first, leave := m.join(c)
+	defer leave()
+	for ctx := within(t); m.shares()[first] < 4 && ctx.Err() == nil; {
 		send()
 	}
-	second := s
-	second.Instance = "2"
-	wg.Go(func() { m.join(ctx, other, second) })
-	deadline := time.Now().Add(patience)
-	for n := m.shares(); n["1"] != 2 || n["2"] != 2; n = m.shares() {
-		if send(); time.Now().After(deadline) {
+	second, leaveToo := m.join(connect(t, o))
+	defer leaveToo()
+	ctx := within(t)
+	for n := m.shares(); n[first] != 2 || n[second] != 2; n = m.shares() {
+		if send(); ctx.Err() != nil {
 			t.Fatalf("the shares are %v", n)
 		}
 	}
-	m.await(sent)
-	cancel()
-	wg.Wait()
-	m.check()
+	m.await(t, sent)
+	leave()
+	leaveToo()
+	m.check(t, sent)
+}
+
+// periodVariable is for how long owners change, as in 60s.
+const periodVariable = "DOVETAIL_RABBITBUS_TEST_PERIOD"
+
+// period is ten seconds unless the environment says otherwise.
+func period(t testing.TB) time.Duration {
+	v := os.Getenv(periodVariable)
+	if v == "" {
+		return 10 * time.Second
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		t.Fatalf("%s is %q: want a duration as in 60s", periodVariable, v)
+	}
+	return d
+}
+
+// Of two instances one goes and another comes every second, while messages
+// flow: by turns one leaves as it should, and one loses its connection with all
+// that it has in hand.
+func TestPartitions_change_owners_every_second_and_keep_the_order(t *testing.T) {
+	srv := servers.Shared(t, servers.RabbitMQ)
+	drivertest.CheckLeaks(t)
+	o, c, s := partitioned(t, srv, 4)
+	m := newTeam(t, s)
+	type member struct {
+		c     *rabbitbus.Conn
+		leave func()
+	}
+	join := func() member {
+		c := connect(t, o)
+		_, leave := m.join(c)
+		return member{c, leave}
+	}
+	const keys, batch = 40, 80
+	sent := 0
+	ctx, stop := context.WithTimeout(context.Background(), period(t))
+	defer stop()
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		for ; ctx.Err() == nil; sent += batch {
+			// No faster than they are handled, so that owners change in the
+			// middle of what they have.
+			err := m.reached(within(t), sent-10*batch)
+			if err == nil {
+				err = sendAll(within(t), c, numbered(s.Channel.Name, sent+batch, keys)[sent:])
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	members := []member{join(), join()}
+	changes := 0
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for ; ctx.Err() == nil; changes++ {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+		oldest := members[0]
+		if changes%2 == 1 {
+			ended, end := context.WithCancel(context.Background())
+			end()
+			_ = oldest.c.Close(ended) // no farewell: what it had in hand is the server's again
+		}
+		oldest.leave()
+		members = append(members[1:], join())
+	}
+	sender.Wait()
+	m.await(t, sent)
+	for _, member := range members {
+		member.leave()
+	}
+	m.check(t, sent)
+	m.checkMarked(t)
+	t.Logf("%d changes of owner", changes)
 }
