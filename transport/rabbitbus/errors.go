@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/dovetail-go/dovetail/driver"
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -35,6 +36,8 @@ func meaningOf(err error) error {
 	var e *amqp.Error
 	if errors.As(err, &e) {
 		switch {
+		case isAway(e):
+			return driver.ErrRetryable
 		case e == amqp.ErrCredentials, e == amqp.ErrSASL, e == amqp.ErrVhost:
 			return driver.ErrDenied
 		case e.Code == amqp.NotFound:
@@ -60,7 +63,13 @@ func meaningOf(err error) error {
 // isCode reports whether err is the server's, with that reply code.
 func isCode(err error, code int) bool {
 	var e *amqp.Error
-	return errors.As(err, &e) && e.Code == code
+	return errors.As(err, &e) && e.Code == code && !isAway(e)
+}
+
+// isAway reports whether the server calls a queue not found because the node
+// that has it is down: it comes back with the node, with all that it holds.
+func isAway(e *amqp.Error) bool {
+	return e.Code == amqp.NotFound && strings.Contains(e.Reason, "down or inaccessible")
 }
 
 // Classify says what kind of error err is.

@@ -23,6 +23,7 @@ import (
 	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/servers"
 	"github.com/dovetail-go/dovetail/transport/rabbitbus"
+	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 func parse(t testing.TB, raw string) (rabbitbus.Options, error) {
@@ -68,6 +69,18 @@ func TestConnect_names_the_option_that_is_wrong(t *testing.T) {
 	} {
 		if _, err := rabbitbus.Connect(t.Context(), o); err == nil || !strings.Contains(err.Error(), "option "+field) {
 			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+func TestClassify_tells_a_queue_whose_node_is_down_from_one_that_is_gone(t *testing.T) {
+	c := new(rabbitbus.Conn)
+	for reason, want := range map[string]driver.Kind{
+		"NOT_FOUND - no queue 'orders' in vhost '/'":                                                      driver.NotFound,
+		"NOT_FOUND - home node 'rabbit@a' of durable queue 'orders' in vhost '/' is down or inaccessible": driver.Retryable,
+	} {
+		if got := c.Classify(&amqp.Error{Code: amqp.NotFound, Reason: reason, Server: true}); got != want {
+			t.Errorf("%s is %v, want %v", reason, got, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -177,6 +178,10 @@ func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
 		}
 	}
 	for _, src := range down {
+		if src.ch != nil && src.session != nil && !src.session.isLost() {
+			// As when a message was held for longer than its consumer_timeout.
+			r.c.opts.Logger.Warn("rabbitbus: the server ended a consumer", "queue", src.queue, "error", src.down)
+		}
 		r.forget(src)
 	}
 	r.mu.Unlock()
@@ -253,7 +258,7 @@ type slot struct {
 // take turns what has come into at most max deliveries, within the window.
 func (r *receiver) take(max int) []*driver.Delivery {
 	r.mu.Lock()
-	raw := make([]amqp.Delivery, 0, min(max, 64))
+	var raw []amqp.Delivery
 	var out []*driver.Delivery
 	var slab []slot
 	max = min(max, r.s.Window-r.held)
@@ -264,6 +269,7 @@ func (r *receiver) take(max int) []*driver.Delivery {
 		}
 		src.owner = true // the server delivers to nobody else
 		count := min(max-len(out), len(src.arrived))
+		raw, out = slices.Grow(raw, count), slices.Grow(out, count)
 		for i := range count {
 			if len(slab) == 0 {
 				slab = make([]slot, min(count-i, slabSize))
@@ -289,7 +295,7 @@ func (r *receiver) take(max int) []*driver.Delivery {
 	r.held += len(out)
 	r.mu.Unlock()
 	for i, d := range out {
-		if r.c.Capabilities().CountsAttempts {
+		if !r.c.opts.Classic {
 			d.Attempt = attemptOf(&raw[i])
 		}
 		d.Fault = decode(d.Message, r.s.Channel.Name, &raw[i])
