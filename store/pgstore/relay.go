@@ -73,6 +73,11 @@ func (c *core) Advance(ctx context.Context, t store.Term, p store.Progress) erro
 		return c.moveCursor(ctx, poolQuerier{c.work}, t, p.To)
 	}
 	return c.under(ctx, t, "advance relay", func(ctx context.Context, tx pgx.Tx) error {
+		// One at a time: a release that does not see what is being held would
+		// take the lane for empty and forget it, and what was held with it.
+		if _, err := tx.Exec(ctx, c.sql(`SELECT FROM ~cursor WHERE shard = $1 FOR UPDATE`), t.Shard); err != nil {
+			return err
+		}
 		if p.To != (store.Position{}) {
 			if err := c.moveCursor(ctx, pgxQuerier{tx}, t, p.To); err != nil {
 				return err

@@ -65,6 +65,7 @@ func Run[Tx any](t *testing.T, h Harness[Tx]) {
 		{"Resume_is_refused_to_another_service", s.owner},
 		{"Cursor_stays_where_it_was_advanced_to", s.cursor},
 		{"Held_messages_keep_their_order_and_block_their_lane", s.held},
+		{"Held_message_is_not_forgotten_by_a_release_beside_it", s.heldBeside},
 		{"Held_messages_wait_for_their_next_attempt", s.heldRetry},
 		{"Delayed_messages_enter_the_outbox_when_they_are_due", s.later},
 		{"Delayed_message_can_be_cancelled_until_it_is_due", s.cancel},

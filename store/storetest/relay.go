@@ -162,6 +162,53 @@ func (suite[Tx]) held(e *env[Tx]) {
 	e.same(st.Held, 1, "held messages counted")
 }
 
+// heldBeside sets messages of a lane aside while others of it are released: the
+// lane must not be taken for empty meanwhile.
+func (suite[Tx]) heldBeside(e *env[Tx]) {
+	const n = 200
+	e.put(messages(n, "stock", "tea")...)
+	t := e.lead()
+	rows := e.next(t, store.Position{})
+	holding := make(chan error, 1)
+	go func() {
+		for i := range rows {
+			if err := e.DB.Advance(e.ctx, t, store.Progress{To: rows[i].Position, Hold: []store.Held{held(rows[i])}}); err != nil {
+				holding <- err
+				return
+			}
+		}
+		holding <- nil
+	}()
+	released := map[string]bool{}
+	release := func() (n int) {
+		due, _, err := e.DB.Due(e.ctx, t, nil, everything)
+		e.must(err)
+		if len(due) > 0 {
+			e.must(e.DB.Advance(e.ctx, t, store.Progress{Release: due}))
+		}
+		for _, h := range due {
+			released[h.Message.ID] = true
+		}
+		return len(due)
+	}
+	for held := false; !held; {
+		select {
+		case err := <-holding:
+			e.must(err)
+			held = true
+		default:
+			release()
+		}
+	}
+	for release() > 0 {
+	}
+	st, err := e.DB.Stats(e.ctx, 0)
+	e.must(err)
+	if len(released) != n || st.Held != 0 {
+		e.Errorf("%d of %d held messages came back, %d are left", len(released), n, st.Held)
+	}
+}
+
 func (suite[Tx]) heldRetry(e *env[Tx]) {
 	e.put(append(messages(2, "stock", "a"), messages(1, "other", "b")...)...)
 	t := e.lead()
