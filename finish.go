@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/crash"
 )
 
 // finisher answers and settles what the handlers are done with, in batches: while
@@ -119,6 +120,9 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 	for i, c := range cs {
 		if why == nil || why[i] == nil || ctx.Err() == nil && f.lost(ctx, &c, why[i]) {
 			c.of.unsent--
+			if c.of.verdict != bury {
+				crash.ConsumerReplied.Pass()
+			}
 			continue
 		}
 		if c.attempt++; c.attempt == 1 || c.attempt%10 == 0 {
@@ -188,6 +192,9 @@ func (f *finisher) settle(ctx context.Context, tasks []*task) {
 		if t.unsent > 0 {
 			continue
 		}
+		if t.verdict == bury && !deaf {
+			crash.ConsumerBuried.Pass()
+		}
 		if t.verdict == bury && (deaf || !f.tell(ctx, t)) {
 			deaf = true // what is told is the same database, most likely
 			f.untold = append(f.untold, t)
@@ -196,6 +203,7 @@ func (f *finisher) settle(ctx context.Context, tasks []*task) {
 		over = append(over, t)
 		outcome := driver.Ack
 		if t.verdict == bury {
+			crash.ConsumerTold.Pass()
 			outcome = driver.Reject
 		}
 		f.settlements[t.from] = append(f.settlements[t.from], driver.Settlement{Delivery: t.delivery, Outcome: outcome})
@@ -204,10 +212,13 @@ func (f *finisher) settle(ctx context.Context, tasks []*task) {
 		if len(list) == 0 {
 			continue
 		}
+		crash.ConsumerSettling.Pass()
 		if err := f.settleOne(ctx, src, list); err != nil {
 			f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Err: err})
 			src.renew() // where there are no leases, only a closed receiver gives them back
+			continue
 		}
+		crash.ConsumerSettled.Pass()
 	}
 	if len(over) > 0 {
 		f.b.sched.settled(over)

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/crash"
 )
 
 // inbound is what one group receives from one channel: the handlers by message
@@ -102,6 +103,7 @@ func (b *inbound) attempt(base context.Context, t *task) {
 	if after != nil {
 		after(err)
 	}
+	crash.ConsumerHandled.Pass()
 	b.judge(base, t, err)
 	b.answerNow(base, t)
 }
@@ -116,6 +118,7 @@ func (b *inbound) answerNow(ctx context.Context, t *task) {
 	}
 	if r := b.answer(t); r != nil {
 		t.answered = b.s.conn.Send(ctx, []*driver.Message{b.reply(t, r)}) == nil
+		crash.ConsumerReplied.Pass()
 	}
 }
 
@@ -197,6 +200,7 @@ func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incom
 		defer cancel()
 	}
 	errs := protectBatch(begun[0].sub.batch, ctx, ins)
+	crash.ConsumerHandled.Pass()
 	for i, t := range begun {
 		if hooks != nil && after[i] != nil {
 			after[i](errs[i])

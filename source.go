@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/crash"
 )
 
 // A source is one receiver of the broker and what it feeds: the inbound of its
@@ -87,6 +88,7 @@ func (src *source) run(ctx context.Context) error {
 		ds, err := r.Receive(receive, min(n, maxReceive))
 		if len(ds) > 0 {
 			src.last.Store(time.Now().UnixNano())
+			crash.ConsumerReceived.Pass()
 			src.feed(src, ds)
 			failed = 0
 		}

@@ -67,13 +67,17 @@ func (b *batch[Tx]) run(ctx context.Context, f func(ctx context.Context, i int) 
 	if b.found, err = b.box.DB().Enter(ctx, t.Tx(), b.entries); err != nil {
 		return fmt.Errorf("inbox: %w", err)
 	}
-	crash.Point("inbox.entered")
+	crash.InboxEntered.Pass()
 	if err := b.handle(ctx, f); err != nil {
 		return err
 	}
-	crash.Point("inbox.handled")
+	crash.InboxHandled.Pass()
 	// After an unknown outcome all are tried again, and the rows tell.
-	return t.Commit(ctx)
+	if err := t.Commit(ctx); err != nil {
+		return err
+	}
+	crash.InboxCommitted.Pass()
+	return nil
 }
 
 // sort makes the entries: two transactions that entered the same messages in

@@ -77,7 +77,7 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 	if err != nil {
 		return fmt.Errorf("inbox: %w", err)
 	}
-	crash.Point("inbox.entered")
+	crash.InboxEntered.Pass()
 	if s := found[0].State; s != "" && s != store.Released {
 		return errors.Join(r.again(found[0], res), t.Rollback(ctx))
 	}
@@ -100,14 +100,14 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 	if reply != nil {
 		t.Reply(entry.Key, *reply)
 	}
-	crash.Point("inbox.handled")
+	crash.InboxHandled.Pass()
 	if cerr := t.Commit(ctx); cerr != nil {
 		if errors.Is(cerr, store.ErrUnknown) {
 			return r.resolve(ctx, entry, res, cerr)
 		}
 		return cerr
 	}
-	crash.Point("inbox.committed")
+	crash.InboxCommitted.Pass()
 	return err
 }
 
@@ -148,6 +148,7 @@ func (r *run[Tx]) again(f store.Found, res any) error {
 // resolve finds out whether a commit happened, by entering the message once
 // more: the row waits for the transaction that may still be committing.
 func (r *run[Tx]) resolve(ctx context.Context, entry store.Entry, res any, cause error) error {
+	crash.InboxUnknown.Pass()
 	unknown := fmt.Errorf("%w: %w", dovetail.ErrUnknownOutcome, cause)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
@@ -177,6 +178,7 @@ func buryWith[Tx any](box *outbox.Box[Tx], in *dovetail.Incoming) {
 		if _, err := box.DB().Mark(ctx, t.Tx(), []store.Entry{entryOf(in)}, store.Dead); err != nil {
 			return fmt.Errorf("inbox: %w", err)
 		}
+		crash.InboxMarked.Pass()
 		return t.Commit(ctx)
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )
 
@@ -115,8 +116,14 @@ func (t *term[Tx]) drainRows(ctx context.Context, rows []store.Held) error {
 	if len(p.Release)+len(p.Retry) == 0 {
 		return nil
 	}
+	if len(p.Release) > 0 {
+		crash.RelayDrained.Pass()
+	}
 	if err := t.db.Advance(ctx, t.Term, p); err != nil {
 		return err
+	}
+	if len(p.Release) > 0 {
+		crash.RelayReleased.Pass()
 	}
 	return t.revive(ctx)
 }

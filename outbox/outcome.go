@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )
 
@@ -90,6 +91,7 @@ func (t *term[Tx]) published(sent []*entry) {
 	if len(sent) == 0 {
 		return
 	}
+	crash.RelayConfirmed.Pass()
 	t.b.published.Add(int64(len(sent)))
 	c := &t.channels
 	c.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )
 
@@ -41,6 +42,9 @@ func (r *reader) wants(now time.Time) bool {
 func (t *term[Tx]) read(ctx context.Context, after store.Position) fetched {
 	max := store.Limit{Rows: t.opts.Batch, Bytes: t.opts.BatchBytes}
 	page, err := t.db.Next(ctx, t.Term, after, max)
+	if len(page.Rows) > 0 {
+		crash.RelayRead.Pass()
+	}
 	return fetched{page, len(page.Rows) == max.Rows || size(page.Rows) >= max.Bytes, err}
 }
 

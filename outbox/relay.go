@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )
 
@@ -60,6 +61,7 @@ func (b *Box[Tx]) shard(ctx context.Context, shard int) error {
 		case err == nil:
 			b.trouble.over("lease the relay")
 			attempt = 0
+			crash.RelayLeased.Pass()
 			if err := b.lead(ctx, term); err != nil {
 				return err
 			}
@@ -95,6 +97,7 @@ func (b *Box[Tx]) lead(ctx context.Context, term store.Term) error {
 		b.trouble.report("resume the relay", err)
 		return nil
 	}
+	crash.RelayResumed.Pass()
 	b.trouble.over("resume the relay")
 	if cursor.Restored != "" {
 		b.trouble.log.Error("the database was restored: publishing everything that it retains again, under the same ids", "because", cursor.Restored)

@@ -222,7 +222,7 @@ func (t *term[Tx]) publish(ready []*entry) error {
 		messages[i] = e.Message
 	}
 	err := t.conn.Send(t.send, messages)
-	crash.Point("relay.sent")
+	crash.RelaySent.Pass()
 	t.outcome(ready, err)
 	return nil
 }
@@ -281,11 +281,12 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 	if err := t.db.Advance(ctx, t.Term, store.Progress{To: p.to, Hold: p.hold}); err != nil {
 		return err
 	}
-	crash.Point("relay.advanced")
+	crash.RelayAdvanced.Pass()
 	if p.pending {
 		t.reader.pollAt = time.Time{}
 	}
 	if len(p.hold) > 0 {
+		crash.RelayHeld.Pass()
 		t.channels.written()
 		t.wakeDrain()
 	}
@@ -298,7 +299,9 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 func (t *term[Tx]) leave(ctx context.Context) error {
 	t.pass()
 	err := t.advance(ctx)
-	return errors.Join(err, t.db.Resign(ctx, t.Lease))
+	err = errors.Join(err, t.db.Resign(ctx, t.Lease))
+	crash.RelayLeft.Pass()
+	return err
 }
 
 // channels are what the relay knows of the channels' health, shared with the

@@ -32,11 +32,11 @@ func (b *Box[Tx]) Do(ctx context.Context, f func(ctx context.Context, tx Tx, out
 		return err
 	}
 	defer t.abandon(ctx) // after the commit it does nothing
-	crash.Point("do.begun")
+	crash.WriterBegun.Pass()
 	if err := f(ctx, t.tx, t.out); err != nil {
 		return errors.Join(err, t.Rollback(ctx))
 	}
-	crash.Point("do.done")
+	crash.WriterHandled.Pass()
 	return t.Commit(ctx)
 }
 
@@ -106,9 +106,9 @@ func (t *Transaction[Tx]) Commit(ctx context.Context) error {
 	w := t.out.end()
 	w.Token, w.Replies = t.token, t.replies
 	err := t.box.db.Commit(ctx, t.tx, w)
-	crash.Point("do.committed")
 	switch {
 	case err == nil:
+		crash.WriterCommitted.Pass()
 		t.box.delayed(w)
 		return nil
 	case t.token != "" && errors.Is(err, store.ErrUnknown):
@@ -121,8 +121,10 @@ func (t *Transaction[Tx]) Commit(ctx context.Context) error {
 func (t *Transaction[Tx]) resolve(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.box.opts.Resolve)
 	defer cancel()
+	crash.WriterUnknown.Pass()
 	for attempt := 0; ; attempt++ {
 		committed, err := t.box.db.Resolve(ctx, t.token)
+		crash.WriterResolved.Pass()
 		switch {
 		case err == nil && committed:
 			t.box.Wake()

@@ -37,7 +37,7 @@ func (t *term[Tx]) promoteDue(ctx context.Context) {
 			attempt = 0
 			t.b.trouble.over("move delayed messages")
 			if moved > 0 {
-				crash.Point("relay.promoted")
+				crash.RelayPromoted.Pass()
 				t.db.Signal().Notify()
 				continue
 			}
@@ -96,7 +96,7 @@ func (t *term[Tx]) tidyUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		crash.Point("relay.retired")
+		crash.RelayRetired.Pass()
 	}
 	if t.Shard != 0 {
 		return nil
@@ -246,6 +246,7 @@ func (t *term[Tx]) rewind(ctx context.Context, v *volatile) error {
 	if err != nil {
 		return err
 	}
+	crash.RelayRewound.Pass()
 	t.b.trouble.log.Warn("the broker was started anew and may have forgotten what it confirmed last: publishing it again, under the same ids")
 	t.resume(cursor)
 	t.volatile.Store(v)

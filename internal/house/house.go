@@ -50,6 +50,7 @@ func Rules() []Rule {
 		{"exported names are documented", documented},
 		{"errors read well", errorTexts},
 		{"nothing is left for later", noLeftovers},
+		{"every crash point is passed and killed at", crashPoints},
 		{"code in documents is compiled code", markdownCode},
 		{"links in documents lead somewhere", markdownLinks},
 	}

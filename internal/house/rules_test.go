@@ -24,9 +24,15 @@ func base() map[string]string {
 		"transport/xbus/embedded/e.go": "// Package embedded is here.\npackage embedded\n\nimport _ \"" + mod + "/transport/xbus\"\n",
 		"cmd/dovetail/go.mod": "module " + mod + "/cmd/dovetail\n\ngo 1.26.0\n\nrequire (\n\t" + mod + " v0.0.0\n\t" + mod +
 			"/transport/xbus v0.0.0\n)\n\nreplace " + mod + " => ../..\n\nreplace " + mod + "/transport/xbus => ../../transport/xbus\n",
-		"cmd/dovetail/main.go": "// Dovetail is the program.\npackage main\n\nimport _ \"" + mod + "/transport/xbus\"\n\nfunc main() {}\n",
-		"README.md":            "# R\n\n[doc](doc.go) <https://example.com>\n\n```\na[0](gone)\n```\n<!-- from: doc.go -->\n```go\n// Package dovetail is here.\npackage dovetail\n\nimport _ \"" + mod + "/driver\"\n```\n\n",
-		"docs/a.md":            "```go\nimport _ \"" + mod + "/driver\"\n\nx, err := internal.A()\n```\n",
+		"cmd/dovetail/main.go":     "// Dovetail is the program.\npackage main\n\nimport _ \"" + mod + "/transport/xbus\"\n\nfunc main() {}\n",
+		"README.md":                "# R\n\n[doc](doc.go) <https://example.com>\n\n```\na[0](gone)\n```\n<!-- from: doc.go -->\n```go\n// Package dovetail is here.\npackage dovetail\n\nimport _ \"" + mod + "/driver\"\n```\n\n",
+		"internal/crash/points.go": "// Package crash is here.\npackage crash\n\n// All.\nvar (\n\tSent = point(Relay, \"sent\", \"a\", \"b\")\n\tMoving = point(Relay, \"moving\", \"a\", \"b\")\n)\n",
+		"store/step.go":            "// Package store is here.\npackage store\n\n// Moving is.\nvar Moving = Step{crash.Moving}\n",
+		"store/storetest/kill.go":  "// Package storetest is here.\npackage storetest\n\nfunc kill() { points(crash.Relay) }\n",
+		"inbox/relay.go":           "// Package inbox is here.\npackage inbox\n\nfunc relay() { crash.Sent.Pass() }\n",
+		"transport/xbus/move.go":   "package xbus\n\nfunc move() { store.Moving.Pass() }\n",
+		"transport/xbus/s_test.go": "package xbus\n\nvar steps = []any{store.Moving}\n",
+		"docs/a.md":                "```go\nimport _ \"" + mod + "/driver\"\n\nx, err := internal.A()\n```\n",
 	}
 }
 
@@ -86,6 +92,11 @@ func TestRules_find_what_breaks_them(t *testing.T) {
 		{"errors read well", "x.go", set("package dovetail\n\nimport \"errors\"\n\nvar e = errors.New(\"failed to win\")\n"), "x.go:5: error text"},
 		{"errors read well", "x.go", set("package dovetail\n\nimport \"fmt\"\n\nvar e = fmt.Errorf(\"oh no!\")\n"), "x.go:5: error text"},
 		{"nothing is left for later", "x.go", set("package dovetail\n\n// FIX" + "ME: all of it.\n"), "x.go:3: FIX" + "ME"},
+		{"every crash point is passed and killed at", "inbox/relay.go", set("// Package inbox is here.\npackage inbox\n"), "internal/crash/points.go:6: Sent is never passed"},
+		{"every crash point is passed and killed at", "transport/xbus/move.go", set("package xbus\n"), "internal/crash/points.go:7: Moving is never passed"},
+		{"every crash point is passed and killed at", "store/storetest/kill.go", set("// Package storetest is here.\npackage storetest\n"), "internal/crash/points.go:6: Sent: no test kills at the points of crash.Relay"},
+		{"every crash point is passed and killed at", "transport/xbus/s_test.go", set("package xbus\n"), "transport/xbus/move.go: passes store.Moving"},
+		{"every crash point is passed and killed at", "internal/crash/points.go", func(s string) string { return strings.ReplaceAll(s, "\"a\"", "\"\"") }, "internal/crash/points.go:6: Sent does not say"},
 		{"code in documents is compiled code", "README.md", add("\n```go\n" + strings.Repeat("f()\n", maxUsage+1) + "```\n"), "README.md:18: 9 lines of Go that nothing compiles"},
 		{"code in documents is compiled code", "README.md", add("\n```go\nx := := 1\n```\n"), "README.md:18: is no Go"},
 		{"code in documents is compiled code", "README.md", add("\n```go\nimport _ \"" + mod + "/gone\"\n```\n"), "README.md:18: imports " + mod + "/gone, which is not there"},

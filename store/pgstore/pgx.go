@@ -54,7 +54,9 @@ func (s *Store) Commit(ctx context.Context, tx pgx.Tx, w store.Writes) error {
 		b.Queue(st.text, st.args...)
 	}
 	b.Queue("commit")
-	if err := outcome(t.Tx.SendBatch(ctx, b), all); err != nil {
+	answer := t.Tx.SendBatch(ctx, b)
+	store.Sent.Pass()
+	if err := outcome(answer, all); err != nil {
 		if rerr := t.rollBack(ctx); rerr != nil && !errors.Is(err, store.ErrUnknown) {
 			err = errors.Join(err, rerr)
 		}

@@ -134,6 +134,7 @@ func (c *core) truncate(ctx context.Context, t store.Term, leaf string) (done bo
 		}
 		done = true
 		_, err = tx.Exec(ctx, `TRUNCATE ONLY `+leaf)
+		store.Retiring.Pass()
 		return err
 	})
 	var pe *pgconn.PgError

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/outbox"
@@ -17,9 +18,9 @@ import (
 )
 
 // fastLeaves has each leaf partition written for 100 ms instead of a minute.
-func fastLeaves(t *testing.T, s *pgstore.Store, dir string) {
+func fastLeaves(t testing.TB, pool *pgxpool.Pool, dir string) {
 	t.Helper()
-	_, err := s.Pool().Exec(t.Context(), `CREATE OR REPLACE FUNCTION `+schema(dir)+`.dovetail_slot() RETURNS smallint LANGUAGE sql VOLATILE AS
+	_, err := pool.Exec(t.Context(), `CREATE OR REPLACE FUNCTION `+schema(dir)+`.dovetail_slot() RETURNS smallint LANGUAGE sql VOLATILE AS
 		'SELECT (floor(extract(epoch FROM pg_catalog.clock_timestamp()) * 10)::bigint % 8)::smallint'`)
 	must(t, err)
 }
@@ -37,7 +38,7 @@ func TestRetire_truncates_leaves_without_making_writers_wait(t *testing.T) {
 	dir := t.TempDir()
 	url := server(t)
 	s, counter := opened(t, url, dir, pgstore.Options{})
-	fastLeaves(t, s, dir)
+	fastLeaves(t, s.Pool(), dir)
 	busy, _ := opened(t, url+"&lock_timeout=200", dir, pgstore.Options{Conns: 12})
 	l := newLedger()
 	relaying(t, s, l, outbox.Options{Tidy: 20 * time.Millisecond, Advance: 10 * time.Millisecond})
@@ -91,7 +92,7 @@ func TestRetire_keeps_what_is_not_published(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s, _ := opened(t, server(t), dir, pgstore.Options{})
-	fastLeaves(t, s, dir)
+	fastLeaves(t, s.Pool(), dir)
 	ctx := t.Context()
 	put := func(id string) {
 		tx, err := s.Begin(ctx)

@@ -95,6 +95,7 @@ func (s *SQLStore) Commit(ctx context.Context, tx *sql.Tx, w store.Writes) error
 	if err != nil {
 		return errors.Join(fmt.Errorf("commit: %w", err), rollBackSQL(tx))
 	}
+	store.Written.Pass()
 	timer := time.AfterFunc(s.opts.Timeout, state.cancel)
 	err = tx.Commit()
 	timer.Stop()

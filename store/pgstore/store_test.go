@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dovetail-go/dovetail/servers"
+	"github.com/dovetail-go/dovetail/store"
 	"github.com/dovetail-go/dovetail/store/pgstore"
 	"github.com/dovetail-go/dovetail/store/storetest"
 )
@@ -49,7 +50,9 @@ func must(t testing.TB, err error) {
 }
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, storetest.Harness[pgx.Tx]{Durable: true, Open: openPgx})
+	storetest.Run(t, storetest.Harness[pgx.Tx]{
+		Durable: true, Open: openPgx, Steps: []store.Step{store.Sent, store.Moving, store.Retiring},
+	})
 }
 
 func openPgx(t testing.TB, dir string) storetest.Database[pgx.Tx] {
@@ -57,6 +60,7 @@ func openPgx(t testing.TB, dir string) storetest.Database[pgx.Tx] {
 	s, err := pgstore.Open(t.Context(), server(t), pgstore.Options{Schema: schema(dir)})
 	must(t, err)
 	makeCounter(t, s.Pool(), schema(dir))
+	fastLeaves(t, s.Pool(), dir)
 	table := schema(dir) + ".counter"
 	return storetest.Database[pgx.Tx]{
 		DB: s,
@@ -70,7 +74,9 @@ func openPgx(t testing.TB, dir string) storetest.Database[pgx.Tx] {
 }
 
 func TestSQLStore(t *testing.T) {
-	storetest.Run(t, storetest.Harness[*sql.Tx]{Durable: true, Open: openSQL})
+	storetest.Run(t, storetest.Harness[*sql.Tx]{
+		Durable: true, Open: openSQL, Steps: []store.Step{store.Written, store.Moving, store.Retiring},
+	})
 }
 
 func openSQL(t testing.TB, dir string) storetest.Database[*sql.Tx] {
@@ -78,6 +84,7 @@ func openSQL(t testing.TB, dir string) storetest.Database[*sql.Tx] {
 	s, err := pgstore.OpenSQL(t.Context(), server(t), pgstore.Options{Schema: schema(dir)})
 	must(t, err)
 	makeCounter(t, s.Pool(), schema(dir))
+	fastLeaves(t, s.Pool(), dir)
 	table := schema(dir) + ".counter"
 	return storetest.Database[*sql.Tx]{
 		DB: s,

@@ -155,7 +155,11 @@ func (s *Store) Advance(ctx context.Context, t store.Term, p store.Progress) err
 				return err
 			}
 		}
-		return s.hold(ctx, tx, p.Hold)
+		if err := s.hold(ctx, tx, p.Hold); err != nil {
+			return err
+		}
+		store.Moving.Pass()
+		return nil
 	})
 }
 
@@ -190,6 +194,7 @@ func (s *Store) Promote(ctx context.Context, t store.Term, max int) (moved int, 
 		if _, err = tx.ExecContext(ctx, s.sql(`DELETE FROM ~later WHERE n IN (SELECT n FROM ~later WHERE due <= ? ORDER BY due, n LIMIT ?)`), now, max); err != nil {
 			return err
 		}
+		store.Promoting.Pass()
 		next, err = s.nextDue(ctx, tx)
 		return err
 	})

@@ -8,13 +8,16 @@ import (
 
 	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/dovetail-go/dovetail/store"
 	"github.com/dovetail-go/dovetail/store/sqlitestore"
 	"github.com/dovetail-go/dovetail/store/storetest"
 )
 
 func TestStore(t *testing.T) {
 	t.Log("server: sqlite " + sqlite3.SQLITE_VERSION)
-	storetest.Run(t, storetest.Harness[*sql.Tx]{Durable: true, Open: open})
+	storetest.Run(t, storetest.Harness[*sql.Tx]{
+		Durable: true, Open: open, Steps: []store.Step{store.Written, store.Moving, store.Promoting},
+	})
 }
 
 func open(t testing.TB, dir string) storetest.Database[*sql.Tx] {

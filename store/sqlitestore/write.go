@@ -26,6 +26,7 @@ func (s *Store) Commit(ctx context.Context, tx *sql.Tx, w store.Writes) error {
 	if err := s.writeOwn(ctx, tx, w); err != nil {
 		return errors.Join(err, s.Rollback(ctx, tx))
 	}
+	store.Written.Pass()
 	err := tx.Commit()
 	if err == nil {
 		if len(w.Messages)+len(w.Later) > 0 {

@@ -23,6 +23,10 @@ type Harness[Tx any] struct {
 	// Durable says that what was committed is there after Close and after the
 	// process was killed.
 	Durable bool
+
+	// Steps are those that the store passes: the suite kills the process at
+	// each.
+	Steps []store.Step
 }
 
 // A Database is an open store with a table of counters.
@@ -84,6 +88,7 @@ func Run[Tx any](t *testing.T, h Harness[Tx]) {
 		{"Purge_deletes_old_handled_rows_only", s.purge},
 		{"Reopened_database_has_what_was_committed", s.reopen},
 		{"Killed_process_loses_nothing_and_invents_nothing", s.crash},
+		{"Killed_consumer_has_one_effect_of_each_message", s.consume},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			leak.Check(t)
