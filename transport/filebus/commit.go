@@ -184,7 +184,6 @@ func (w *wal) appendGroup(group []*appendRequest) {
 			fail(group, err, false)
 			return
 		}
-		w.suspect = false
 	}
 	next := w.mark.clone()
 	for _, r := range group {
@@ -207,7 +206,7 @@ func (w *wal) appendGroup(group []*appendRequest) {
 	}
 	step("written")
 	if w.sync {
-		if err := syncData(w.seg); err != nil {
+		if err := w.flush(w.seg); err != nil {
 			w.suspect = true // the kernel reports it once and forgets the pages
 			fail(group, err, true)
 			return

@@ -80,7 +80,9 @@ func Open(ctx context.Context, opts Options) (*Conn, error) {
 
 // makeRoot makes the directory, or checks that it is one of ours.
 func makeRoot(dir string) error {
-	if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(dir, dirMode); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make %s first: %w", filepath.Dir(dir), err)
+	} else if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	format := filepath.Join(dir, "format")
@@ -88,6 +90,10 @@ func makeRoot(dir string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := os.MkdirAll(filepath.Join(dir, "channels"), dirMode); err != nil {
+			return err
+		}
+		// A parent that we may write to and not read cannot be synced.
+		if err := syncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
 		return writeFile(format, []byte(formatText))

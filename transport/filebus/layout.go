@@ -116,7 +116,9 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	err = errors.Join(d.Sync(), d.Close())
+	step("synced " + dir)
+	return err
 }
 
 // listDir returns the names in a directory, none if it is not there.

@@ -69,7 +69,7 @@ func TestOpen_of_a_directory_that_is_not_ours_says_so(t *testing.T) {
 		t.Errorf("%v, want ErrConflict", err)
 	}
 	_, err = driver.Open(t.Context(), "file:"+filepath.Join(dir, "no", "parent"))
-	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "no/parent") {
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "no/parent") || !strings.Contains(err.Error(), "make ") {
 		t.Errorf("%v, want it to name what is not there", err)
 	}
 	file := filepath.Join(dir, "file")

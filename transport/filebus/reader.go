@@ -82,6 +82,9 @@ func (r *reader) seek(p position, m *mark) error {
 	if err != nil {
 		return err
 	}
+	if known := marked(bases, m); len(known) > 0 { // none if all that m knows was deleted since
+		bases = known
+	}
 	i := len(bases) - 1
 	for i > 0 && bases[i] > p.seq {
 		i--
@@ -163,7 +166,7 @@ func (r *reader) next(m *mark) (record, error) {
 		if r.base == m.base {
 			return record{}, io.EOF
 		}
-		rec, ok, err := r.advance()
+		rec, ok, err := r.advance(m)
 		if ok || err != nil {
 			return rec, err
 		}
@@ -185,13 +188,14 @@ func (r *reader) rest(m *mark) (record, bool, error) {
 	return rec, true, nil
 }
 
-// advance goes to the next segment, and reports what is missing before it.
-func (r *reader) advance() (record, bool, error) {
+// advance goes to the next segment that m knows, and reports what is missing
+// before it.
+func (r *reader) advance(m *mark) (record, bool, error) {
 	bases, err := segments(r.w.dir)
 	if err != nil {
 		return record{}, false, err
 	}
-	for _, base := range bases {
+	for _, base := range marked(bases, m) {
 		if base <= r.base {
 			continue
 		}
@@ -212,6 +216,9 @@ func (r *reader) advance() (record, bool, error) {
 			return record{header: header{seq: seq}, off: end, payload: raw, damage: true, lost: info.prev - seq}, true, nil
 		}
 		return record{}, false, nil
+	}
+	if len(bases) > 0 && bases[len(bases)-1] > m.base {
+		return record{}, false, io.EOF // what m knows was deleted since: look at a newer one
 	}
 	return record{}, false, fmt.Errorf("%s: the segment behind %020d.seg is missing: %w", r.w.dir, r.base, driver.ErrPositionLost)
 }

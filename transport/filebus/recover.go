@@ -19,28 +19,36 @@ func (w *wal) recover(hadMark bool) error {
 	}
 	found := mark{counts: make([]uint64, w.parts)}
 	haveSegment := false
+	var known *mark
+	if hadMark && w.sync {
+		known = &w.mark
+	}
 	for len(bases) > 0 && !haveSegment {
 		base := bases[len(bases)-1]
 		f, info, err := openSegment(w.dir, base, w.parts)
+		unmarked := errors.Is(err, errSegment) && tornHeader(w.dir, base) // died before its header was written
 		switch {
 		case err == nil:
-			w.setActive(f, base)
-			var known *mark
-			if hadMark && w.sync && w.mark.base == base {
-				known = &w.mark
+			if unmarked, err = w.passed(bases, info, known); err != nil {
+				return errors.Join(err, f.Close())
 			}
+			if unmarked {
+				f.Close()
+				break
+			}
+			w.setActive(f, base)
 			if found, err = w.scanEnd(f, info, known); err != nil {
 				return err
 			}
 			haveSegment = true
-		case errors.Is(err, errSegment) && tornHeader(w.dir, base):
-			// Died between making the file and writing its header.
+		case !unmarked:
+			return fmt.Errorf("%w: restore the file from a backup, or move it away to go on without its messages", err)
+		}
+		if unmarked {
 			if err := os.Remove(segmentPath(w.dir, base)); err != nil {
 				return err
 			}
 			bases = bases[:len(bases)-1]
-		default:
-			return fmt.Errorf("%w: restore the file from a backup, or move it away to go on without its messages", err)
 		}
 	}
 	next, counts, err := w.highest()
@@ -75,10 +83,45 @@ func (w *wal) recover(hadMark bool) error {
 	return nil
 }
 
+// passed reports whether the last segment was made and never marked, as
+// dropUnmarked says: it is empty, and the one before it goes on beyond it.
+func (w *wal) passed(bases []uint64, info segmentInfo, known *mark) (bool, error) {
+	if len(bases) < 2 {
+		return false, nil
+	}
+	if st, err := os.Stat(segmentPath(w.dir, info.base)); err != nil || st.Size() > segHeader {
+		return false, err
+	}
+	f, before, err := openSegment(w.dir, bases[len(bases)-2], w.parts)
+	if errors.Is(err, errSegment) {
+		return false, nil // for its readers to report
+	}
+	if err != nil {
+		return false, err
+	}
+	end, err := w.findEnd(f, before, known)
+	return end.next > info.prev, errors.Join(err, f.Close())
+}
+
 // scanEnd reads a segment to its last sound record and cuts off what follows.
-// What known covers was synced, and was confirmed: if it is not sound, it is
-// damaged, which is for its readers to report, and not torn.
 func (w *wal) scanEnd(f *os.File, info segmentInfo, known *mark) (mark, error) {
+	m, err := w.findEnd(f, info, known)
+	if err != nil {
+		return mark{}, err
+	}
+	st, err := f.Stat()
+	if err == nil && st.Size() > m.end {
+		if err = f.Truncate(m.end); err == nil {
+			err = syncData(f)
+		}
+	}
+	return m, err
+}
+
+// findEnd reads a segment to its last sound record. What known covers was
+// synced, and was confirmed: if it is not sound, it is damaged, which is for its
+// readers to report, and not torn.
+func (w *wal) findEnd(f *os.File, info segmentInfo, known *mark) (mark, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return mark{}, err
@@ -107,17 +150,9 @@ func (w *wal) scanEnd(f *os.File, info segmentInfo, known *mark) (mark, error) {
 			copy(m.counts, counts)
 		}
 	}
-	if known != nil && known.end <= st.Size() && known.end > m.end {
+	if known != nil && known.base == info.base && known.end <= st.Size() && known.end > m.end {
 		m.end, m.next = known.end, known.next
 		copy(m.counts, known.counts)
-	}
-	if st.Size() > m.end {
-		if err := f.Truncate(m.end); err != nil {
-			return mark{}, err
-		}
-		if err := syncData(f); err != nil {
-			return mark{}, err
-		}
 	}
 	return m, nil
 }
@@ -128,19 +163,52 @@ func tornHeader(dir string, base uint64) bool {
 	return err == nil && st.Size() <= segHeader
 }
 
-// roll begins a new segment for the record next. The old one is synced first,
-// whatever the options say, so that only the last segment can have a torn end.
+// roll begins a new segment for the record next. The old one is cut off at the
+// mark, behind which an fsync may have failed, and synced, whatever the options
+// say: only the last segment can have a torn end, and the others are read whole.
 func (w *wal) roll(next uint64, counts []uint64) error {
-	if w.seg != nil && !w.suspect {
-		if err := syncData(w.seg); err != nil {
-			return err
-		}
+	if err := w.finish(); err != nil {
+		return err
+	}
+	if err := w.dropUnmarked(); err != nil {
+		return err
 	}
 	old := w.mark.base
 	if err := w.rollFrom(w.mark.next, next, counts); err != nil {
 		return err
 	}
+	w.suspect = false
 	return w.emptyIfRemoved(old, w.mark.counts)
+}
+
+// finish ends the segment that is appended to.
+func (w *wal) finish() error {
+	st, err := w.seg.Stat()
+	if err == nil && st.Size() > w.mark.end {
+		err = w.seg.Truncate(w.mark.end)
+	}
+	if err == nil {
+		err = w.flush(w.seg)
+	}
+	return err
+}
+
+// dropUnmarked removes a segment behind the one that the mark names: whoever
+// made it died, or ran out of disk, before it was marked, and others went on
+// without it. From the moment the mark passes it, it would be read.
+func (w *wal) dropUnmarked() error {
+	bases, err := segments(w.dir)
+	if err != nil {
+		return err
+	}
+	for _, base := range bases {
+		if base > w.mark.base {
+			if err := os.Remove(segmentPath(w.dir, base)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // rollFrom begins a segment at base; prev is where the one before it ended.

@@ -140,7 +140,7 @@ func (w *wal) atRest(m *mark) (int64, error) {
 		return 0, err
 	}
 	var n uint64
-	for i, base := range bases {
+	for i, base := range marked(bases, m) {
 		info, ok, err := readInfo(w.dir, base, w.parts)
 		if err != nil {
 			return 0, err

@@ -85,10 +85,19 @@ func createSegment(dir string, info segmentInfo) (*os.File, error) {
 	if err == nil {
 		err = syncDir(dir)
 	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
+	if err != nil { // a full disk: do not leave half a header
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	return f, nil
+}
+
+// marked is those of the segments that were ever appended to, as m has it. One
+// behind them is what a process left that died before it marked it.
+func marked(bases []uint64, m *mark) []uint64 {
+	for len(bases) > 0 && bases[len(bases)-1] > m.base {
+		bases = bases[:len(bases)-1]
+	}
+	return bases
 }
 
 var errSegment = errors.New("segment header is damaged")

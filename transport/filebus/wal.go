@@ -28,6 +28,7 @@ type wal struct {
 	dir      string
 	parts    int
 	sync     bool
+	flush    func(*os.File) error // syncData
 	segBytes int64
 	file     *os.File // the mark, and the append lock
 	bell     bell     // rung when records were appended
@@ -61,7 +62,7 @@ func openLog(ctx context.Context, dir string, parts int, opts *Options, durable 
 		return nil, err
 	}
 	w := &wal{
-		dir: dir, parts: parts, sync: durable && opts.Sync == SyncAlways, segBytes: opts.SegmentBytes, file: f,
+		dir: dir, parts: parts, sync: durable && opts.Sync == SyncAlways, segBytes: opts.SegmentBytes, file: f, flush: syncData,
 		highest: highest, sem: make(chan struct{}, 1), markReader: newMarkReader(f, parts), scratch: make([]byte, markSize(parts)),
 	}
 	if err = w.acquire(ctx); err == nil {
@@ -176,10 +177,7 @@ func (w *wal) refresh() error {
 	}
 	w.verified = true
 	if w.suspect {
-		if err := w.roll(w.mark.next, w.mark.counts); err != nil {
-			return err
-		}
-		w.suspect = false
+		return w.roll(w.mark.next, w.mark.counts)
 	}
 	return nil
 }
