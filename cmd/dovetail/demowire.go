@@ -16,14 +16,16 @@ import (
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/examples/eshop/shop"
-	"github.com/dovetail-go/dovetail/store/sqlitestore"
 	"github.com/dovetail-go/dovetail/transport/natsbus/embedded"
 	"github.com/spf13/cobra"
 )
 
-// demoBroker tells processes of services where the broker is: its address may
-// have a token in it and does not belong on a command line.
-const demoBroker = "DOVETAIL_DEMO_BROKER"
+// What processes of services are told: where broker and store are. The URLs may
+// have passwords in them and do not belong on a command line.
+const (
+	demoBroker = "DOVETAIL_DEMO_BROKER"
+	demoStore  = "DOVETAIL_DEMO_STORE"
+)
 
 // wire says what the shop runs on. What it returns ends that.
 func (d *demo) wire(ctx context.Context, cfg *shop.Config) (release func() error, err error) {
@@ -36,6 +38,10 @@ func (d *demo) wire(ctx context.Context, cfg *shop.Config) (release func() error
 			err = errors.Join(err, removeDir())
 		}
 	}()
+	tables := or(d.a.store, "sqlite:"+url.PathEscape(dir))
+	if err := checkHome(tables); err != nil {
+		return nil, err
+	}
 	broker := d.a.broker
 	if broker == "" {
 		broker = "embedded:?dir=" + url.QueryEscape(filepath.Join(dir, "broker"))
@@ -48,8 +54,7 @@ func (d *demo) wire(ctx context.Context, cfg *shop.Config) (release func() error
 		broker = "mem:demo" // one for all services of this process
 	}
 	if d.killEvery == 0 {
-		on(cfg, broker, dir)
-		return removeDir, nil
+		return removeDir, on(cfg, broker, tables)
 	}
 	stop := func() error { return nil }
 	switch scheme {
@@ -66,10 +71,12 @@ func (d *demo) wire(ctx context.Context, cfg *shop.Config) (release func() error
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("find the program to run the services with: %w", err), stop())
 	}
-	on(cfg, broker, dir)
+	if err := on(cfg, broker, tables); err != nil {
+		return nil, errors.Join(err, stop())
+	}
 	cfg.Process = func(ctx context.Context, service, instance string) *exec.Cmd {
-		cmd := exec.CommandContext(ctx, self, "demo", "serve", service, instance, dir)
-		cmd.Env = append(os.Environ(), demoBroker+"="+broker)
+		cmd := exec.CommandContext(ctx, self, "demo", "serve", service, instance)
+		cmd.Env = append(os.Environ(), demoBroker+"="+broker, demoStore+"="+tables)
 		return cmd
 	}
 	return func() error { return errors.Join(stop(), removeDir()) }, nil
@@ -111,53 +118,44 @@ func withParam(raw, name, value string) string {
 	return u.String()
 }
 
-// dir is where the services keep their tables.
+// dir is a directory for what is not to outlive the demo.
 func (d *demo) dir() (dir string, remove func() error, err error) {
-	if d.a.store == "" {
-		dir, err = os.MkdirTemp("", "dovetail-demo-")
-		return dir, func() error { return os.RemoveAll(dir) }, err
+	if d.a.broker != "" && d.a.store != "" {
+		return "", func() error { return nil }, nil
 	}
-	s, err := d.a.sqlite()
-	if err != nil {
-		return "", nil, err
-	}
-	if s.prefix != "" {
-		return "", nil, misuse("--store: the demo takes no prefix: each of its services has a file of its own below sqlite:DIR")
-	}
-	if info, err := os.Stat(s.path); err == nil && !info.IsDir() {
-		return "", nil, misuse("--store %s is a file: each service of the demo has one of its own: want sqlite:DIR", d.a.store)
-	}
-	return s.path, func() error { return nil }, os.MkdirAll(s.path, 0o700)
+	dir, err = os.MkdirTemp("", "dovetail-demo-")
+	return dir, func() error { return os.RemoveAll(dir) }, err
 }
 
-// on has the services connect to a broker and keep their tables below dir.
-func on(cfg *shop.Config, broker, dir string) {
+// on has the services connect to a broker and keep their tables in a store.
+func on(cfg *shop.Config, broker, tables string) (err error) {
 	cfg.Connect = func(ctx context.Context, service string, o dovetail.Options) (*dovetail.Service, error) {
 		return dovetail.Open(ctx, service, broker, o)
 	}
-	cfg.OpenStore = func(ctx context.Context, service string) (shop.Store, error) {
-		return sqlitestore.Open(ctx, filepath.Join(dir, service+".db"))
-	}
+	cfg.OpenStore, err = homeOf(tables)
+	return err
 }
 
 // demoServe is the program as one service's process.
 func (a *app) demoServe() *cobra.Command {
 	return &cobra.Command{
-		Use:     "serve SERVICE INSTANCE DIR",
+		Use:     "serve SERVICE INSTANCE",
 		Short:   "Run one service of the demo; the demo itself calls it",
 		Example: "  dovetail demo --kill-every 300ms",
 		Hidden:  true,
-		Args:    arguments(3, 3, "SERVICE INSTANCE DIR"),
+		Args:    arguments(2, 2, "SERVICE INSTANCE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			broker := os.Getenv(demoBroker)
-			if broker == "" {
+			broker, tables := os.Getenv(demoBroker), os.Getenv(demoStore)
+			if broker == "" || tables == "" {
 				return misuse("serve is for the program itself: see dovetail demo --help")
 			}
 			// A Ctrl-C at the terminal goes to all processes; the services wait
 			// for the shop to end them.
 			ctx := context.WithoutCancel(cmd.Context())
 			cfg := shop.Config{Logger: slog.Default()}
-			on(&cfg, broker, args[2])
+			if err := on(&cfg, broker, tables); err != nil {
+				return err
+			}
 			return shop.Serve(ctx, cfg, args[0], args[1], a.in, a.out)
 		},
 	}

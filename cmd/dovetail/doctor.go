@@ -128,6 +128,7 @@ func (d *doctor) store(ctx context.Context, raw string) {
 	} else {
 		d.say("store: write", fine, "a transaction that writes begins and rolls back", "")
 	}
+	d.checks = append(d.checks, db.looks(ctx)...)
 	d.clock(ctx, db)
 	d.outbox(ctx, db)
 }

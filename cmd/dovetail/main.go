@@ -16,9 +16,11 @@ import (
 	"github.com/dovetail-go/dovetail/bench"
 
 	_ "github.com/dovetail-go/dovetail/transport/filebus"          // file:
+	_ "github.com/dovetail-go/dovetail/transport/kafkabus"         // kafka:
 	_ "github.com/dovetail-go/dovetail/transport/membus"           // mem:
 	_ "github.com/dovetail-go/dovetail/transport/natsbus"          // nats:
 	_ "github.com/dovetail-go/dovetail/transport/natsbus/embedded" // embedded:
+	_ "github.com/dovetail-go/dovetail/transport/rabbitbus"        // amqp:
 )
 
 func main() {

@@ -2,45 +2,40 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"maps"
 	"net/url"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/dovetail-go/dovetail/store"
-	"github.com/dovetail-go/dovetail/store/sqlitestore"
 	"github.com/spf13/cobra"
 )
 
-func storeSchemes() []string { return slices.Sorted(maps.Keys(storeKinds)) }
+// A place is where a store is, and what of its tables there is.
+type place interface {
+	fmt.Stringer // for people: without passwords
 
-// A sqliteURL is a store URL taken apart.
-type sqliteURL struct{ path, prefix string }
+	// migrations are the steps, without regard to whether the store has seen
+	// them.
+	migrations(ctx context.Context) ([]store.Migration, error)
+	// taken tells which steps the store has seen, and when.
+	taken(ctx context.Context) (map[int]time.Time, error)
+	// migrate takes those that it has not seen.
+	migrate(ctx context.Context) error
+}
 
-// sqlite finds the SQLite file that is meant.
-func (a *app) sqlite() (s sqliteURL, err error) {
-	raw, err := a.storeURL()
+// place finds the store that is meant.
+func (a *app) place() (place, error) {
+	raw, err := a.needStore()
 	if err != nil {
-		return s, err
-	}
-	if raw == "" {
-		return s, misuse("no store is named: say --store sqlite:FILE, or name one once with dovetail context set")
+		return nil, err
 	}
 	if err := checkStore(raw); err != nil {
-		return s, err
+		return nil, err
 	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "sqlite" {
-		return s, misuse("store %s: want sqlite:FILE here", redactURL(raw))
-	}
-	return parseSQLite(u)
+	u, _ := url.Parse(raw) // checkStore has
+	return storeKinds[u.Scheme].place(u)
 }
 
 // A step is a migration as it is printed.
@@ -63,8 +58,8 @@ context.`,
   dovetail migrate up --store sqlite:catalog.db`,
 	})
 	cmd.AddCommand(
-		a.migration("list", "List the steps and which of them were taken", func(ctx context.Context, s sqliteURL) error {
-			steps, err := s.steps(ctx)
+		a.migration("list", "List the steps and which of them were taken", func(ctx context.Context, p place) error {
+			steps, err := stepsOf(ctx, p)
 			if err != nil {
 				return err
 			}
@@ -73,8 +68,8 @@ context.`,
 			}
 			return a.printSteps(steps)
 		}),
-		a.migration("print", "Print the steps' SQL, without touching the store", func(ctx context.Context, s sqliteURL) error {
-			steps, err := s.steps(ctx)
+		a.migration("print", "Print the steps' SQL, without touching the store", func(ctx context.Context, p place) error {
+			steps, err := stepsOf(ctx, p)
 			if err != nil {
 				return err
 			}
@@ -87,28 +82,24 @@ context.`,
 				return nil
 			})
 		}),
-		a.migration("validate", "Fail unless every step was taken", func(ctx context.Context, s sqliteURL) error {
-			steps, err := s.steps(ctx)
+		a.migration("validate", "Fail unless every step was taken", func(ctx context.Context, p place) error {
+			steps, err := stepsOf(ctx, p)
 			if err != nil {
 				return err
 			}
 			for _, m := range steps {
 				if m.Applied == nil {
-					return fmt.Errorf("store %s lacks version %d (%s): run dovetail migrate up", s.path, m.Version, m.Name)
+					return fmt.Errorf("store %s lacks version %d (%s): run dovetail migrate up", p, m.Version, m.Name)
 				}
 			}
-			a.note("store %s is up to date", s.path)
+			a.note("store %s is up to date", p)
 			return nil
 		}),
-		a.migration("up", "Take the steps that the store has not seen", func(ctx context.Context, s sqliteURL) error {
-			db, err := sqlitestore.Open(ctx, s.path, sqlitestore.Options{Prefix: s.prefix})
-			if err != nil {
+		a.migration("up", "Take the steps that the store has not seen", func(ctx context.Context, p place) error {
+			if err := p.migrate(ctx); err != nil {
 				return err
 			}
-			if err := db.Close(); err != nil {
-				return err
-			}
-			steps, err := s.steps(ctx)
+			steps, err := stepsOf(ctx, p)
 			if err != nil {
 				return err
 			}
@@ -121,16 +112,18 @@ context.`,
 	return cmd
 }
 
-func (a *app) migration(name, what string, do func(context.Context, sqliteURL) error) *cobra.Command {
+func (a *app) migration(name, what string, do func(context.Context, place) error) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: what, Args: arguments(0, 0, ""),
 		Example: "  dovetail migrate " + name + " --store sqlite:catalog.db",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.sqlite()
+			p, err := a.place()
 			if err != nil {
 				return err
 			}
-			return do(cmd.Context(), s)
+			ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
+			defer cancel()
+			return do(ctx, p)
 		},
 	}
 }
@@ -149,13 +142,13 @@ func (a *app) printSteps(steps []step) error {
 	})
 }
 
-// steps are the store's migrations, with when each was taken.
-func (s sqliteURL) steps(ctx context.Context) ([]step, error) {
-	all, err := s.migrations(ctx)
+// stepsOf are the store's migrations, with when each was taken.
+func stepsOf(ctx context.Context, p place) ([]step, error) {
+	all, err := p.migrations(ctx)
 	if err != nil {
 		return nil, err
 	}
-	taken, err := s.taken(ctx)
+	taken, err := p.taken(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -167,57 +160,4 @@ func (s sqliteURL) steps(ctx context.Context) ([]step, error) {
 		}
 	}
 	return steps, nil
-}
-
-// migrations asks a store of the same kind that is made for the purpose, so that
-// the one that is meant need not exist.
-func (s sqliteURL) migrations(ctx context.Context) (_ []store.Migration, err error) {
-	dir, err := os.MkdirTemp("", "dovetail-migrate-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	db, err := sqlitestore.Open(ctx, filepath.Join(dir, "empty.db"), sqlitestore.Options{Prefix: s.prefix})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	return db.Migrations(), nil
-}
-
-// taken tells which steps the store has seen, and when. A file that does not
-// exist has seen none, and is not made.
-func (s sqliteURL) taken(ctx context.Context) (_ map[int]time.Time, err error) {
-	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	db, err := sqlitestore.Open(ctx, s.path, sqlitestore.Options{Prefix: s.prefix, NoMigration: true})
-	if err != nil {
-		if strings.Contains(err.Error(), "tables are missing") {
-			return nil, nil
-		}
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	prefix := s.prefix
-	if prefix == "" {
-		prefix = "dovetail_"
-	}
-	rows, err := db.DB().QueryContext(ctx, "SELECT version, at FROM "+prefix+"migration") // Open has checked the prefix
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	taken := map[int]time.Time{}
-	for rows.Next() {
-		var version int
-		var at int64
-		if err := rows.Scan(&version, &at); err != nil {
-			return nil, err
-		}
-		taken[version] = time.UnixMicro(at).UTC()
-	}
-	return taken, rows.Err()
 }

@@ -2,20 +2,15 @@ package main
 
 import (
 	"context"
-	"database/sql"
-	"errors"
-	"fmt"
-	"io/fs"
+	"maps"
 	"net/url"
-	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
-	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/outbox"
 	"github.com/dovetail-go/dovetail/store"
-	"github.com/dovetail-go/dovetail/store/sqlitestore"
 	"github.com/dovetail-go/dovetail/verify"
 )
 
@@ -33,6 +28,8 @@ type database interface {
 	probe(ctx context.Context) error
 	// clock is the server's time; ok is false where the server is this machine.
 	clock(ctx context.Context) (now time.Time, ok bool, err error)
+	// looks tells what of the server and its settings the promises depend on.
+	looks(ctx context.Context) []checkup
 	// verify is the store as dovetail verify works on it.
 	verify() verify.Store
 }
@@ -42,6 +39,7 @@ type opened[Tx any] struct {
 	store.DB[Tx]
 	own  verify.Database[Tx]
 	time func(ctx context.Context) (time.Time, error) // nil where the server is this machine
+	look func(ctx context.Context) []checkup
 }
 
 // Close closes the database.
@@ -67,6 +65,8 @@ func (o *opened[Tx]) clock(ctx context.Context) (now time.Time, ok bool, err err
 	return now, true, err
 }
 
+func (o *opened[Tx]) looks(ctx context.Context) []checkup { return o.look(ctx) }
+
 func (o *opened[Tx]) verify() verify.Store { return verify.NewStore(o.own) }
 
 // storeOptions are what commands say beyond the URL.
@@ -76,10 +76,20 @@ type storeOptions struct {
 	existing  bool   // a database that does not exist is not made
 }
 
-// storeKinds are the stores that are linked in, by URL scheme.
-var storeKinds = map[string]func(ctx context.Context, u *url.URL, o storeOptions) (database, error){
-	"sqlite": openSQLite,
+// A storeKind is a kind of store that is linked in.
+type storeKind struct {
+	open  func(ctx context.Context, u *url.URL, o storeOptions) (database, error)
+	place func(u *url.URL) (place, error)
 }
+
+// storeKinds are the stores that are linked in, by URL scheme.
+var storeKinds = map[string]*storeKind{
+	"sqlite":     {openSQLite, placeSQLite},
+	"postgres":   {openPostgres, placePostgres},
+	"postgresql": {openPostgres, placePostgres},
+}
+
+func storeSchemes() []string { return slices.Sorted(maps.Keys(storeKinds)) }
 
 // openStore opens the store that a URL names, of whatever kind.
 func openStore(ctx context.Context, raw string, o storeOptions) (database, error) {
@@ -87,7 +97,7 @@ func openStore(ctx context.Context, raw string, o storeOptions) (database, error
 		return nil, err
 	}
 	u, _ := url.Parse(raw) // checkStore has
-	return storeKinds[u.Scheme](ctx, u, o)
+	return storeKinds[u.Scheme].open(ctx, u, o)
 }
 
 // checkStore refuses a URL that no linked store reads.
@@ -100,67 +110,4 @@ func checkStore(raw string) error {
 		return misuse("no store for %s: is linked in: want one of %s:", scheme, strings.Join(storeSchemes(), ":, "))
 	}
 	return nil
-}
-
-func openSQLite(ctx context.Context, u *url.URL, o storeOptions) (database, error) {
-	s, err := parseSQLite(u)
-	if err != nil {
-		return nil, err
-	}
-	if o.existing {
-		if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("store %s does not exist: look at the path, or make it with dovetail migrate up", s.path)
-		}
-	}
-	if o.prefix != "" {
-		s.prefix = o.prefix
-	}
-	db, err := sqlitestore.Open(ctx, s.path, sqlitestore.Options{Prefix: s.prefix, NoMigration: o.unchanged})
-	if err != nil {
-		return nil, err
-	}
-	return &opened[*sql.Tx]{DB: db, own: verify.Database[*sql.Tx]{
-		DB: db, In: func(tx *sql.Tx) verify.Runner { return verify.SQL(tx, "?") }, Out: verify.SQL(db.DB(), "?"),
-		Prefix: s.prefix, OneWriter: true, Close: db.Close,
-		Drop: func(ctx context.Context) error { return dropSQLite(ctx, db, s.prefix) },
-	}}, nil
-}
-
-// parseSQLite takes the URL of a SQLite file apart.
-func parseSQLite(u *url.URL) (s sqliteURL, err error) {
-	s.path = u.Path
-	if u.Opaque != "" {
-		if s.path, err = url.PathUnescape(u.Opaque); err != nil {
-			return s, misuse("store %s: path: %v", u, err)
-		}
-	}
-	if s.path == "" || u.Host != "" && u.Host != "localhost" {
-		return s, misuse("store %s: want sqlite:FILE or sqlite:///path/to/FILE", u)
-	}
-	p := driver.ParamsOf(u)
-	s.prefix = p.String("prefix", "")
-	if err := p.Err(); err != nil {
-		return s, misuse("store %s: %w", u, err)
-	}
-	return s, nil
-}
-
-// dropSQLite removes every table with a prefix.
-func dropSQLite(ctx context.Context, db *sqlitestore.Store, prefix string) error {
-	out := verify.SQL(db.DB(), "?")
-	var names []string
-	err := out.Query(ctx, `SELECT name FROM sqlite_master WHERE type = 'table'`, nil, func(scan func(...any) error) error {
-		var name string
-		err := scan(&name)
-		if strings.HasPrefix(name, prefix) {
-			names = append(names, name)
-		}
-		return err
-	})
-	for _, name := range names {
-		if err == nil {
-			err = out.Exec(ctx, "DROP TABLE "+name)
-		}
-	}
-	return err
 }

@@ -59,7 +59,7 @@ func (f *faulty) RollbackTo(context.Context, *sql.Tx, string) error { return nil
 // faultyProgram is the program with faulty stores, also in the processes that it
 // starts.
 func faultyProgram() {
-	storeKinds["sqlite"] = func(ctx context.Context, u *url.URL, o storeOptions) (database, error) {
+	storeKinds["sqlite"].open = func(ctx context.Context, u *url.URL, o storeOptions) (database, error) {
 		db, err := openSQLite(ctx, u, o)
 		if err != nil {
 			return nil, err

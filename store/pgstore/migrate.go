@@ -10,11 +10,28 @@ import (
 	"github.com/dovetail-go/dovetail/store"
 )
 
+// Migrations are all steps of the schema that a store with these options has,
+// to be printed without a connection. Without a Schema the tables are made in
+// the first schema of the search_path of whoever runs them.
+func Migrations(opts ...Options) ([]store.Migration, error) {
+	o, err := oneOptions(opts)
+	if err != nil {
+		return nil, fmt.Errorf("list migrations: %w", err)
+	}
+	prefix := o.Prefix
+	if o.Schema != "" {
+		prefix = pgx.Identifier{o.Schema}.Sanitize() + "." + o.Prefix
+	}
+	return migrations(o, prefix), nil
+}
+
 // Migrations are all steps of the schema. Each notes in the table migration that
 // it was run, so that it makes no difference who ran it.
-func (c *core) Migrations() []store.Migration {
-	all := schema(max(1, c.opts.Shards))
-	names := strings.NewReplacer("~", c.prefix, "^", c.opts.Prefix)
+func (c *core) Migrations() []store.Migration { return migrations(c.opts, c.prefix) }
+
+func migrations(o Options, prefix string) []store.Migration {
+	all := schema(max(1, o.Shards))
+	names := strings.NewReplacer("~", prefix, "^", o.Prefix)
 	for i := range all {
 		m := &all[i]
 		m.SQL = names.Replace(m.SQL + fmt.Sprintf("INSERT INTO ~migration (version, name) VALUES (%d, '%s');\n", m.Version, m.Name))

@@ -50,12 +50,15 @@ func TestOpen_refuses_what_cannot_be_and_names_the_remedy(t *testing.T) {
 func TestMigrations_can_be_run_by_hand(t *testing.T) {
 	t.Parallel()
 	url, name := server(t), schema(t.TempDir())
-	// The same steps as of another schema, with its name.
-	from, _ := opened(t, url, t.TempDir(), pgstore.Options{})
 	ctx := t.Context()
+	if _, err := pgstore.Migrations(pgstore.Options{Prefix: "a b"}); err == nil {
+		t.Error("migrations of a prefix that cannot be were listed")
+	}
+	all, err := pgstore.Migrations(pgstore.Options{Schema: name})
+	must(t, err)
 	text := "CREATE SCHEMA " + name + ";\n"
-	for _, m := range from.Migrations() {
-		text += strings.ReplaceAll(m.SQL, schemaOf(t, from), name)
+	for _, m := range all {
+		text += m.SQL
 	}
 	conn, err := pgx.Connect(ctx, url)
 	must(t, err)

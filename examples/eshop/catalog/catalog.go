@@ -3,13 +3,16 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/examples/eshop/catalog/catalogapi"
 	"github.com/dovetail-go/dovetail/examples/eshop/ordering/orderingapi"
+	"github.com/dovetail-go/dovetail/examples/eshop/tables"
 	"github.com/dovetail-go/dovetail/inbox"
 	"github.com/dovetail-go/dovetail/outbox"
 )
@@ -24,23 +27,23 @@ const Opening = 2500
 const schema = `
 CREATE TABLE IF NOT EXISTS shelves (
 	sku   TEXT PRIMARY KEY,
-	units INTEGER NOT NULL CHECK (units >= 0)
+	units BIGINT NOT NULL CHECK (units >= 0)
 );
 CREATE TABLE IF NOT EXISTS moves (
 	kind     TEXT NOT NULL, -- reserve, release, return; sale for the read model
 	order_id TEXT NOT NULL,
-	units    INTEGER NOT NULL
+	units    BIGINT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS reserved (
 	order_id TEXT NOT NULL,
 	sku      TEXT NOT NULL,
-	units    INTEGER NOT NULL
+	units    BIGINT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS reserved_order ON reserved (order_id);
 CREATE TABLE IF NOT EXISTS sales (
 	sku     TEXT PRIMARY KEY,
-	units   INTEGER NOT NULL,
-	version INTEGER NOT NULL
+	units   BIGINT NOT NULL,
+	version BIGINT NOT NULL
 );`
 
 // Effects lists what the catalog has done, as (kind, subject, times, amount).
@@ -56,8 +59,8 @@ const (
 // Register has svc be the catalog, with its tables in db and its messages in
 // box.
 func Register(ctx context.Context, svc *dovetail.Service, db *sql.DB, box *outbox.Box[*sql.Tx]) error {
-	if _, err := db.ExecContext(ctx, schema); err != nil {
-		return fmt.Errorf("catalog: make tables: %w", err)
+	if err := tables.Make(ctx, db, schema); err != nil {
+		return fmt.Errorf("catalog: %w", err)
 	}
 	catalogapi.ReserveStock.Handle(svc, inbox.Answer(box, reserve))
 	catalogapi.ReleaseStock.Handle(svc, inbox.Once(box, release))
@@ -72,12 +75,12 @@ func Register(ctx context.Context, svc *dovetail.Service, db *sql.DB, box *outbo
 // reserve takes goods off the shelves. If one shelf has too few, the refusal
 // rolls back what was taken from the others.
 func reserve(ctx context.Context, tx *sql.Tx, _ dovetail.Sender, g catalogapi.Goods) (catalogapi.Goods, error) {
-	take, err := tx.PrepareContext(ctx, `UPDATE shelves SET units = units - ?1 WHERE sku = ?2 AND units >= ?1`)
+	take, err := tx.PrepareContext(ctx, `UPDATE shelves SET units = units - $1 WHERE sku = $2 AND units >= $1`)
 	if err != nil {
 		return g, err
 	}
 	defer take.Close()
-	note, err := tx.PrepareContext(ctx, `INSERT INTO reserved (order_id, sku, units) VALUES (?, ?, ?)`)
+	note, err := tx.PrepareContext(ctx, `INSERT INTO reserved (order_id, sku, units) VALUES ($1, $2, $3)`)
 	if err != nil {
 		return g, err
 	}
@@ -104,7 +107,7 @@ func reserve(ctx context.Context, tx *sql.Tx, _ dovetail.Sender, g catalogapi.Go
 
 // release puts back what an order had reserved.
 func release(ctx context.Context, tx *sql.Tx, _ dovetail.Sender, g catalogapi.Goods) error {
-	rows, err := tx.QueryContext(ctx, `DELETE FROM reserved WHERE order_id = ? RETURNING sku, units`, g.Order)
+	rows, err := tx.QueryContext(ctx, `DELETE FROM reserved WHERE order_id = $1 RETURNING sku, units`, g.Order)
 	if err != nil {
 		return err
 	}
@@ -119,6 +122,8 @@ func release(ctx context.Context, tx *sql.Tx, _ dovetail.Sender, g catalogapi.Go
 	if err := rows.Err(); err != nil {
 		return err
 	}
+	// In the order in which reservations lock them.
+	slices.SortFunc(g.Items, func(a, b catalogapi.Item) int { return cmp.Compare(a.SKU, b.SKU) })
 	return putBack(ctx, tx, "release", g)
 }
 
@@ -132,7 +137,7 @@ func takeBack(ctx context.Context, tx *sql.Tx, _ dovetail.Sender, g catalogapi.G
 
 func putBack(ctx context.Context, tx *sql.Tx, kind string, g catalogapi.Goods) error {
 	for _, item := range g.Items {
-		if _, err := tx.ExecContext(ctx, `UPDATE shelves SET units = units + ? WHERE sku = ?`, item.Units, item.SKU); err != nil {
+		if _, err := tx.ExecContext(ctx, `UPDATE shelves SET units = units + $1 WHERE sku = $2`, item.Units, item.SKU); err != nil {
 			return err
 		}
 	}
@@ -141,7 +146,7 @@ func putBack(ctx context.Context, tx *sql.Tx, kind string, g catalogapi.Goods) e
 
 // setUp makes the shelves that are not there yet.
 func setUp(ctx context.Context, tx *sql.Tx, items []catalogapi.Item) error {
-	add, err := tx.PrepareContext(ctx, `INSERT INTO shelves (sku, units) VALUES (?, ?) ON CONFLICT DO NOTHING`)
+	add, err := tx.PrepareContext(ctx, `INSERT INTO shelves (sku, units) VALUES ($1, $2) ON CONFLICT DO NOTHING`)
 	if err != nil {
 		return err
 	}
@@ -160,6 +165,6 @@ func move(ctx context.Context, tx *sql.Tx, kind string, g catalogapi.Goods) erro
 	for _, item := range g.Items {
 		units += item.Units
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO moves (kind, order_id, units) VALUES (?, ?, ?)`, kind, g.Order, units)
+	_, err := tx.ExecContext(ctx, `INSERT INTO moves (kind, order_id, units) VALUES ($1, $2, $3)`, kind, g.Order, units)
 	return err
 }

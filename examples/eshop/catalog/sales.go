@@ -22,8 +22,8 @@ func count(ctx context.Context, tx *sql.Tx, out dovetail.Sender, o orderingapi.O
 	for _, l := range o.Lines {
 		sold[l.SKU] += l.Quantity
 	}
-	add, err := tx.PrepareContext(ctx, `INSERT INTO sales (sku, units, version) VALUES (?, ?, 1)
-		ON CONFLICT (sku) DO UPDATE SET units = units + excluded.units, version = version + 1
+	add, err := tx.PrepareContext(ctx, `INSERT INTO sales (sku, units, version) VALUES ($1, $2, 1)
+		ON CONFLICT (sku) DO UPDATE SET units = sales.units + excluded.units, version = sales.version + 1
 		RETURNING units, version`)
 	if err != nil {
 		return err
@@ -37,7 +37,7 @@ func count(ctx context.Context, tx *sql.Tx, out dovetail.Sender, o orderingapi.O
 		}
 		changed = append(changed, s)
 	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO moves (kind, order_id, units) VALUES ('sale', ?, ?)`, o.ID, o.Units()); err != nil {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO moves (kind, order_id, units) VALUES ('sale', $1, $2)`, o.ID, o.Units()); err != nil {
 		return err
 	}
 	return catalogapi.SalesChanged.Publish(ctx, out, changed)

@@ -10,6 +10,7 @@ import (
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/examples/eshop/mail/mailapi"
 	"github.com/dovetail-go/dovetail/examples/eshop/ordering/orderingapi"
+	"github.com/dovetail-go/dovetail/examples/eshop/tables"
 	"github.com/dovetail-go/dovetail/inbox"
 	"github.com/dovetail-go/dovetail/outbox"
 )
@@ -28,8 +29,8 @@ const Effects = `SELECT kind, subject, count(*), 0 FROM mails GROUP BY 1, 2`
 
 // Register has svc be mail, with its tables in db and its messages in box.
 func Register(ctx context.Context, svc *dovetail.Service, db *sql.DB, box *outbox.Box[*sql.Tx]) error {
-	if _, err := db.ExecContext(ctx, schema); err != nil {
-		return fmt.Errorf("mail: make tables: %w", err)
+	if err := tables.Make(ctx, db, schema); err != nil {
+		return fmt.Errorf("mail: %w", err)
 	}
 	orderingapi.OrderPlaced.Subscribe(svc, inbox.Once(box, confirm))
 	mailapi.SendWelcome.Handle(svc, inbox.Once(box, welcome))
@@ -45,6 +46,6 @@ func welcome(ctx context.Context, tx *sql.Tx, _ dovetail.Sender, w mailapi.Welco
 }
 
 func write(ctx context.Context, tx *sql.Tx, kind, subject, text string) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO mails (kind, subject, text) VALUES (?, ?, ?)`, kind, subject, text)
+	_, err := tx.ExecContext(ctx, `INSERT INTO mails (kind, subject, text) VALUES ($1, $2, $3)`, kind, subject, text)
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/dovetail-go/dovetail/examples/eshop/mail/mailapi"
 	"github.com/dovetail-go/dovetail/examples/eshop/ordering/orderingapi"
 	"github.com/dovetail-go/dovetail/examples/eshop/payment/paymentapi"
+	"github.com/dovetail-go/dovetail/examples/eshop/tables"
 	"github.com/dovetail-go/dovetail/inbox"
 	"github.com/dovetail-go/dovetail/outbox"
 )
@@ -26,7 +27,7 @@ CREATE TABLE IF NOT EXISTS orders (
 	id       TEXT NOT NULL,
 	customer TEXT NOT NULL,
 	state    TEXT NOT NULL, -- completed, refused, cancelled
-	total    INTEGER NOT NULL,
+	total    BIGINT NOT NULL,
 	code     TEXT NOT NULL, -- of a refusal
 	reason   TEXT NOT NULL
 );
@@ -45,8 +46,8 @@ type ordering struct {
 
 // Register has svc be ordering, with its tables in db and its messages in box.
 func Register(ctx context.Context, svc *dovetail.Service, db *sql.DB, box *outbox.Box[*sql.Tx]) error {
-	if _, err := db.ExecContext(ctx, schema); err != nil {
-		return fmt.Errorf("ordering: make tables: %w", err)
+	if err := tables.Make(ctx, db, schema); err != nil {
+		return fmt.Errorf("ordering: %w", err)
 	}
 	o := &ordering{svc: svc, record: inbox.Answer(box, record)}
 	orderingapi.PlaceOrder.Handle(svc, o.place)
@@ -120,7 +121,7 @@ func check(order orderingapi.Order) error {
 // the others what follows from it, are there together or not at all.
 func record(ctx context.Context, tx *sql.Tx, out dovetail.Sender, d decision) (orderingapi.Receipt, error) {
 	r := orderingapi.Receipt{Order: d.order.ID, State: d.state, Total: d.order.Total(), Code: d.refusal.Code, Reason: d.refusal.Message}
-	_, err := tx.ExecContext(ctx, `INSERT INTO orders (id, customer, state, total, code, reason) VALUES (?, ?, ?, ?, ?, ?)`,
+	_, err := tx.ExecContext(ctx, `INSERT INTO orders (id, customer, state, total, code, reason) VALUES ($1, $2, $3, $4, $5, $6)`,
 		r.Order, d.order.Customer, r.State, r.Total, r.Code, r.Reason)
 	if err != nil {
 		return r, err
@@ -145,7 +146,7 @@ func complete(ctx context.Context, tx *sql.Tx, out dovetail.Sender, order orderi
 	if err := orderingapi.OrderPlaced.Publish(ctx, out, order); err != nil || order.Customer == "" {
 		return err
 	}
-	res, err := tx.ExecContext(ctx, `INSERT INTO customers (id, first_order) VALUES (?, ?) ON CONFLICT DO NOTHING`, order.Customer, order.ID)
+	res, err := tx.ExecContext(ctx, `INSERT INTO customers (id, first_order) VALUES ($1, $2) ON CONFLICT DO NOTHING`, order.Customer, order.ID)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/examples/eshop/payment/paymentapi"
+	"github.com/dovetail-go/dovetail/examples/eshop/tables"
 	"github.com/dovetail-go/dovetail/inbox"
 	"github.com/dovetail-go/dovetail/outbox"
 )
@@ -19,7 +20,7 @@ CREATE TABLE IF NOT EXISTS payments (
 	kind     TEXT NOT NULL, -- charge, refund
 	order_id TEXT NOT NULL,
 	customer TEXT NOT NULL,
-	amount   INTEGER NOT NULL
+	amount   BIGINT NOT NULL
 );`
 
 // Effects lists what payment has done, as (kind, subject, times, amount).
@@ -30,8 +31,8 @@ const Takings = `SELECT coalesce(sum(CASE kind WHEN 'charge' THEN amount ELSE -a
 
 // Register has svc be payment, with its tables in db and its messages in box.
 func Register(ctx context.Context, svc *dovetail.Service, db *sql.DB, box *outbox.Box[*sql.Tx]) error {
-	if _, err := db.ExecContext(ctx, schema); err != nil {
-		return fmt.Errorf("payment: make tables: %w", err)
+	if err := tables.Make(ctx, db, schema); err != nil {
+		return fmt.Errorf("payment: %w", err)
 	}
 	paymentapi.Charge.Handle(svc, inbox.Answer(box, charge))
 	paymentapi.Refund.Handle(svc, inbox.Once(box, refund))
@@ -53,7 +54,7 @@ func refund(ctx context.Context, tx *sql.Tx, _ dovetail.Sender, b paymentapi.Bil
 }
 
 func book(ctx context.Context, tx *sql.Tx, kind string, b paymentapi.Bill) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO payments (kind, order_id, customer, amount) VALUES (?, ?, ?, ?)`,
+	_, err := tx.ExecContext(ctx, `INSERT INTO payments (kind, order_id, customer, amount) VALUES ($1, $2, $3, $4)`,
 		kind, b.Order, b.Customer, b.Amount)
 	return err
 }

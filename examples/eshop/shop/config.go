@@ -26,8 +26,9 @@ type Config struct {
 	// does.
 	Connect func(ctx context.Context, service string, o dovetail.Options) (*dovetail.Service, error)
 
-	// OpenStore opens the database of a service, in SQLite's dialect. Each
-	// service has one of its own; its instances open the same.
+	// OpenStore opens the database of a service: SQLite, or PostgreSQL with a
+	// search_path to a schema of the service's own. Each service has one of its
+	// own; its instances open the same.
 	OpenStore func(ctx context.Context, service string) (Store, error)
 
 	// Orders are the invoices to replay.
