@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,8 +54,11 @@ type consumer struct {
 	stop func()
 }
 
+var instances atomic.Int64
+
 func consume(t testing.TB, c *kafkabus.Conn, s driver.Subscription, h *handled, each time.Duration) *consumer {
 	t.Helper()
+	s.Instance = fmt.Sprint("instance-", instances.Add(1)) // no two have one name
 	r, err := c.OpenReceiver(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
@@ -235,7 +239,9 @@ func TestReceiver_gives_a_partition_up_when_draining_takes_too_long(t *testing.T
 		}
 		held = append(held, ds...)
 	}
-	second, err := c.OpenReceiver(t.Context(), sub)
+	other := sub
+	other.Instance = "2"
+	second, err := c.OpenReceiver(t.Context(), other)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/driver/prefix"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -160,7 +161,15 @@ func (r *receiver) join(ctx context.Context) error {
 	if r.sub.Channel.Transient {
 		reset = kgo.NewOffset().AtStart() // what has expired is missed by nobody
 	}
-	client, err := kgo.NewClient(r.consumerOptions(
+	more := []kgo.Opt{}
+	if r.sub.Instance != "" {
+		// An instance that was killed and comes back under its name has its
+		// partitions again at once. Otherwise the group waits for its dead self
+		// until the session ends, and an instance that is killed more often than
+		// that never gets on.
+		more = append(more, kgo.InstanceID(r.sub.Instance))
+	}
+	client, err := kgo.NewClient(r.consumerOptions(append(more,
 		kgo.ConsumerGroup(groupID(r.sub.Group, r.topic.name)),
 		kgo.ConsumeTopics(r.topic.name),
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
@@ -175,9 +184,21 @@ func (r *receiver) join(ctx context.Context) error {
 		kgo.OnPartitionsLost(r.onLost),
 		kgo.OnOffsetsFetched(r.onOffsets),
 		kgo.AdjustFetchOffsetsFn(r.adjust),
-	)...)
+	)...)...)
 	r.client = client
 	return err
+}
+
+// leave makes the group give our partitions to others now, as a member with an
+// instance's name does not by leaving.
+func (r *receiver) leave(ctx context.Context) {
+	// A server that does not answer must not hold up the rest: it finds out by
+	// itself when the session ends.
+	_ = r.client.LeaveGroupContext(ctx)
+	if r.sub.Instance != "" {
+		_, _ = kadm.NewClient(r.client).LeaveGroup(ctx, kadm.LeaveGroup(groupID(r.sub.Group, r.topic.name)).
+			InstanceIDs(r.sub.Instance).Reason("the receiver was closed"))
+	}
 }
 
 // follow reads every partition from where it ends now, without a group.
@@ -274,9 +295,7 @@ func (r *receiver) Close(ctx context.Context) error {
 		if r.group {
 			bounded, cancel := context.WithTimeout(ctx, r.c.opts.Timeout)
 			r.err = r.commit(bounded)
-			// A server that does not answer must not hold up the rest: it finds
-			// out by itself when the session ends.
-			_ = r.client.LeaveGroupContext(bounded)
+			r.leave(bounded)
 			cancel()
 		}
 		r.mu.Lock()

@@ -1,0 +1,57 @@
+package kafkabus_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/driver/drivertest"
+	"github.com/dovetail-go/dovetail/servers"
+)
+
+// An instance that was killed and comes back under its name goes on at once, not
+// when the session of its dead self has ended. One that is closed in good order
+// leaves its partitions to others at once, though it has a name.
+func TestReceiver_of_an_instance_that_was_killed_gets_its_partitions_back_at_once(t *testing.T) {
+	s := servers.Shared(t, servers.Kafka)
+	drivertest.CheckLeaks(t)
+	o := options(s)
+	o.SessionTimeout = 60 * time.Second
+	sub := subscription("came-back", 1)
+	c := connect(t, o)
+	provision(t, c, sub.Channel, sub)
+	ms := []*driver.Message{numbered("came-back", 0, 0), numbered("came-back", 0, 1)}
+	if err := c.Send(t.Context(), ms); err != nil {
+		t.Fatal(err)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	receive := func(instance string) driver.Receiver {
+		t.Helper()
+		sub.Instance = instance
+		r, err := c.OpenReceiver(soon, sub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ds, err := r.Receive(soon, 10)
+		if err != nil {
+			t.Fatalf("%s: %v", instance, err)
+		}
+		if ds[0].Message.ID != ms[0].ID {
+			t.Errorf("%s gets %s first, want %s", instance, ds[0].Message.ID, ms[0].ID)
+		}
+		return r
+	}
+	killed, kill := context.WithCancel(t.Context())
+	kill() // so that closing tells the server nothing
+	_ = receive("one").Close(killed)
+	again := receive("one")
+	if err := again.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	other := receive("two")
+	if err := other.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
