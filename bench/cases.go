@@ -45,17 +45,17 @@ func (o *Options) tests() []test {
 		switch p {
 		case PathSend:
 			all = append(all, test{path: p, variant: fmt.Sprintf("1 caller, batches of %d", o.Batch), run: send,
-				goal: map[string]float64{"nats": 0.80, "file": 0.85}})
+				goal: map[string]float64{"nats": 0.80, "file": 0.85, "rabbitmq": 0.95, "kafka": 0.85}})
 			for _, n := range o.Callers {
 				all = append(all, test{path: p, variant: callers(n) + ", one by one", callers: n, run: send})
 			}
 		case PathReceive:
-			all = append(all, test{path: p, variant: "backlog, settled each", goal: map[string]float64{"nats": 0.95, "file": 0.85},
+			all = append(all, test{path: p, variant: "backlog, settled each", goal: map[string]float64{"nats": 0.95, "file": 0.85, "rabbitmq": 0.90, "kafka": 0.85},
 				run: method(func(s side) func(context.Context, work) (sample, error) { return s.receive })})
 		case PathE2E:
 			all = append(all,
 				test{path: p, variant: "as fast as possible", goalNS: map[string]float64{"mem": 600}, run: method(func(s side) func(context.Context, work) (sample, error) { return s.flow })},
-				test{path: p, variant: fmt.Sprintf("at %d/s", o.Rate), latency: true, open: true, goal: map[string]float64{"nats": 1.1},
+				test{path: p, variant: fmt.Sprintf("at %d/s", o.Rate), latency: true, open: true, goal: map[string]float64{"nats": 1.1, "rabbitmq": 1.1},
 					run: method(func(s side) func(context.Context, work) (sample, error) { return s.latency })})
 		case PathRequest:
 			for _, n := range o.Callers {
@@ -96,7 +96,7 @@ func (o *Options) check() error {
 		o.Transports = []string{"mem", "nats"}
 	}
 	if slices.Contains(o.Transports, "all") {
-		o.Transports = targetNames
+		o.Transports = everything()
 	}
 	for _, name := range o.Transports {
 		if !slices.Contains(targetNames, name) && !strings.Contains(name, ":") {

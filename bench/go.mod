@@ -5,9 +5,14 @@ go 1.26.0
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.1.2
 	github.com/dovetail-go/dovetail v0.0.0
+	github.com/dovetail-go/dovetail/transport/kafkabus v0.0.0
 	github.com/dovetail-go/dovetail/transport/natsbus v0.0.0
 	github.com/dovetail-go/dovetail/transport/natsbus/embedded v0.0.0
+	github.com/dovetail-go/dovetail/transport/rabbitbus v0.0.0
 	github.com/nats-io/nats.go v1.55.0
+	github.com/rabbitmq/amqp091-go v1.16.0
+	github.com/twmb/franz-go v1.22.2
+	github.com/twmb/franz-go/pkg/kadm v1.19.0
 )
 
 require (
@@ -19,6 +24,8 @@ require (
 	github.com/nats-io/nats-server/v2 v2.15.2 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
+	github.com/pierrec/lz4/v4 v4.1.33 // indirect
+	github.com/twmb/franz-go/pkg/kmsg v1.15.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
@@ -26,6 +33,8 @@ require (
 
 replace (
 	github.com/dovetail-go/dovetail => ..
+	github.com/dovetail-go/dovetail/transport/kafkabus => ../transport/kafkabus
 	github.com/dovetail-go/dovetail/transport/natsbus => ../transport/natsbus
 	github.com/dovetail-go/dovetail/transport/natsbus/embedded => ../transport/natsbus/embedded
+	github.com/dovetail-go/dovetail/transport/rabbitbus => ../transport/rabbitbus
 )

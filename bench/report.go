@@ -40,7 +40,8 @@ type Result struct {
 	GoalNS    float64  `json:"goal_ns,omitempty"`   // of nanoseconds per message; 0 for none
 	Ours      *Figures `json:"dovetail,omitempty"`
 	Raw       *Figures `json:"raw,omitempty"`
-	Confirmed string   `json:"confirmed"` // what a confirmation stands for
+	Server    string   `json:"server,omitempty"` // and its version
+	Confirmed string   `json:"confirmed"`        // what a confirmation stands for
 	Error     string   `json:"error,omitempty"`
 }
 

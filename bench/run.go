@@ -13,7 +13,7 @@ import (
 // Options say what to measure. The zero value of each field is its default.
 type Options struct {
 	Paths      []string // default: all
-	Transports []string // mem, embedded, nats, file, all, or URLs; default: mem and nats
+	Transports []string // mem, embedded, nats, file, rabbitmq, kafka, all, or URLs; default: mem and nats
 	Size       int      // bytes of a body; default 1024
 	Count      int      // messages in a round; default: what Seconds allow
 	Seconds    float64  // that a round of the slower side takes; default 1
@@ -106,8 +106,8 @@ func (r *runner) target(ctx context.Context, report *Report, name, dir string) e
 // measure runs one test: a warm-up that finds the count, then the rounds of
 // both sides in turn.
 func (r *runner) measure(ctx context.Context, t *target, c *test) Result {
-	res := Result{Path: c.path, Transport: t.name, Variant: c.variant, Latency: c.latency, Confirmed: t.saved,
-		Goal: c.goal[t.name], GoalNS: c.goalNS[t.name]}
+	res := Result{Path: c.path, Transport: t.name, Variant: c.variant, Latency: c.latency, Server: t.server, Confirmed: t.saved,
+		Goal: c.goal[t.kind], GoalNS: c.goalNS[t.kind]}
 	raw, ours := t.raw, t.ours
 	if c.durable {
 		raw, ours = nil, t.durable

@@ -19,7 +19,7 @@ const most = 200_000
 //
 //	go test -run '^$' -bench 'Receive/nats/dovetail' -cpuprofile cpu.out ./bench
 func beside(b *testing.B, path string, callers int, do func(context.Context, side, work) (sample, error)) {
-	for _, name := range []string{"mem", "embedded", "nats", "file"} {
+	for _, name := range []string{"mem", "embedded", "nats", "file", "rabbitmq", "kafka"} {
 		b.Run(name, func(b *testing.B) {
 			t, err := openTarget(b.Context(), name, b.TempDir(), false)
 			if err != nil {

@@ -18,7 +18,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		res := &r.Results[i]
 		if res.Transport != transport {
 			transport = res.Transport
-			fmt.Fprintf(t, "\n%s\t(confirmed: %s)\n", transport, res.Confirmed)
+			fmt.Fprintf(t, "\n%s\t(%sconfirmed: %s)\n", transport, separate(res.Server), res.Confirmed)
 			fmt.Fprintln(t, "ratio\tmin–max\tgoal\tpath\tvariant\tdovetail\traw\tp50/p99/p99.9 dovetail\traw\tallocs\traw\tcpu\traw\tcount")
 		}
 		if res.Error != "" {
@@ -42,6 +42,13 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintln(w, "error:", e)
 	}
 	return nil
+}
+
+func separate(server string) string {
+	if server == "" {
+		return ""
+	}
+	return server + "; "
 }
 
 func (r *Result) ratio() string {

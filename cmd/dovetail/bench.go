@@ -27,8 +27,9 @@ by round in turn, each round on a channel of its own. The ratio comes first: it
 holds from machine to machine, absolute figures do not.
 
 Transports: mem (a Go channel is raw), embedded (a NATS server in this process),
-nats (one in a process of its own), file (append and fdatasync), all, or the URL
-of a broker of yours. Paths: ` + strings.Join(bench.Paths(), ", ") + `.`,
+nats (one in a process of its own), file (append and fdatasync), rabbitmq and kafka
+(a server of its own, if one is installed), all, or the URL of a broker of yours.
+Paths: ` + strings.Join(bench.Paths(), ", ") + `.`,
 		Example: `  dovetail bench
   dovetail bench --transport nats --path send,receive --seconds 3 --rounds 5
   dovetail bench --transport all -o json > new.json
@@ -37,7 +38,7 @@ of a broker of yours. Paths: ` + strings.Join(bench.Paths(), ", ") + `.`,
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&o.Paths, "path", nil, "what to measure (default: all)")
-	f.StringSliceVar(&o.Transports, "transport", nil, "where: mem, embedded, nats, file, all, or a URL (default: mem,nats)")
+	f.StringSliceVar(&o.Transports, "transport", nil, "where: mem, embedded, nats, file, rabbitmq, kafka, all, or a URL (default: mem,nats)")
 	f.IntVar(&o.Size, "size", 1024, "bytes of a body")
 	f.IntVar(&o.Count, "count", 0, "messages in a round (default: what --seconds allow)")
 	f.Float64Var(&o.Seconds, "seconds", 1, "how long a round of the slower side takes, about")
