@@ -23,8 +23,9 @@ import (
 // from the head to behind the rest.
 const browseLimit = 20_000
 
-// browseQuiet is how long a queue may say nothing before it is believed that
-// others took what it had.
+// browseQuiet is how long a queue with other consumers may say nothing before it
+// is believed that those took what it had. One without has the options' time-out:
+// a server that does much else may be slow to deliver.
 const browseQuiet = 500 * time.Millisecond
 
 // stampHeader carries when a message of a point-to-point channel was sent, in
@@ -233,7 +234,11 @@ func (s *session) scanQueue(ctx context.Context, queue string, exclusive bool, s
 			err = closeErr
 		}
 	}()
-	quiet := time.NewTimer(browseQuiet)
+	patience := browseQuiet
+	if there > 0 {
+		patience = s.patience
+	}
+	quiet := time.NewTimer(patience)
 	defer quiet.Stop()
 	for range depth {
 		select {
@@ -241,7 +246,7 @@ func (s *session) scanQueue(ctx context.Context, queue string, exclusive bool, s
 			if !ok {
 				return amqp.ErrClosed
 			}
-			quiet.Reset(browseQuiet)
+			quiet.Reset(patience)
 			if more, err := see(placeOf(&d), &d, func() error { acked++; return d.Ack(false) }); err != nil || !more {
 				return err
 			}
@@ -256,10 +261,9 @@ func (s *session) scanQueue(ctx context.Context, queue string, exclusive bool, s
 
 // awaitBack waits until a queue has as many messages again: a quorum queue takes
 // back what a channel had a moment after the channel was closed, and somebody
-// who looks again would find less.
+// who looks again would find less. It may never have, where others take some.
 func (s *session) awaitBack(ctx context.Context, queue string, want int) error {
-	deadline := time.NewTimer(browseQuiet)
-	defer deadline.Stop()
+	began := time.Now()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -268,13 +272,10 @@ func (s *session) awaitBack(ctx context.Context, queue string, want int) error {
 			q, err = ch.QueueDeclarePassive(queue, true, false, false, false, nil)
 			return err
 		})
-		if err != nil || q.Messages >= want {
+		waited := time.Since(began)
+		if err != nil || q.Messages >= want || waited > s.patience || waited > browseQuiet && q.Consumers > 0 {
 			return err
 		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			return nil // others took some
-		}
+		<-tick.C
 	}
 }
