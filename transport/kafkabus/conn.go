@@ -27,6 +27,8 @@ type Conn struct {
 
 	sendMu sync.Mutex
 	sends  map[*sending]struct{}
+	turn   uint64         // of the last of them
+	fenced map[string]int // topics that are shut, and how many sendings hold them so
 
 	topicMu sync.Mutex
 	topics  map[string]*topic // that were found, for Send
@@ -55,7 +57,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		stop()
 		return nil, fmt.Errorf("kafkabus: connect: %w", err)
 	}
-	c := &Conn{opts: o, client: client, life: life, stop: stop, adm: kadm.NewClient(client), sends: map[*sending]struct{}{},
+	c := &Conn{opts: o, client: client, life: life, stop: stop, adm: kadm.NewClient(client), sends: map[*sending]struct{}{}, fenced: map[string]int{},
 		topics: map[string]*topic{}, receivers: map[*receiver]struct{}{}}
 	c.adm.SetTimeoutMillis(int32(o.Timeout / time.Millisecond))
 	c.reg.c = c

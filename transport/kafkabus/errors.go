@@ -81,3 +81,9 @@ func refused(err error) bool {
 	var code *kerr.Error
 	return errors.As(err, &code) && !code.Retriable
 }
+
+// unfit reports whether the server will never take a record for what it is, so
+// that nobody sends it again and nothing behind it has to wait.
+func unfit(err error) bool {
+	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) || errors.Is(err, kerr.InvalidRecord)
+}

@@ -17,10 +17,11 @@ import (
 type sending struct {
 	encoder
 	c      *Conn
-	ctx    context.Context // of the records: ends with their deadline, or when order demands it
+	ctx    context.Context // of the records: ends with their time, or when order demands it
 	cancel context.CancelFunc
 	index  []int // of each record's message
 	topics []string
+	fencing
 
 	mu     sync.Mutex
 	open   int  // records that are not done
@@ -60,21 +61,28 @@ func (c *Conn) Send(ctx context.Context, messages []*driver.Message) error {
 		s.recycle()
 		return (&driver.SendError{Failures: failures}).OrNil()
 	}
-	s.ctx, s.cancel = context.WithTimeout(c.life, c.opts.Timeout)
+	s.ctx, s.cancel = context.WithCancel(c.life)
 	s.open = len(s.records)
 	c.begin(s)
 	promise := s.promise
 	for i := range s.records {
-		c.client.Produce(s.ctx, &s.records[i], promise)
+		r := &s.records[i]
+		if s.shut.Load() && c.isShut(s, r.Topic) {
+			promise(r, errBehind)
+			continue
+		}
+		c.client.Produce(s.ctx, r, promise)
 	}
 	select {
 	case <-s.done:
 		failures = append(failures, s.failures()...)
+		c.end(s)
 		s.recycle()
 	case <-ctx.Done():
 		var all bool
 		failures, all = s.leave(failures, ctx.Err())
 		if all {
+			c.end(s)
 			s.recycle()
 		}
 	}
@@ -107,9 +115,9 @@ func (s *sending) prepare(messages []*driver.Message, missing map[string]error) 
 
 // promise is what the client calls when a record is done with.
 func (s *sending) promise(r *kgo.Record, err error) {
-	// Those that a fence cancelled must not cancel others in turn: under load
-	// that would never end.
-	if err != nil && !refused(err) && !errors.Is(err, context.Canceled) {
+	// Those that a fence cancelled, or held back, must not cancel others in
+	// turn: under load that would never end.
+	if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, errBehind) && !unfit(err) {
 		s.c.fence(s, r.Topic)
 	}
 	s.mu.Lock()
@@ -122,9 +130,8 @@ func (s *sending) promise(r *kgo.Record, err error) {
 	if !last {
 		return
 	}
-	s.c.end(s)
-	s.cancel()
 	if left {
+		s.c.end(s)
 		s.recycle()
 		return
 	}
@@ -137,9 +144,21 @@ func (s *sending) failures() []driver.SendFailure {
 	defer s.mu.Unlock()
 	failures := make([]driver.SendFailure, 0, len(s.failed))
 	for _, f := range s.failed {
-		failures = append(failures, driver.SendFailure{Index: s.indexOf(f.record), Err: s.c.sendError(f.record.Topic, f.err), Unknown: !refused(f.err)})
+		failures = append(failures, driver.SendFailure{Index: s.indexOf(f.record), Err: s.error(f.record.Topic, f.err),
+			Unknown: !refused(f.err) && !errors.Is(f.err, errBehind)})
 	}
 	return failures
+}
+
+// error says what a record's error means.
+func (s *sending) error(topic string, err error) error {
+	if errors.Is(err, context.Canceled) && s.c.life.Err() == nil {
+		if !s.late.Load() {
+			return fmt.Errorf("kafkabus: send to topic %s: %w", topic, errBehind) // not the caller's doing
+		}
+		err = context.DeadlineExceeded
+	}
+	return s.c.sendError(topic, err)
 }
 
 func (s *sending) indexOf(r *kgo.Record) int {
@@ -175,6 +194,8 @@ func (s *sending) recycle() {
 	clear(s.topics)
 	s.index, s.topics, s.failed = s.index[:0], s.topics[:0], s.failed[:0]
 	s.c, s.ctx, s.cancel, s.open, s.left = nil, nil, nil, 0, false
+	s.late.Store(false)
+	s.shut.Store(false)
 	if cap(s.arena) > maxPooled || cap(s.records) > maxPooled/1024 {
 		return // one large batch must not hold its memory for good
 	}
@@ -183,46 +204,17 @@ func (s *sending) recycle() {
 
 const maxPooled = 16 << 20
 
-// sendError says what a record's error means.
+// sendError says what the client's error for a record means.
 func (c *Conn) sendError(topic string, err error) error {
 	doing := "send to topic " + topic
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.UnknownTopicID):
 		c.forget(topic)
 		return translate(doing, err)
-	case errors.Is(err, context.Canceled) && c.life.Err() == nil:
-		// Not the caller's doing: it was held back for the sake of order.
-		return fmt.Errorf("kafkabus: %s: %w: an earlier message for it was not confirmed", doing, driver.ErrRetryable)
 	case errors.Is(err, context.Canceled), errors.Is(err, kgo.ErrClientClosed):
 		return fmt.Errorf("kafkabus: %s: %w", doing, driver.ErrClosed)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("kafkabus: %s: %w: not confirmed within %v", doing, driver.ErrRetryable, c.opts.Timeout)
 	}
 	return translate(doing, err)
-}
-
-// begin and end keep the list of what is under way.
-func (c *Conn) begin(s *sending) {
-	c.sendMu.Lock()
-	c.sends[s] = struct{}{}
-	c.sendMu.Unlock()
-}
-
-func (c *Conn) end(s *sending) {
-	c.sendMu.Lock()
-	delete(c.sends, s)
-	c.sendMu.Unlock()
-}
-
-// fence fails what is under way to a topic when a record of it has failed: the
-// client fails what it had buffered behind that record, and this what was handed
-// to it since then, which would otherwise overtake the failed record's next try.
-func (c *Conn) fence(failed *sending, topic string) {
-	c.sendMu.Lock()
-	defer c.sendMu.Unlock()
-	for s := range c.sends {
-		if s != failed && slices.Contains(s.topics, topic) {
-			s.cancel()
-		}
-	}
 }
