@@ -63,10 +63,7 @@ func TestInterop_we_read_what_a_plain_client_sends(t *testing.T) {
 	if err := plain(t, s).ProduceSync(t.Context(), records...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.OpenReceiver(t.Context(), sub)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, c, sub)
 	ds := receive(t, r, len(records))
 	m := ds[0].Message
 	if ds[0].Fault != nil || m.ID != "7" || m.Source != "/legacy" || m.Type != "order" || m.Key != "85123A" ||
@@ -108,10 +105,7 @@ func TestInterop_keys_share_partitions_with_other_clients(t *testing.T) {
 	if err := theirs.ProduceSync(t.Context(), rs...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.OpenReceiver(t.Context(), sub)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, c, sub)
 	at := map[string]int{}
 	for range 200 {
 		d := receive(t, r, 1)[0]
@@ -135,10 +129,7 @@ func TestSend_spreads_what_has_no_key(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := c.OpenReceiver(t.Context(), sub)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, c, sub)
 	parts := map[int]int{}
 	for _, d := range receive(t, r, 30) {
 		parts[d.Partition]++

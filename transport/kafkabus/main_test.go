@@ -3,6 +3,7 @@ package kafkabus_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -18,7 +19,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-func TestMain(m *testing.M) { os.Exit(servers.Main(m).Run()) }
+func TestMain(m *testing.M) {
+	if os.Getenv(consumerVariable) != "" {
+		fmt.Fprintln(os.Stderr, consumerMain(context.Background()))
+		os.Exit(1)
+	}
+	os.Exit(servers.Main(m).Run())
+}
 
 // broker is the address of a server.
 func broker(s *servers.Server) string { return strings.TrimPrefix(s.URL(), "kafka://") }
@@ -35,11 +42,14 @@ func options(s *servers.Server) kafkabus.Options {
 func connect(t testing.TB, o kafkabus.Options) *kafkabus.Conn {
 	t.Helper()
 	c, err := kafkabus.Connect(context.Background(), o)
+	for end := time.Now().Add(patience); driver.Classify(err) == driver.Retryable && time.Now().Before(end); { // a server that is slow to answer
+		c, err = kafkabus.Connect(context.Background(), o)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := c.Close(ctx); err != nil {
 			t.Errorf("close: %v", err)
@@ -118,9 +128,13 @@ func forget(ctx context.Context, s *servers.Server) error {
 
 func provision(t testing.TB, c *kafkabus.Conn, ch driver.Channel, subs ...driver.Subscription) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := c.Provision(ctx, []driver.Channel{ch}, subs); err != nil {
+	err := c.Provision(ctx, []driver.Channel{ch}, subs)
+	for c.Classify(err) == driver.Retryable && ctx.Err() == nil { // a server that is slow to answer
+		err = c.Provision(ctx, []driver.Channel{ch}, subs)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }

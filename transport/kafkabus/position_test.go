@@ -1,7 +1,6 @@
 package kafkabus_test
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
@@ -11,32 +10,6 @@ import (
 	"github.com/dovetail-go/dovetail/servers"
 	"github.com/twmb/franz-go/pkg/kadm"
 )
-
-func receive(t testing.TB, r driver.Receiver, n int) []*driver.Delivery {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	var got []*driver.Delivery
-	for len(got) < n {
-		ds, err := r.Receive(ctx, n-len(got))
-		if err != nil {
-			t.Fatalf("receive: %v; had %d of %d", err, len(got), n)
-		}
-		got = append(got, ds...)
-	}
-	return got
-}
-
-func ack(t testing.TB, r driver.Receiver, ds ...*driver.Delivery) {
-	t.Helper()
-	ss := make([]driver.Settlement, len(ds))
-	for i, d := range ds {
-		ss[i] = driver.Settlement{Delivery: d}
-	}
-	if err := r.Settle(context.Background(), ss); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func TestReceiver_says_that_its_position_is_lost(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
@@ -49,10 +22,7 @@ func TestReceiver_says_that_its_position_is_lost(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := c.OpenReceiver(t.Context(), sub)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, c, sub)
 	ack(t, r, receive(t, r, 2)...)
 	if err := r.Close(t.Context()); err != nil {
 		t.Fatal(err)
@@ -63,9 +33,7 @@ func TestReceiver_says_that_its_position_is_lost(t *testing.T) {
 	if resp, err := adm.DeleteRecords(t.Context(), cut); err != nil || resp.Error() != nil {
 		t.Fatal(err, resp.Error())
 	}
-	if r, err = c.OpenReceiver(t.Context(), sub); err != nil {
-		t.Fatal(err)
-	}
+	r = open(t, c, sub)
 	for range 2 { // it stays so
 		ds, err := r.Receive(t.Context(), 10)
 		if !errors.Is(err, driver.ErrPositionLost) || c.Classify(err) != driver.PositionLost {
@@ -80,9 +48,7 @@ func TestReceiver_says_that_its_position_is_lost(t *testing.T) {
 		t.Fatal(err)
 	}
 	provision(t, c, sub.Channel, sub)
-	if r, err = c.OpenReceiver(t.Context(), sub); err != nil {
-		t.Fatal(err)
-	}
+	r = open(t, c, sub)
 	if d := receive(t, r, 1)[0]; string(d.Message.Body) != "6" {
 		t.Errorf("got %s, want the first that is left", d.Message.ID)
 	}
@@ -97,16 +63,10 @@ func TestReceiver_reads_new_partitions_from_their_start(t *testing.T) {
 	sub := subscription("grown", 1)
 	sub.Channel.Kind = driver.PublishSubscribe
 	provision(t, c, sub.Channel, sub)
-	r, err := c.OpenReceiver(t.Context(), sub)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, c, sub)
 	all := sub
 	all.Broadcast, all.Ordered = true, false
-	b, err := c.OpenReceiver(t.Context(), all)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := open(t, c, all)
 	sub.Channel.Partitions = 6
 	sender := connect(t, options(s))
 	provision(t, sender, sub.Channel)
@@ -152,10 +112,7 @@ func TestReceiver_begins_where_its_group_began_when_offsets_expired(t *testing.T
 	if _, err := kadm.NewClient(plain(t, s)).DeleteGroup(t.Context(), "worker@expired"); err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.OpenReceiver(t.Context(), sub)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, c, sub)
 	if ds := receive(t, r, 2); string(ds[0].Message.Body) != "1" {
 		t.Errorf("got %s first, want k0/1", ds[0].Message.ID)
 	}
@@ -179,10 +136,7 @@ func TestReceiver_commits_past_nothing_that_waits_for_a_retry(t *testing.T) {
 	if err := c.Send(t.Context(), ms); err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.OpenReceiver(t.Context(), sub)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := open(t, c, sub)
 	first := receive(t, r, 1)[0]
 	if err := r.Settle(t.Context(), []driver.Settlement{{Delivery: first, Outcome: driver.Retry, After: time.Second}}); err != nil {
 		t.Fatal(err)

@@ -79,7 +79,7 @@ func TestService_instances_share_a_reply_topic(t *testing.T) {
 	c := connect(t, options(s))
 	dead := dovetail.DeadLetterChannel("math")
 	var page []driver.Stored
-	eventually(t, "two dead letters", func() bool {
+	eventually(t, func() string { return "two dead letters" }, func() bool {
 		page, err = c.Browse(t.Context(), dead, "", 10)
 		return err == nil && len(page) == 2
 	})
