@@ -13,16 +13,23 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/driver/drivertest"
+	"github.com/dovetail-go/dovetail/transport/kafkabus"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // The tests of this file run against kfake, which is a fake in the process: the
-// real server of the other tests has neither TLS nor credentials.
+// real server of the other tests has neither TLS nor credentials, and cannot be
+// told to answer one kind of request with an error.
 
 func certificate(t *testing.T) (tls.Certificate, string) {
 	t.Helper()
@@ -85,5 +92,73 @@ func TestFake_TLS_and_credentials_by_URL(t *testing.T) {
 	}
 	if err := open("plain", "secret-1", "tls=true"); err == nil {
 		t.Error("a certificate of nobody's was trusted")
+	}
+}
+
+// While commits fail, no more is handed out than a crash may repeat; and it goes
+// on when they succeed again.
+func TestFake_receiver_waits_while_commits_fail(t *testing.T) {
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fake.Close()
+	drivertest.CheckLeaks(t)
+	const ahead, window, n = 60, 20, 500
+	c := connect(t, kafkabus.Options{Brokers: fake.ListenAddrs(), Timeout: 3 * time.Second, Heartbeat: 100 * time.Millisecond, MaxAhead: ahead})
+	sub := subscription("uncommitted", 1)
+	sub.Window = window
+	provision(t, c, sub.Channel, sub)
+	if err := c.Send(t.Context(), numberedAll(sub.Channel.Name, n, 1)); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, c, sub)
+	ack(t, r, receive(t, r, 1)...)
+	var failing atomic.Bool
+	failing.Store(true)
+	fake.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		if !failing.Load() {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, rt := range req.(*kmsg.OffsetCommitRequest).Topics {
+			st := kmsg.NewOffsetCommitResponseTopic()
+			st.Topic, st.TopicID = rt.Topic, rt.TopicID
+			for _, rp := range rt.Partitions {
+				sp := kmsg.NewOffsetCommitResponseTopicPartition()
+				sp.Partition, sp.ErrorCode = rp.Partition, kerr.InvalidCommitOffsetSize.Code
+				st.Partitions = append(st.Partitions, sp)
+			}
+			resp.Topics = append(resp.Topics, st)
+		}
+		return resp, nil, true
+	})
+	got := 1
+	for {
+		ds, err := r.Receive(t.Context(), 10)
+		if err != nil {
+			break
+		}
+		for _, d := range ds {
+			if err := r.Settle(t.Context(), []driver.Settlement{{Delivery: d}}); err == nil {
+				t.Fatal("a commit that failed was no error")
+			}
+		}
+		if got += len(ds); got > n/2 {
+			t.Fatalf("%d messages were handed out while no commit succeeded, want at most %d", got, ahead+window)
+		}
+	}
+	if got > ahead+window {
+		t.Errorf("%d messages were handed out while no commit succeeded, want at most %d", got, ahead+window)
+	}
+	failing.Store(false)
+	for got < n {
+		ds := receive(t, r, 1)
+		if want := strconv.Itoa(got); string(ds[0].Message.Body) != want {
+			t.Fatalf("got %s, want %s", ds[0].Message.Body, want)
+		}
+		ack(t, r, ds...)
+		got++
 	}
 }

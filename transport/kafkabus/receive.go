@@ -39,6 +39,13 @@ func (r *receiver) Receive(ctx context.Context, limit int) ([]*driver.Delivery, 
 			r.mu.Unlock()
 			return ds, err
 		}
+		if r.behind() {
+			r.mu.Unlock()
+			if err := r.commitIn(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		due := r.retries.due()
 		if r.inHand >= r.sub.Window {
 			changed := r.changed
@@ -51,7 +58,7 @@ func (r *receiver) Receive(ctx context.Context, limit int) ([]*driver.Delivery, 
 			continue
 		}
 		poll, polling := r.beginPoll(ctx, due)
-		room := max(1, min(r.sub.Window-r.inHand-r.queued, maxPoll))
+		room := max(1, min(r.sub.Window-r.inHand-r.takeable(), maxPoll))
 		r.mu.Unlock()
 		fetches := r.client.PollRecords(poll, room)
 		r.mu.Lock()
@@ -63,8 +70,22 @@ func (r *receiver) Receive(ctx context.Context, limit int) ([]*driver.Delivery, 
 	}
 }
 
+// behind reports whether so much that was settled is not committed, because
+// commits fail, that nothing more is handed out: a crash would repeat it all.
+func (r *receiver) behind() bool { return r.settled-r.committed >= uint64(r.limit) }
+
 // maxPoll bounds what one poll takes out of the client.
 const maxPoll = 4096
+
+// takeable counts what is queued, but for partitions that wait.
+func (r *receiver) takeable() (n int) {
+	for _, p := range r.order {
+		if !p.revoking && r.held[p.id] == 0 && !p.tracker.Full() {
+			n += len(p.queue)
+		}
+	}
+	return n
+}
 
 // beginPoll makes the context of a poll, which ends when a retry is due.
 func (r *receiver) beginPoll(ctx context.Context, due time.Time) (context.Context, *polling) {
@@ -84,7 +105,7 @@ func (r *receiver) take(limit int) (ds []*driver.Delivery, err error) {
 		return nil, fmt.Errorf("kafkabus: receive: %w", driver.ErrClosed)
 	}
 	n := min(limit, r.sub.Window-r.inHand)
-	if n <= 0 {
+	if n <= 0 || r.behind() {
 		return nil, nil
 	}
 	var items []item

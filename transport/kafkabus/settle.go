@@ -61,6 +61,11 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 	if !r.group {
 		return nil
 	}
+	return r.commitIn(ctx)
+}
+
+// commitIn is commit with a deadline of ours.
+func (r *receiver) commitIn(ctx context.Context) error {
 	ctx, cancel := r.c.deadline(ctx)
 	defer cancel()
 	return r.commit(ctx)
