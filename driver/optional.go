@@ -77,7 +77,8 @@ type Remover interface {
 // Volatile is a Conn whose engine confirms messages before they would survive
 // a loss of power. After an unclean start of the engine its incarnation is
 // another, and what was confirmed within the window before may be gone: a
-// relay publishes its retained rows of that time again.
+// relay publishes its retained rows of that time again. ErrUnsupported says
+// that this engine cannot tell.
 type Volatile interface {
 	Incarnation(ctx context.Context) (id string, window time.Duration, err error)
 }

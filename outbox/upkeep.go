@@ -204,6 +204,9 @@ func (t *term[Tx]) watchBroker(ctx context.Context) {
 
 func (t *term[Tx]) look(ctx context.Context, v driver.Volatile) error {
 	id, window, err := v.Incarnation(ctx)
+	if errors.Is(err, driver.ErrUnsupported) {
+		return nil // this server says nothing of itself
+	}
 	if err != nil || id == "" {
 		return err
 	}
