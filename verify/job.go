@@ -80,6 +80,12 @@ func (j *job) event() dovetail.Event[Note] {
 // lease is how long a relay that was killed keeps the others waiting.
 const lease = time.Second
 
+// window is how many messages a consumer has in hand. What it had when it is
+// killed comes again only after a while, on brokers that wait for a lease to
+// end; with a large window, consumers that are killed every other second would
+// spend the run waiting for one another's.
+const window = 128
+
 // reportEvery is how much of its counts a process that is killed takes with it.
 const reportEvery = 50 * time.Millisecond
 
@@ -118,7 +124,7 @@ func Serve(ctx context.Context, open func(ctx context.Context, url, prefix strin
 	if j.Role == consuming {
 		name = groupName(j.Run, j.Group)
 	}
-	svc, err := dovetail.Open(ctx, name, j.Broker, dovetail.Options{Instance: j.Instance,
+	svc, err := dovetail.Open(ctx, name, j.Broker, dovetail.Options{Instance: j.Instance, Window: window,
 		Retry: dovetail.RetryPolicy{Attempts: 1_000_000, First: 20 * time.Millisecond, Max: time.Second}})
 	if err != nil {
 		return err

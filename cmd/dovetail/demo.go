@@ -36,11 +36,15 @@ catalog, payment and mail, which speak by messages alone. It ends with a balance
 placed, completed, refused, lost, double. The exit code is 1 if it does not hold.
 
 It runs on the embedded broker and on SQLite files in a temporary directory, unless
---broker names another and --store a directory (sqlite:DIR) to keep. Contexts are
-not used: the demo must not end up on a broker that others use.`,
+--broker and --store name others. Each service has a file of its own below
+sqlite:DIR, or a schema of its own in a PostgreSQL database: eshop_ordering and so
+on, or whatever ?schema=NAME says that the names begin with. What is there stays
+there, and another file of invoices wants another place. Contexts are not used: the
+demo must not end up on a broker that others use.`,
 		Example: `  dovetail demo --once
   dovetail demo --once --orders online-retail.csv --kill-every 300ms
-  dovetail demo --once --broker file:/tmp/shop/bus --store sqlite:/tmp/shop -o json`,
+  dovetail demo --once --broker file:/tmp/shop/bus --store sqlite:/tmp/shop -o json
+  dovetail demo --once --broker kafka://127.0.0.1:9092 --store 'postgres://shop@127.0.0.1/shop?schema=try1'`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := d.check(cmd); err != nil {

@@ -39,13 +39,15 @@ func (a *app) doctorCommand() *cobra.Command {
 		Short: "Check broker and store, and say what to do",
 		Long: `Check that the broker can be reached and does what services need of it – a channel is
 made, a message sent, received, settled, and all of it removed again –, that the
-store can be reached and written and has its tables, that nothing waits there for
+store can be reached and written and has its tables, that the server's settings keep
+what was committed and that its user has the rights, that nothing waits there for
 too long, and how far clocks are apart. For whatever is wrong it says what to do.
 
 The broker is checked always; the store if one is named by --store, DOVETAIL_STORE
 or a context. The exit code is 1 if a check failed; warnings leave it 0.`,
 		Example: `  dovetail doctor
-  dovetail doctor --broker nats://queue.staging:4222 --store sqlite:catalog.db -o json`,
+  dovetail doctor --broker nats://queue.staging:4222 --store sqlite:catalog.db -o json
+  dovetail doctor --broker amqp://rabbit/ --store 'postgres://shop@db/shop?schema=catalog'`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			raw, err := a.brokerURL()

@@ -33,6 +33,7 @@ func (d *doctor) broker(ctx context.Context, raw string) {
 		}
 	}()
 	d.say("broker", fine, fmt.Sprintf("%s reached in %v", redactURL(raw), time.Since(began).Round(time.Millisecond)), "")
+	d.version(ctx, conn)
 	d.abilities(conn.Capabilities())
 	d.scratch(ctx, conn)
 	d.channels(ctx, conn)
@@ -129,6 +130,10 @@ func (d *doctor) channels(ctx context.Context, conn driver.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, d.a.timeout)
 	defer cancel()
 	all, err := l.Channels(ctx)
+	if errors.Is(err, driver.ErrUnsupported) {
+		d.say("broker: channels", skipped, err.Error(), "")
+		return
+	}
 	if err != nil {
 		d.say("broker: channels", broken, err.Error(), remedyOf(conn.Classify(err)))
 		return

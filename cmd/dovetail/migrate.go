@@ -52,10 +52,11 @@ func (a *app) migrateCommand() *cobra.Command {
 		Short: "Bring a store's tables up to date, or print how",
 		Long: `Bring the tables of a store's outbox and inbox up to date, list the steps, or print
 their SQL to be run by hand. The store is named by --store, DOVETAIL_STORE or a
-context.`,
+context. Printing touches no store; for PostgreSQL it asks the server which schema
+is the first of the search_path, unless the URL names one with schema=.`,
 		Example: `  dovetail migrate list --store sqlite:catalog.db
   dovetail migrate print --store 'sqlite:catalog.db?prefix=shop_'
-  dovetail migrate up --store sqlite:catalog.db`,
+  dovetail migrate up --store 'postgres://shop@db/shop?schema=catalog'`,
 	})
 	cmd.AddCommand(
 		a.migration("list", "List the steps and which of them were taken", func(ctx context.Context, p place) error {

@@ -44,7 +44,7 @@ because their channel or key could not be published while others could, and have
 those tried again at once. The store is named by --store, DOVETAIL_STORE or a
 context.`,
 		Example: `  dovetail outbox stats --store sqlite:catalog.db
-  dovetail outbox held --store sqlite:catalog.db -o json
+  dovetail outbox held --store 'postgres://shop@db/shop?schema=catalog' -o json
   dovetail outbox retry catalog.stock-ran-low --store sqlite:catalog.db`,
 	})
 	cmd.AddCommand(a.outboxStats(), a.outboxHeld(), a.outboxRetry())

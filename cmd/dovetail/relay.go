@@ -25,6 +25,7 @@ type relayInfo struct {
 func (a *app) relayCommand() *cobra.Command {
 	var service string
 	var drain bool
+	var mode string
 	var o outbox.Options
 	cmd := &cobra.Command{
 		Use:   "relay",
@@ -32,13 +33,25 @@ func (a *app) relayCommand() *cobra.Command {
 		Long: `Publish what a service's transactions have written to its outbox, in a process of
 its own, until Ctrl-C. One relay of a service leads, in whichever process; the
 others wait to take over. Services whose relay runs here say NoRelay in their
-outbox.Options. It needs the channels, which the services make when they run.`,
+outbox.Options. It needs the channels, which the services make when they run.
+
+--mode says how it learns of new messages: poll asks the database, at once when it
+tells of some, and otherwise every --poll; auto is the best that the store has, which
+is poll.`,
 		Example: `  dovetail relay --service catalog --store sqlite:catalog.db
+  dovetail relay --service catalog --store 'postgres://shop@db/shop?schema=catalog' --broker kafka://127.0.0.1:9092
   dovetail relay --service catalog --store sqlite:catalog.db --drain -o json`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if service == "" {
 				return misuse("--service is missing: want the service that the outbox belongs to")
+			}
+			switch mode {
+			case "auto", "poll":
+			case "tail":
+				return misuse("--mode tail: the stores that are linked in are read by polling alone: say poll, or leave it out")
+			default:
+				return misuse("--mode %s: want auto or poll", mode)
 			}
 			for name, d := range map[string]time.Duration{"lease": o.Lease, "poll": o.Poll} {
 				if d < 0 {
@@ -53,6 +66,7 @@ outbox.Options. It needs the channels, which the services make when they run.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&service, "service", "", "the service that the outbox belongs to")
+	f.StringVar(&mode, "mode", "auto", "how to learn of new messages: auto or poll")
 	f.BoolVar(&drain, "drain", false, "end when nothing is left to be published now")
 	f.DurationVar(&o.Lease, "lease", 0, "how long a relay that dies keeps others from taking over (default 10s)")
 	f.DurationVar(&o.Poll, "poll", 0, "how often to look for messages where the database does not tell (default 200ms)")

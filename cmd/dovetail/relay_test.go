@@ -4,20 +4,34 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/store"
+	"github.com/dovetail-go/dovetail/store/pgstore"
 	"github.com/dovetail-go/dovetail/store/sqlitestore"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// inFile runs a transaction in a script's SQLite file.
-func inFile(ts *testscript.TestScript, file string, do func(ctx context.Context, db *sqlitestore.Store, tx *sql.Tx) store.Writes) {
+// inStore runs a transaction in a script's SQLite file, or in the PostgreSQL
+// schema that a URL names.
+func inStore(ts *testscript.TestScript, where string, do func(ctx context.Context, db store.DB[*sql.Tx], tx *sql.Tx) store.Writes) {
 	ctx := context.Background()
-	db, err := sqlitestore.Open(ctx, filepath.Join(ts.Getenv("WORK"), file))
+	var db interface {
+		store.DB[*sql.Tx]
+		Close() error
+	}
+	var err error
+	if u, _ := url.Parse(where); u != nil && u.Host != "" {
+		s, perr := parsePostgres(u)
+		ts.Check(perr)
+		db, err = pgstore.OpenSQL(ctx, s.url, s.options())
+	} else {
+		db, err = sqlitestore.Open(ctx, filepath.Join(ts.Getenv("WORK"), where))
+	}
 	ts.Check(err)
 	defer db.Close()
 	tx, err := db.Begin(ctx)
@@ -25,12 +39,12 @@ func inFile(ts *testscript.TestScript, file string, do func(ctx context.Context,
 	ts.Check(db.Commit(ctx, tx, do(ctx, db, tx)))
 }
 
-// writtenCommand: written FILE SERVICE CHANNEL N. Writes N messages to the
-// outbox in a SQLite file.
+// writtenCommand: written STORE SERVICE CHANNEL N. Writes N messages to the
+// outbox of a store.
 func writtenCommand(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := strconv.Atoi(args[3])
 	ts.Check(err)
-	inFile(ts, args[0], func(context.Context, *sqlitestore.Store, *sql.Tx) (w store.Writes) {
+	inStore(ts, args[0], func(context.Context, store.DB[*sql.Tx], *sql.Tx) (w store.Writes) {
 		for i := range n {
 			w.Messages = append(w.Messages, &driver.Message{ID: fmt.Sprint("m", i), Source: args[1], Type: args[2] + ".v1",
 				Channel: args[2], Time: time.Now(), ContentType: "application/json", Body: []byte(`"hello"`)})
@@ -39,10 +53,10 @@ func writtenCommand(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// handledByCommand: handledby FILE GROUP HANDLER SOURCE ID. Enters a message in
-// the inbox in a SQLite file.
+// handledByCommand: handledby STORE GROUP HANDLER SOURCE ID. Enters a message in
+// the inbox of a store.
 func handledByCommand(ts *testscript.TestScript, neg bool, args []string) {
-	inFile(ts, args[0], func(ctx context.Context, db *sqlitestore.Store, tx *sql.Tx) store.Writes {
+	inStore(ts, args[0], func(ctx context.Context, db store.DB[*sql.Tx], tx *sql.Tx) store.Writes {
 		_, err := db.Enter(ctx, tx, []store.Entry{{Key: store.Key{Group: args[1], Handler: args[2], Source: args[3], ID: args[4]}, Since: time.Now()}})
 		ts.Check(err)
 		return store.Writes{}

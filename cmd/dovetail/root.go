@@ -33,7 +33,10 @@ func (a *app) root() *cobra.Command {
 
 The broker is named by URL: with --broker, with DOVETAIL_BROKER, or once for all
 with dovetail context. Without any it is nats://127.0.0.1:4222, where dovetail up
-listens. Transports linked in: mem:, file:, nats:, embedded:. Stores: sqlite:.`,
+listens. Transports linked in: mem:, file:, embedded:, nats:, tls:, amqp:, amqps:,
+kafka:. Stores: sqlite:, postgres:. What their URLs take beside host and port is in
+docs/transports and docs/stores; a store's take prefix (of the tables), PostgreSQL's
+also schema and shards.`,
 		Example: `  dovetail up
   dovetail topology
   dovetail tail 'ordering.*'
@@ -43,8 +46,8 @@ listens. Transports linked in: mem:, file:, nats:, embedded:. Stores: sqlite:.`,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.output, "output", "o", "table", "how to print: table, json or yaml")
-	flags.StringVar(&a.broker, "broker", "", "broker URL, as in nats://127.0.0.1:4222 or file:/var/lib/shop")
-	flags.StringVar(&a.store, "store", "", "store URL, as in sqlite:/var/lib/shop/catalog.db")
+	flags.StringVar(&a.broker, "broker", "", "broker URL, as in nats://127.0.0.1:4222, amqp://rabbit/, kafka://kafka:9092 or file:/var/lib/shop")
+	flags.StringVar(&a.store, "store", "", "store URL, as in sqlite:/var/lib/shop/catalog.db or postgres://shop@db/shop?schema=catalog")
 	flags.StringVar(&a.context, "context", "", "named broker and store to use (see dovetail context)")
 	flags.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long the broker may take for one call")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what goes on to standard error")

@@ -12,18 +12,19 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/servers"
 	"github.com/rogpeppe/go-internal/testscript"
 	"gopkg.in/yaml.v3"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"dovetail": main, "dovetail-faulty": faultyProgram})
+	testscript.Main(servers.Main(m), map[string]func(){"dovetail": main, "dovetail-faulty": faultyProgram})
 }
 
 // TestScripts_on_the_embedded_broker runs the program against dovetail up, each
 // script with a broker of its own.
 func TestScripts_on_the_embedded_broker(t *testing.T) {
-	runScripts(t, "testdata/both", func(env *testscript.Env) error {
+	runScripts(sideBySide{t}, "testdata/both", func(env *testscript.Env) error {
 		url, err := startUp(env)
 		env.Setenv("DOVETAIL_BROKER", url)
 		return err
@@ -32,7 +33,7 @@ func TestScripts_on_the_embedded_broker(t *testing.T) {
 
 // TestScripts_on_a_directory runs the same scripts over the file transport.
 func TestScripts_on_a_directory(t *testing.T) {
-	runScripts(t, "testdata/both", func(env *testscript.Env) error {
+	runScripts(sideBySide{t}, "testdata/both", func(env *testscript.Env) error {
 		env.Setenv("DOVETAIL_BROKER", "file:"+filepath.Join(env.WorkDir, "bus"))
 		return nil
 	})
@@ -40,26 +41,35 @@ func TestScripts_on_a_directory(t *testing.T) {
 
 // TestScripts_alone need no broker, or start their own.
 func TestScripts_alone(t *testing.T) {
-	runScripts(t, "testdata/alone", func(*testscript.Env) error { return nil })
+	runScripts(sideBySide{t}, "testdata/alone", func(*testscript.Env) error { return nil })
 }
 
-func runScripts(t *testing.T, dir string, broker func(*testscript.Env) error) {
-	testscript.Run(t, testscript.Params{
+func runScripts(t testscript.T, dir string, broker func(*testscript.Env) error) {
+	testscript.RunT(t, testscript.Params{
 		Dir: dir,
 		Setup: func(env *testscript.Env) error {
 			for _, v := range []string{"HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"} {
 				env.Setenv(v, filepath.Join(env.WorkDir, "home"))
 			}
-			env.Values[serviceKey{}] = &tinyService{}
+			env.Values[serviceKey{}], env.Values[tailKey{}] = &tinyService{}, &tail{}
 			return broker(env)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"service": serviceCommand, "mend": mendCommand, "handled": handledCommand, "dead": deadCount,
 			"listening": listeningCommand, "parses": parsesCommand, "code": codeCommand, "set": setCommand, "waitfor": waitCommand,
 			"verdict": verdictCommand, "verifying": verifyingCommand, "written": writtenCommand, "handledby": handledByCommand,
+			"cleared": clearedCommand, "tail": tailCommand, "tailed": tailedCommand,
 		},
 	})
 }
+
+// sideBySide runs scripts beside each other.
+type sideBySide struct{ *testing.T }
+
+func (t sideBySide) Run(name string, f func(testscript.T)) {
+	t.T.Run(name, func(t *testing.T) { f(sideBySide{t}) })
+}
+func (sideBySide) Verbose() bool { return testing.Verbose() }
 
 // startUp runs dovetail up until the script ends, and returns where it listens.
 func startUp(env *testscript.Env) (url string, err error) {

@@ -48,6 +48,7 @@ The exit code is 0 if everything holds, 1 if not, 2 for a wrong command line.`,
 		Example: `  dovetail verify
   dovetail verify --kill 300ms --stop 1s --long-tx 500ms --seconds 30
   dovetail verify --broker nats://127.0.0.1:4222 --store sqlite:shop.db --writers 32 --kill 200ms -o json
+  dovetail verify --broker 'amqp://127.0.0.1/?partitions=6' --store postgres://shop@db/shop --long-tx 2s --kill 200ms
   dovetail verify --broker nats://127.0.0.1:4222 --restart-cmd 'systemctl restart nats' --restart-every 20s --seconds 120`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
