@@ -243,6 +243,9 @@ func (f *deadFilter) channels(ctx context.Context, conn driver.Conn) ([]string, 
 		return nil, err
 	}
 	all, err := l.Channels(ctx)
+	if errors.Is(err, driver.ErrUnsupported) {
+		return f.named(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -263,4 +266,18 @@ func (f *deadFilter) channels(ctx context.Context, conn driver.Conn) ([]string, 
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// named are the channels of the services that the command line names, where the
+// broker does not list them.
+func (f *deadFilter) named(why error) ([]string, error) {
+	if len(f.services) == 0 {
+		return nil, fmt.Errorf("%w; or name the services with --service", why)
+	}
+	names := make([]string, len(f.services))
+	for i, s := range f.services {
+		names[i] = dovetail.DeadLetterChannel(s)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }

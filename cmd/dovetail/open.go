@@ -138,6 +138,9 @@ func channelOf(ctx context.Context, conn driver.Conn, name string) (*driver.Chan
 		return nil, nil
 	}
 	all, err := l.Channels(ctx)
+	if errors.Is(err, driver.ErrUnsupported) {
+		return nil, nil // sending says whether it is there
+	}
 	if err != nil {
 		return nil, err
 	}

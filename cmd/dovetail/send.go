@@ -168,6 +168,8 @@ func (a *app) checkChannel(ctx context.Context, conn driver.Conn, name string, k
 	case info != nil && info.Channel.Kind != kind:
 		other := map[driver.ChannelKind]string{driver.PointToPoint: "dovetail send or request", driver.PublishSubscribe: "dovetail publish or gather"}
 		return misuse("channel %s is %s: use %s", name, info.Channel.Kind, other[info.Channel.Kind])
+	case info == nil && !create:
+		a.note("whether channel %s exists this broker does not say: if it does not, it is made", name)
 	}
 	return nil
 }

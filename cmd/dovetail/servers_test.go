@@ -27,9 +27,17 @@ func TestScripts_on_NATS(t *testing.T) {
 }
 
 func TestScripts_on_RabbitMQ(t *testing.T) {
-	onServers(t, func() string {
+	const management = "&management=http://127.0.0.1:"
+	url := func() string {
 		s := servers.Shared(t, servers.RabbitMQ)
-		return s.URL() + "?partitions=4&management=http://127.0.0.1:" + managementPort(t, s)
+		return s.URL() + "?partitions=4" + management + managementPort(t, s)
+	}
+	onServers(t, url)
+	runScripts(inTurn{t}, "testdata/unlisted", func(env *testscript.Env) error {
+		env.Setenv("CLEAR", url())
+		without, _, _ := strings.Cut(url(), management)
+		env.Setenv("DOVETAIL_BROKER", without)
+		return nil
 	})
 }
 
@@ -42,6 +50,7 @@ func onServers(t *testing.T, broker func() string) {
 	url, store := broker(), servers.Shared(t, servers.Postgres).URL()
 	runScripts(inTurn{t}, "testdata/servers", func(env *testscript.Env) error {
 		env.Setenv("DOVETAIL_BROKER", url)
+		env.Setenv("CLEAR", url)
 		env.Setenv("PG", store)
 		env.Setenv("STORE", fmt.Sprintf("%s&schema=t%08x", store, rand.Uint32()))
 		return nil
@@ -76,7 +85,7 @@ func (inTurn) Verbose() bool { return testing.Verbose() }
 func clearedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() {
 		ctx := context.Background()
-		conn, err := driver.Open(ctx, ts.Getenv("DOVETAIL_BROKER"))
+		conn, err := driver.Open(ctx, ts.Getenv("CLEAR"))
 		ts.Check(err)
 		defer conn.Close(ctx)
 		all, err := conn.(driver.Lister).Channels(ctx)
