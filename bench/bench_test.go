@@ -15,14 +15,14 @@ func TestMain(m *testing.M) {
 }
 
 func TestRun_measures_both_sides(t *testing.T) {
-	for _, transport := range []string{"mem", "embedded", "nats", "file", "rabbitmq", "kafka"} {
+	for _, transport := range []string{"mem", "embedded", "nats", "file", "rabbitmq", "kafka", "postgres", "sqlite"} {
 		t.Run(transport, func(t *testing.T) {
 			if k := kinds[transport]; k != nil {
 				if err := servers.Install(t.Context(), k); err != nil {
 					t.Fatal(err)
 				}
 			}
-			r, err := Run(t.Context(), Options{Transports: []string{transport}, Count: 200, Rounds: 1, Callers: []int{1, 4}, Rate: 2000, Envelope: transport == "embedded", Dir: t.TempDir()})
+			r, err := Run(t.Context(), Options{Transports: []string{transport}, Count: 200, Rounds: 1, Callers: []int{1, 4}, Rate: 2000, Backlog: 2000, Envelope: transport == "embedded", Dir: t.TempDir()})
 			if err != nil {
 				t.Fatal(err)
 			}

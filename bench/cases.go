@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // The paths that can be measured.
@@ -14,10 +15,14 @@ const (
 	PathE2E     = "e2e"     // sent → handled: as fast as possible, and at a fixed rate
 	PathRequest = "request" // asked → answered
 	PathJSON    = "json"    // e2e in memory with typed values, encoded and decoded
+	PathOutbox  = "outbox"  // committed with a change in a database → confirmed, or delivered
+	PathInbox   = "inbox"   // handled once, noted in a database
 )
 
 // Paths returns the names of all paths.
-func Paths() []string { return []string{PathSend, PathReceive, PathE2E, PathRequest, PathJSON} }
+func Paths() []string {
+	return []string{PathSend, PathReceive, PathE2E, PathRequest, PathJSON, PathOutbox, PathInbox}
+}
 
 // A test is one line of the report.
 type test struct {
@@ -25,6 +30,12 @@ type test struct {
 	variant string
 	latency bool // the ratio is of latencies, not of rates
 	callers int
+	batch   int                // instead of the options'
+	count   int                // instead of what the time allows
+	least   int                // of the count, beyond the default's
+	rate    int                // instead of the options'
+	held    bool               // a transaction stays open beside
+	box     bool               // is for databases; others are for transports
 	open    bool               // an open loop: the count follows from the rate
 	goal    map[string]float64 // of the ratio, by target
 	goalNS  map[string]float64 // of nanoseconds per message, where no ratio says anything
@@ -68,6 +79,8 @@ func (o *Options) tests() []test {
 				all = append(all, t)
 			}
 			all = append(all, test{path: p, variant: "1 caller, durable", callers: 1, latency: true, durable: true, run: request})
+		case PathOutbox, PathInbox:
+			all = append(all, o.boxTests(p)...)
 		case PathJSON:
 			all = append(all, test{path: p, variant: "typed, both ways", goal: map[string]float64{"mem": 0.85}, run: typedJSON})
 		}
@@ -94,6 +107,9 @@ func (o *Options) check() error {
 	}
 	if len(o.Transports) == 0 {
 		o.Transports = []string{"mem", "nats"}
+		if !slices.ContainsFunc(o.Paths, func(p string) bool { return p != PathOutbox && p != PathInbox }) {
+			o.Transports = []string{"postgres", "sqlite"}
+		}
 	}
 	if slices.Contains(o.Transports, "all") {
 		o.Transports = everything()
@@ -117,7 +133,7 @@ func (o *Options) check() error {
 		def, max int
 	}{
 		{&o.Size, "size", 1024, 1 << 20}, {&o.Rounds, "rounds", 3, 1000}, {&o.Batch, "batch", 1000, 100_000},
-		{&o.Rate, "rate", 1000, 1_000_000}, {&o.Count, "count", 0, 10_000_000},
+		{&o.Rate, "rate", 1000, 1_000_000}, {&o.Count, "count", 0, 10_000_000}, {&o.Backlog, "backlog", 100_000, 100_000_000},
 	} {
 		if *f.field == 0 {
 			*f.field = f.def
@@ -131,6 +147,9 @@ func (o *Options) check() error {
 	}
 	if o.Seconds < 0 || o.Seconds > 3600 {
 		return fmt.Errorf("seconds is %g: want above 0, to 3600", o.Seconds)
+	}
+	if o.LongTx < 0 || o.LongTx > time.Hour {
+		return fmt.Errorf("long transaction is %v: want 0 for none, to 1h", o.LongTx)
 	}
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
@@ -157,5 +176,11 @@ func List(o Options) ([]string, error) {
 // fits reports whether the test makes sense on a target: typed values are
 // measured where nothing else costs anything.
 func (t *test) fits(target string) bool {
+	if isDatabase(target) != t.box {
+		return false
+	}
+	if t.held && target == "sqlite" {
+		return false // it has one writer, which the transaction would be
+	}
 	return (t.path != PathJSON || target == "mem") && (!t.durable || target != "mem")
 }

@@ -36,9 +36,17 @@ type member struct {
 }
 
 func (o *ours) join(ctx context.Context, name string) (*member, error) {
+	return o.joinBy(ctx, name, nil)
+}
+
+// joinBy is join with a connection that wrap has changed.
+func (o *ours) joinBy(ctx context.Context, name string, wrap func(driver.Conn) driver.Conn) (*member, error) {
 	conn, err := o.open(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if wrap != nil {
+		conn = wrap(conn)
 	}
 	return &member{Service: dovetail.New(name, conn, dovetail.Options{
 		Logger: slog.New(slog.DiscardHandler), Middleware: o.middleware,

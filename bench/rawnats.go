@@ -40,6 +40,8 @@ func (r *rawNATS) message(subject string, body []byte) *nats.Msg {
 	return &nats.Msg{Subject: subject, Header: r.envelope, Data: body}
 }
 
+func (r *rawNATS) jetstream() (jetstream.JetStream, error) { return jetstream.New(r.from) }
+
 func streamOf(w work) string { return strings.ReplaceAll(w.channel, ".", "+") }
 
 // stream makes the round's stream and returns what removes it.

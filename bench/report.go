@@ -53,6 +53,10 @@ type Figures struct {
 	P999   *Spread `json:"p999_us,omitempty"` // microseconds
 	Allocs Spread  `json:"allocs"`            // per message, in this process
 	CPU    Spread  `json:"cpu_ns"`            // processor time per message, in this process, nanoseconds; 0 where it is not known
+	// More is what only some paths have: committed_per_s, what writers
+	// committed meanwhile; peak_rss_mib and peak_heap_mib, memory of this
+	// process, both sides' clients and the measurement itself included.
+	More map[string]Spread `json:"more,omitempty"`
 }
 
 // A Spread is the median of the rounds, with the least and the most.
@@ -122,6 +126,12 @@ func figures(all []sample) *Figures {
 			return &s
 		}
 		f.P50, f.P99, f.P999 = quantile(50), quantile(99), quantile(99.9)
+	}
+	for name := range all[0].more {
+		if f.More == nil {
+			f.More = map[string]Spread{}
+		}
+		f.More[name] = spreadOf(all, func(s *sample) float64 { return s.more[name] })
 	}
 	return f
 }

@@ -12,17 +12,19 @@ import (
 
 // Options say what to measure. The zero value of each field is its default.
 type Options struct {
-	Paths      []string // default: all
-	Transports []string // mem, embedded, nats, file, rabbitmq, kafka, all, or URLs; default: mem and nats
-	Size       int      // bytes of a body; default 1024
-	Count      int      // messages in a round; default: what Seconds allow
-	Seconds    float64  // that a round of the slower side takes; default 1
-	Rounds     int      // of each side; default 3
-	Callers    []int    // how many send and ask at once; default 1, 16, 64
-	Batch      int      // messages in a batch, and in the raw client's pipeline; default 1000
-	Rate       int      // of the open loop, in messages per second; default 1000
-	Envelope   bool     // raw messages carry the same headers, where the transport has them: what is left is what Dovetail itself costs
-	Dir        string   // where servers keep their messages; default: a temporary directory, removed at the end
+	Paths      []string      // default: all
+	Transports []string      // mem, embedded, nats, file, rabbitmq, kafka, all, or URLs; default: mem and nats
+	Size       int           // bytes of a body; default 1024
+	Count      int           // messages in a round; default: what Seconds allow
+	Seconds    float64       // that a round of the slower side takes; default 1
+	Rounds     int           // of each side; default 3
+	Callers    []int         // how many send and ask at once; default 1, 16, 64
+	Batch      int           // messages in a batch, and in the raw client's pipeline; default 1000
+	Rate       int           // of the open loop, in messages per second; default 1000
+	Backlog    int           // messages in an outbox that is drained; default 100,000
+	LongTx     time.Duration // how long a transaction stays open beside each round of path outbox, PostgreSQL only; default 0, none
+	Envelope   bool          // raw messages carry the same headers, where the transport has them: what is left is what Dovetail itself costs
+	Dir        string        // where servers keep their messages; default: a temporary directory, removed at the end
 
 	// Progress is called as the work goes on, from several goroutines.
 	Progress func(Progress)
@@ -151,11 +153,14 @@ func (r *runner) measure(ctx context.Context, t *target, c *test) Result {
 
 // count finds how many messages a round takes, from a short one of each side.
 func (r *runner) count(ctx context.Context, t *target, c *test, raw, ours side) (int, error) {
+	if c.count > 0 {
+		return c.count, nil
+	}
 	if r.o.Count > 0 {
 		return r.o.Count, nil
 	}
 	if c.open {
-		return max(100, int(r.o.Seconds*float64(r.o.Rate)*2)), nil
+		return max(100, int(r.o.Seconds*float64(r.rate(c))*2)), nil
 	}
 	count := 0
 	for _, s := range []side{raw, ours} {
@@ -174,7 +179,15 @@ func (r *runner) count(ctx context.Context, t *target, c *test, raw, ours side) 
 			count = n
 		}
 	}
-	return min(max(count, 1000), r.most()), nil
+	return min(max(count, 1000, c.least), r.most()), nil
+}
+
+// rate is of the open loop.
+func (r *runner) rate(c *test) int {
+	if c.rate > 0 {
+		return c.rate
+	}
+	return r.o.Rate
 }
 
 // most bounds a round by what it may take in memory or on the disk.
@@ -193,12 +206,18 @@ func (r *runner) round(ctx context.Context, t *target, c *test, s side, name str
 	}
 	w := work{
 		channel: fmt.Sprintf("bench.%s-%d", strings.ToLower(name[:1]), r.serial), size: r.o.Size, count: count,
-		callers: c.callers, batch: r.o.Batch, rate: r.o.Rate, tick: ticks.add,
+		callers: c.callers, batch: r.o.Batch, rate: r.rate(c), longTx: r.o.LongTx, tick: ticks.add,
+	}
+	if c.batch > 0 {
+		w.batch = c.batch
 	}
 	// A round takes about Seconds; one that hangs must end.
 	limit := time.Duration((r.o.Seconds*20 + 60) * float64(time.Second))
 	if c.open {
-		limit += time.Duration(count) * time.Second / time.Duration(r.o.Rate)
+		limit += time.Duration(count) * time.Second / time.Duration(w.rate)
+	}
+	if c.count > 0 {
+		limit += time.Duration(count) * time.Second / 1000 // it is written first
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

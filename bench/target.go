@@ -36,11 +36,11 @@ type target struct {
 }
 
 // targetNames are those that are started here; any URL is a target as well.
-var targetNames = []string{"mem", "embedded", "nats", "file", "rabbitmq", "kafka"}
+var targetNames = []string{"mem", "embedded", "nats", "file", "rabbitmq", "kafka", "postgres", "sqlite"}
 
 // kinds are the servers that package servers starts for targets. What is not
 // installed is not installed by a measurement.
-var kinds = map[string]servers.Kind{"rabbitmq": servers.RabbitMQ, "kafka": servers.Kafka}
+var kinds = map[string]servers.Kind{"rabbitmq": servers.RabbitMQ, "kafka": servers.Kafka, "postgres": servers.Postgres}
 
 // everything is what "all" stands for: the targets that can be had here.
 func everything() (names []string) {
@@ -71,6 +71,9 @@ func openTarget(ctx context.Context, name, dir string, envelope bool) (*target, 
 }
 
 func openNamed(ctx context.Context, name, dir string) (*target, error) {
+	if isDatabase(name) {
+		return openDatabase(ctx, name, dir)
+	}
 	switch name {
 	case "mem":
 		return openURL(ctx, name, name, "mem:bench?messages=4000000&bytes=8589934592", "nothing: memory of this process")
@@ -193,24 +196,38 @@ func rawOf(ctx context.Context, t *target, hold driver.Conn, address string, ope
 		}
 		return &rawFile{dir: dir}, nil
 	case "natsbus", "embedded":
-		var r rawNATS
-		var held []driver.Conn
-		for _, nc := range []**nats.Conn{&r.from, &r.to} {
-			c, err := open(ctx)
-			if err != nil {
-				return nil, err
-			}
-			held = append(held, c)
-			client, ok := c.(interface{ As(any) bool })
-			if !ok || !client.As(nc) {
-				return nil, fmt.Errorf("transport %s gives no way to its client", hold.Capabilities().Name)
-			}
+		r, err := natsOf(ctx, open)
+		if err != nil {
+			return nil, err
 		}
 		t.server = "nats-server " + r.to.ConnectedServerVersion()
-		r.done = func(ctx context.Context) error { return errors.Join(held[0].Close(ctx), held[1].Close(ctx)) }
-		return &r, nil
+		return r, nil
 	}
 	return nil, nil
+}
+
+// natsOf is the client under two connections of ours.
+func natsOf(ctx context.Context, open func(context.Context) (driver.Conn, error)) (*rawNATS, error) {
+	var r rawNATS
+	var held []driver.Conn
+	r.done = func(ctx context.Context) (err error) {
+		for _, c := range held {
+			err = errors.Join(err, c.Close(ctx))
+		}
+		return err
+	}
+	for _, nc := range []**nats.Conn{&r.from, &r.to} {
+		c, err := open(ctx)
+		if err != nil {
+			return nil, errors.Join(err, r.done(ctx))
+		}
+		held = append(held, c)
+		client, ok := c.(interface{ As(any) bool })
+		if !ok || !client.As(nc) {
+			return nil, errors.Join(fmt.Errorf("transport %s gives no way to its client", c.Capabilities().Name), r.done(ctx))
+		}
+	}
+	return &r, nil
 }
 
 // redacted is a URL without its user information and parameters.

@@ -19,14 +19,14 @@ func (r *Report) WriteText(w io.Writer) error {
 		if res.Transport != transport {
 			transport = res.Transport
 			fmt.Fprintf(t, "\n%s\t(%sconfirmed: %s)\n", transport, separate(res.Server), res.Confirmed)
-			fmt.Fprintln(t, "ratio\tmin–max\tgoal\tpath\tvariant\tdovetail\traw\tp50/p99/p99.9 dovetail\traw\tallocs\traw\tcpu\traw\tcount")
+			fmt.Fprintln(t, "ratio\tmin–max\tgoal\tpath\tvariant\tdovetail\traw\tp50/p99/p99.9 dovetail\traw\tallocs\traw\tcpu\traw\tcount\tmore dovetail\traw")
 		}
 		if res.Error != "" {
 			fmt.Fprintf(t, "–\t\t\t%s\t%s\terror: %s\n", res.Path, res.Variant, res.Error)
 			continue
 		}
 		fmt.Fprintln(t, strings.Join([]string{res.ratio(), res.Ratio.span(), res.goal(), res.Path, res.Variant,
-			res.Ours.rate(), res.Raw.rate(), res.Ours.latency(), res.Raw.latency(), res.Ours.allocs(), res.Raw.allocs(), res.Ours.cpu(), res.Raw.cpu(), fmt.Sprint(res.Count)}, "\t"))
+			res.Ours.rate(), res.Raw.rate(), res.Ours.latency(), res.Raw.latency(), res.Ours.allocs(), res.Raw.allocs(), res.Ours.cpu(), res.Raw.cpu(), fmt.Sprint(res.Count), res.Ours.more(), res.Raw.more()}, "\t"))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -111,6 +111,22 @@ func (f *Figures) cpu() string {
 		return ""
 	}
 	return duration(f.CPU.Median / 1e3)
+}
+
+// more is what only some paths have.
+func (f *Figures) more() string {
+	if f == nil {
+		return ""
+	}
+	var parts []string
+	for _, m := range []struct{ name, format string }{
+		{"committed_per_s", "committed %.0f/s"}, {"peak_rss_mib", "peak %.0f MiB"}, {"peak_heap_mib", "heap %.0f MiB"},
+	} {
+		if s, ok := f.More[m.name]; ok {
+			parts = append(parts, fmt.Sprintf(m.format, s.Median))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // short is a rate in three digits.

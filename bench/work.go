@@ -14,12 +14,13 @@ import (
 
 // A work is what one side does in one round.
 type work struct {
-	channel string // a fresh name
-	size    int    // bytes of a body
-	count   int    // messages
-	callers int    // how many send, or ask, at once, one message at a time; 0 for one that sends batches
-	batch   int    // messages in a batch
-	rate    int    // of the open loop, messages per second
+	channel string        // a fresh name
+	size    int           // bytes of a body
+	count   int           // messages
+	callers int           // how many send, or ask, at once, one message at a time; 0 for one that sends batches
+	batch   int           // messages in a batch
+	rate    int           // of the open loop, messages per second
+	longTx  time.Duration // how long a transaction stays open beside; 0 for none
 	tick    func(n int)
 }
 
@@ -30,6 +31,7 @@ type sample struct {
 	latency *hdrhistogram.Histogram // nanoseconds; nil where none was measured
 	allocs  float64                 // per message, in this process
 	cpu     float64                 // nanoseconds per message, in this process, all threads together
+	more    map[string]float64      // what only this path has: see Figures.More
 }
 
 func (s *sample) rate() float64 {

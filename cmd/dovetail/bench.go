@@ -29,16 +29,18 @@ holds from machine to machine, absolute figures do not.
 Transports: mem (a Go channel is raw), embedded (a NATS server in this process),
 nats (one in a process of its own), file (append and fdatasync), rabbitmq and kafka
 (a server of its own, if one is installed), all, or the URL of a broker of yours.
-Paths: ` + strings.Join(bench.Paths(), ", ") + `.`,
+Paths outbox and inbox are measured on databases: postgres (likewise), sqlite, or
+the URL of a PostgreSQL server of yours. Paths: ` + strings.Join(bench.Paths(), ", ") + `.`,
 		Example: `  dovetail bench
   dovetail bench --transport nats --path send,receive --seconds 3 --rounds 5
   dovetail bench --transport all -o json > new.json
+  dovetail bench --path outbox,inbox --transport postgres --backlog 1000000
   dovetail bench --transport mem --compare old.json`,
 		Args: arguments(0, 0, ""),
 	}
 	f := cmd.Flags()
 	f.StringSliceVar(&o.Paths, "path", nil, "what to measure (default: all)")
-	f.StringSliceVar(&o.Transports, "transport", nil, "where: mem, embedded, nats, file, rabbitmq, kafka, all, or a URL (default: mem,nats)")
+	f.StringSliceVar(&o.Transports, "transport", nil, "where: mem, embedded, nats, file, rabbitmq, kafka, postgres, sqlite, all, or a URL (default: mem,nats, or postgres,sqlite for outbox and inbox)")
 	f.IntVar(&o.Size, "size", 1024, "bytes of a body")
 	f.IntVar(&o.Count, "count", 0, "messages in a round (default: what --seconds allow)")
 	f.Float64Var(&o.Seconds, "seconds", 1, "how long a round of the slower side takes, about")
@@ -47,6 +49,8 @@ Paths: ` + strings.Join(bench.Paths(), ", ") + `.`,
 	f.IntVar(&o.Batch, "batch", 1000, "messages in a batch, and in the raw client's pipeline")
 	f.IntVar(&o.Rate, "rate", 1000, "messages per second where latency is measured")
 	f.BoolVar(&o.Envelope, "envelope", false, "the raw client sends the same headers: tells what the envelope costs from what Dovetail does")
+	f.IntVar(&o.Backlog, "backlog", 100_000, "messages in an outbox that is drained")
+	f.DurationVar(&o.LongTx, "long-tx", 0, "a transaction stays open for so long beside each round of path outbox (PostgreSQL)")
 	f.StringVar(&o.Dir, "dir", "", "where servers keep their messages (default: a temporary directory, removed at the end)")
 	f.StringVar(&compare, "compare", "", "report of an earlier run (-o json) to compare with")
 	f.BoolVar(&list, "list", false, "list what would be measured")
