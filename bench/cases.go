@@ -34,6 +34,7 @@ type test struct {
 	count   int                // instead of what the time allows
 	least   int                // of the count, beyond the default's
 	rate    int                // instead of the options'
+	unkeyed bool               // without keys
 	held    bool               // a transaction stays open beside
 	box     bool               // is for databases; others are for transports
 	open    bool               // an open loop: the count follows from the rate
@@ -57,6 +58,7 @@ func (o *Options) tests() []test {
 		case PathSend:
 			all = append(all, test{path: p, variant: fmt.Sprintf("1 caller, batches of %d", o.Batch), run: send,
 				goal: map[string]float64{"nats": 0.80, "file": 0.85, "rabbitmq": 0.95, "kafka": 0.85}})
+			all = append(all, test{path: p, variant: fmt.Sprintf("1 caller, batches of %d, no keys", o.Batch), run: send, unkeyed: true})
 			for _, n := range o.Callers {
 				all = append(all, test{path: p, variant: callers(n) + ", one by one", callers: n, run: send})
 			}

@@ -24,6 +24,9 @@ func pass(next dovetail.Handler) dovetail.Handler {
 func (o *ours) close(context.Context) error { return nil }
 
 func document(w work) dovetail.Document[[]byte] {
+	if w.unkeyed {
+		return dovetail.NewDocument[[]byte](w.channel)
+	}
 	return dovetail.NewDocument[[]byte](w.channel).Keyed(func(b []byte) string { return keys[b[keyAt]&63] })
 }
 

@@ -206,7 +206,7 @@ func (r *runner) round(ctx context.Context, t *target, c *test, s side, name str
 	}
 	w := work{
 		channel: fmt.Sprintf("bench.%s-%d", strings.ToLower(name[:1]), r.serial), size: r.o.Size, count: count,
-		callers: c.callers, batch: r.o.Batch, rate: r.rate(c), longTx: r.o.LongTx, tick: ticks.add,
+		callers: c.callers, batch: r.o.Batch, rate: r.rate(c), longTx: r.o.LongTx, unkeyed: c.unkeyed, tick: ticks.add,
 	}
 	if c.batch > 0 {
 		w.batch = c.batch

@@ -20,6 +20,7 @@ type work struct {
 	callers int           // how many send, or ask, at once, one message at a time; 0 for one that sends batches
 	batch   int           // messages in a batch
 	rate    int           // of the open loop, messages per second
+	unkeyed bool          // ours has no keys, so that nothing is kept in order
 	longTx  time.Duration // how long a transaction stays open beside; 0 for none
 	tick    func(n int)
 }
