@@ -37,7 +37,7 @@ func (b *Box[Tx]) relay(ctx context.Context) error {
 func (b *Box[Tx]) listen(ctx context.Context, l store.Listener) {
 	for attempt := 0; ; attempt++ {
 		began := time.Now()
-		err := l.Listen(ctx)
+		err := l.Listen(ctx, func() { b.trouble.over("listen for outbox writes") })
 		if ctx.Err() != nil {
 			return
 		}
@@ -48,7 +48,6 @@ func (b *Box[Tx]) listen(ctx context.Context, l store.Listener) {
 		if !wait(ctx, backoff(attempt, 100*time.Millisecond, 10*time.Second)) {
 			return
 		}
-		b.trouble.over("listen for outbox writes")
 	}
 }
 

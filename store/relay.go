@@ -134,8 +134,8 @@ type Relay interface {
 // A Listener is a DB that can hear of what other processes write.
 type Listener interface {
 	// Listen notifies the Signal whenever another process has written messages,
-	// until ctx ends or the connection is lost.
-	Listen(ctx context.Context) error
+	// until ctx ends or the connection is lost. It calls begun when it hears.
+	Listen(ctx context.Context, begun func()) error
 }
 
 // A Retirement says which published messages are not needed any more.

@@ -350,6 +350,7 @@ func BenchmarkCommitToSend(b *testing.B) {
 type stub struct {
 	stubConn
 	component dovetail.Component
+	log       *slog.Logger // default: none
 }
 
 type stubConn struct {
@@ -359,6 +360,7 @@ type stubConn struct {
 	done        chan struct{}
 	each        chan struct{}           // gets one for each send, where there is one
 	take        func([]*driver.Message) // likewise
+	refuse      func(*driver.Message) error
 }
 
 func newStub(until int64) *stub {
@@ -370,11 +372,29 @@ func (s *stub) Instance() string                      { return "test" }
 func (s *stub) Prepare([]*driver.Message) error       { return nil }
 func (s *stub) Provision(context.Context) error       { return nil }
 func (s *stub) Conn() driver.Conn                     { return &s.stubConn }
-func (s *stub) Logger() *slog.Logger                  { return slog.New(slog.DiscardHandler) }
 func (s *stub) Attach(c dovetail.Component)           { s.component = c }
 func (s *stubConn) Classify(err error) driver.Kind    { return driver.Classify(err) }
 func (s *stubConn) Capabilities() driver.Capabilities { return driver.Capabilities{Name: "stub"} }
+func (s *stub) Logger() *slog.Logger {
+	if s.log != nil {
+		return s.log
+	}
+	return slog.New(slog.DiscardHandler)
+}
 func (s *stubConn) Send(_ context.Context, ms []*driver.Message) error {
+	if s.refuse != nil {
+		var se driver.SendError
+		var taken []*driver.Message
+		for i, m := range ms {
+			if err := s.refuse(m); err != nil {
+				se.Fail(i, err, false)
+				continue
+			}
+			taken = append(taken, m)
+		}
+		s.take(taken)
+		return se.OrNil()
+	}
 	if s.take != nil {
 		s.take(ms)
 	}

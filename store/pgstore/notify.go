@@ -113,11 +113,12 @@ const listenPing = 20 * time.Second
 // Listen notifies the Signal of what other processes write. It takes a
 // connection for itself. A pooler that gives connections away by the
 // transaction cannot carry it; then there is the poll.
-func (c *core) Listen(ctx context.Context) error {
+func (c *core) Listen(ctx context.Context, begun func()) error {
 	conn, err := c.listener(ctx)
 	if err != nil {
 		return fail("listen", err)
 	}
+	begun()
 	defer func() {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
 		defer cancel()

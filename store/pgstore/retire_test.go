@@ -155,7 +155,7 @@ func TestListen_hears_of_what_another_process_wrote(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	woken := s.Signal().Wait()
 	ended := make(chan error, 1)
-	go func() { ended <- s.Listen(ctx) }()
+	go func() { ended <- s.Listen(ctx, func() {}) }()
 	wait := func(what string) {
 		t.Helper()
 		select {
