@@ -127,7 +127,9 @@ type Box[Tx any] struct {
 	err   error // what is wrong with the options
 
 	published atomic.Int64
+	behind    atomic.Int64 // published and not written down
 	leading   atomic.Int64
+	rate      rate
 	trouble   trouble
 	later     store.Signal // a delayed message was written
 }
@@ -157,32 +159,6 @@ func New[Tx any](svc Service, db store.DB[Tx], opts ...Options) *Box[Tx] {
 
 // DB returns the box's database.
 func (b *Box[Tx]) DB() store.DB[Tx] { return b.db }
-
-// Stats describe a box's outbox, all shards together.
-type Stats struct {
-	store.Stats
-	Published int64  // by this process since it started
-	Leading   int    // how many shards this process publishes
-	Trouble   string // what the relay is waiting to be over; empty if nothing is wrong
-}
-
-// Stats counts.
-func (b *Box[Tx]) Stats(ctx context.Context) (Stats, error) {
-	all := Stats{Published: b.published.Load(), Leading: int(b.leading.Load()), Trouble: b.trouble.text()}
-	for shard := range b.db.Shards() {
-		s, err := b.db.Stats(ctx, shard)
-		if err != nil {
-			return all, err
-		}
-		all.Backlog += s.Backlog
-		all.Held += s.Held
-		all.Later += s.Later
-		if all.Oldest.IsZero() || !s.Oldest.IsZero() && s.Oldest.Before(all.Oldest) {
-			all.Oldest = s.Oldest
-		}
-	}
-	return all, nil
-}
 
 // Wake tells the relay that messages were committed by a transaction that it
 // cannot see: one that In or Buffered wrote to and that somebody else

@@ -190,6 +190,7 @@ func (t *term[Tx]) drained(w *window, sent []*entry, err error, p *store.Progres
 		p.Release = append(p.Release, *e.held)
 		w.finish(e)
 		t.b.published.Add(1)
+		t.b.rate.add(now, 1)
 		failed[e.Message.Channel] = nil
 	}
 	for name, err := range failed {

@@ -93,6 +93,7 @@ func (t *term[Tx]) published(sent []*entry) {
 	}
 	crash.RelayConfirmed.Pass()
 	t.b.published.Add(int64(len(sent)))
+	t.b.rate.add(time.Now(), len(sent))
 	c := &t.channels
 	c.mu.Lock()
 	c.total += int64(len(sent))

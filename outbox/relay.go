@@ -121,6 +121,7 @@ func (b *Box[Tx]) lead(ctx context.Context, term store.Term) error {
 	} else if err := t.leave(end); err != nil {
 		b.trouble.report("end the relay's term", err)
 	}
+	b.behind.Add(-int64(t.step.passed)) // whoever follows begins at the cursor
 	return nil
 }
 

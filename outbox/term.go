@@ -71,6 +71,7 @@ func (t *term[Tx]) batch() int {
 func (t *term[Tx]) resume(c store.Cursor) {
 	t.window = newWindow(t.window.pipelined)
 	t.reader = reader{after: c.Position}
+	t.b.behind.Add(-int64(t.step.passed))
 	t.step = progress{to: c.Position}
 	t.channels.reset(c.Channels)
 	t.marks.reset(c.Position)
@@ -253,6 +254,7 @@ func (t *term[Tx]) pass() {
 	}
 	t.stamp()
 	t.step.passed += n
+	t.b.behind.Add(int64(n))
 	t.step.to = to
 	if t.window.waiting == 0 {
 		t.reader.grown = 0
@@ -291,6 +293,7 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 		t.wakeDrain()
 	}
 	t.marks.add(p.to, t.keep())
+	t.b.behind.Add(-int64(p.passed))
 	*p = progress{to: p.to}
 	return nil
 }
