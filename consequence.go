@@ -13,6 +13,11 @@ type consequence struct {
 	attempt int
 }
 
+// dead reports whether c is a dead letter; else it is an answer.
+func (c *consequence) dead() bool {
+	return c.m.Channel == DeadLetterChannel(c.of.in.Service)
+}
+
 // consequences appends what must be sent before t is settled: an answer, a dead
 // letter, both, or none.
 func (b *inbound) consequences(due []consequence, t *task) []consequence {

@@ -62,7 +62,6 @@ func (b *inbound) bury(t *task) *driver.Message {
 	if errors.As(t.err, &p) {
 		d.Stack = string(p.Stack)
 	}
-	b.s.notice(Notice{Kind: NoticeDead, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: t.err})
 	return d.encode()
 }
 

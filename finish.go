@@ -13,90 +13,151 @@ import (
 // finisher answers and settles what the handlers are done with, in batches: while
 // one batch is on its way, the next gathers. Answers and dead letters are sent
 // before their messages are settled, so that a crash in between repeats a
-// message and loses none. What the broker does not take is tried again beside
-// the others, which do not wait for it.
+// message and loses none. They are sent beside the settling, which does not wait
+// for them, and what the broker does not take is tried again.
 type finisher struct {
 	b *inbound
 
 	spare       []*task
-	due         []consequence // scratch
-	late        []consequence // to be sent again
-	untold      []*task       // kept as dead letters, which OnDeadLetter is still to be told
-	rounds      int           // in which late ones were tried, since there were none
 	settlements map[*source][]driver.Settlement
+
+	todo errand      // for the next errand
+	late errand      // failed, and to be tried again after a while
+	back chan errand // the one under way, when it is
+	out  bool        // one is under way
+
+	rounds int // in which late ones were tried, since there were none
 }
+
+// An errand is what must be done before messages are settled, and takes as long
+// as the broker or a database does: sending answers and dead letters, then
+// telling of the dead letters who asked for it. Consequences of one task are side
+// by side.
+type errand struct {
+	due    []consequence
+	untold []*task // whose consequences are sent
+	over   []*task // of which nothing is left to do: to be settled
+}
+
+func (e *errand) add(o errand) {
+	e.due, e.untold = append(e.due, o.due...), append(e.untold, o.untold...)
+}
+
+func (e *errand) empty() bool { return len(e.due)+len(e.untold) == 0 }
 
 // run works until stop is closed and nothing is left to settle. When ctx ends,
 // what could not be answered or buried stays unsettled and is delivered again.
 func (f *finisher) run(ctx context.Context, stop <-chan struct{}) {
 	f.settlements = make(map[*source][]driver.Settlement)
+	f.back = make(chan errand, 1)
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
 	ended := ctx.Done()
-	for stopped, timed := false, false; !stopped; {
+	for stopped, timed := false, false; !stopped || f.out; {
 		select {
 		case <-f.b.sched.finish:
 			f.round(ctx)
+		case e := <-f.back:
+			f.out = false
+			f.late.add(e)
+			f.settle(ctx, e.over)
 		case <-again.C:
 			timed = false
-			f.retry(ctx)
+			f.todo.add(f.late)
+			f.late = errand{}
 		case <-ended:
 			ended = nil
 		case <-stop:
-			stopped = true
+			stopped, stop = true, nil
 			f.round(ctx)
 		}
-		switch {
-		case ended == nil || stopped || ctx.Err() != nil:
+		if ended == nil || stopped || ctx.Err() != nil {
 			f.leave()
-		case len(f.late)+len(f.untold) == 0:
-			f.rounds = 0
-		case !timed:
+			continue
+		}
+		f.begin(ctx)
+		switch {
+		case !f.late.empty() && !timed:
 			timed = true
 			f.rounds++
 			again.Reset(reopenPolicy.Wait(f.rounds))
+		case f.late.empty() && !f.out:
+			f.rounds = 0
 		}
 	}
 }
 
-// round finishes what was done since the last one.
+// round settles what was done since the last one, or puts it on the next errand.
 func (f *finisher) round(ctx context.Context) {
 	tasks := f.b.sched.takeDone(f.spare)
-	f.due = f.due[:0]
+	ready := tasks[:0]
 	for _, t := range tasks {
-		n := len(f.due)
-		f.due = f.b.consequences(f.due, t)
-		t.unsent = len(f.due) - n
+		n := len(f.todo.due)
+		f.todo.due = f.b.consequences(f.todo.due, t)
+		switch t.unsent = len(f.todo.due) - n; {
+		case t.unsent > 0:
+		case t.verdict == bury:
+			f.todo.untold = append(f.todo.untold, t)
+		default:
+			ready = append(ready, t)
+		}
 	}
-	f.late = append(f.late, f.send(ctx, f.due)...)
-	clear(f.due)
-	f.settle(ctx, tasks)
+	f.settle(ctx, ready)
 	clear(tasks)
 	f.spare = tasks
 }
 
-// retry tries the late ones again.
-func (f *finisher) retry(ctx context.Context) {
-	tried, tasks := f.late, f.untold
-	f.late, f.untold = f.send(ctx, tried), nil
-	for _, c := range tried {
-		if n := len(tasks); n == 0 || tasks[n-1] != c.of { // those of a task are side by side
-			tasks = append(tasks, c.of)
-		}
+// begin begins the next errand, one at a time.
+func (f *finisher) begin(ctx context.Context) {
+	if f.out || f.todo.empty() {
+		return
 	}
-	f.settle(ctx, tasks)
+	e := f.todo
+	f.todo, f.out = errand{}, true
+	go func() { f.back <- f.carryOut(ctx, e) }()
 }
 
-// leave gives the late ones up: the service ends.
+// carryOut does what an errand is for. What it returns besides those that are
+// over is to be tried again.
+func (f *finisher) carryOut(ctx context.Context, e errand) (left errand) {
+	left.due = f.send(ctx, e.due)
+	sent := e.untold
+	for i, c := range e.due {
+		if c.of.unsent == 0 && (i == 0 || e.due[i-1].of != c.of) {
+			sent = append(sent, c.of)
+		}
+	}
+	deaf := false
+	for _, t := range sent {
+		if t.verdict == bury && !deaf {
+			crash.ConsumerBuried.Pass()
+		}
+		if t.verdict == bury && (deaf || !f.tell(ctx, t)) {
+			deaf = true // what is told is the same database, most likely
+			left.untold = append(left.untold, t)
+			continue
+		}
+		left.over = append(left.over, t)
+	}
+	return left
+}
+
+// leave gives up what no errand has done: the service ends.
 func (f *finisher) leave() {
-	for i, c := range f.late {
-		if i == 0 || f.late[i-1].of != c.of {
+	f.todo.add(f.late)
+	for i, c := range f.todo.due {
+		if i == 0 || f.todo.due[i-1].of != c.of {
 			f.b.sched.settled([]*task{c.of})
 		}
 	}
-	f.b.sched.settled(f.untold)
-	f.late, f.untold = nil, nil
+	f.b.sched.settled(f.todo.untold)
+	f.todo, f.late = errand{}, errand{}
 }
+
+// errandTimeout bounds one attempt at sending answers and dead letters: what a
+// channel that is full or a broker that hangs does not take is tried again, and
+// the others get their turn.
+const errandTimeout = 10 * time.Second
 
 // send sends answers and dead letters once and returns those that are to be
 // sent again.
@@ -109,7 +170,9 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 	for i, c := range cs {
 		messages[i] = c.m
 	}
-	err := s.conn.Send(ctx, messages)
+	sending, cancel := context.WithTimeout(ctx, errandTimeout)
+	err := s.conn.Send(sending, messages)
+	cancel()
 	why, whole := unconfirmed(err, len(cs))
 	if whole && len(cs) > 1 && !s.passes(err) && ctx.Err() == nil { // one of them spoils it for the others
 		for i := range cs {
@@ -118,10 +181,14 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 		return left
 	}
 	for i, c := range cs {
-		if why == nil || why[i] == nil || ctx.Err() == nil && f.lost(ctx, &c, why[i]) {
+		confirmed := why == nil || why[i] == nil
+		if confirmed || ctx.Err() == nil && f.lost(ctx, &c, why[i]) {
 			c.of.unsent--
 			if c.of.verdict != bury {
 				crash.ConsumerReplied.Pass()
+			}
+			if t := c.of; confirmed && c.dead() {
+				s.notice(Notice{Kind: NoticeDead, Channel: f.b.channel.Name, Group: f.b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: t.err})
 			}
 			continue
 		}
@@ -162,7 +229,7 @@ const replyAttempts = 6
 // until it is taken, if need be without what can be done without.
 func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 	s := f.b.s
-	if c.m.Channel == DeadLetterChannel(s.name) {
+	if c.dead() {
 		switch s.conn.Classify(why) {
 		case driver.TooLarge:
 			c.m = slimmed(c.m)
@@ -180,27 +247,12 @@ func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 	return true
 }
 
-// settle tells each source's receiver what became of its deliveries, of those
-// whose consequences are sent.
-func (f *finisher) settle(ctx context.Context, tasks []*task) {
+// settle tells each source's receiver what became of its deliveries.
+func (f *finisher) settle(ctx context.Context, over []*task) {
 	for src := range f.settlements {
 		f.settlements[src] = f.settlements[src][:0]
 	}
-	over := tasks[:0]
-	deaf := false
-	for _, t := range tasks {
-		if t.unsent > 0 {
-			continue
-		}
-		if t.verdict == bury && !deaf {
-			crash.ConsumerBuried.Pass()
-		}
-		if t.verdict == bury && (deaf || !f.tell(ctx, t)) {
-			deaf = true // what is told is the same database, most likely
-			f.untold = append(f.untold, t)
-			continue
-		}
-		over = append(over, t)
+	for _, t := range over {
 		outcome := driver.Ack
 		if t.verdict == bury {
 			crash.ConsumerTold.Pass()
