@@ -24,6 +24,8 @@ type queuedSend struct {
 	messages []*driver.Message // one
 	lead     chan struct{}     // closed: it is your turn to send, for all who queue
 	done     chan error        // your message's outcome
+	unsure   bool              // it may have been sent by a leader who gave up
+	gone     bool              // nobody waits for it any more
 }
 
 // maxJoined bounds how many sends share a batch.
@@ -50,7 +52,8 @@ func (b *batcher) send(ctx context.Context, s *Service, messages []*driver.Messa
 	}
 }
 
-// sendAll sends for all who queue, q first.
+// sendAll sends for all who queue, q first. If its context ends before the
+// others' messages are confirmed, they queue again, before all who came later.
 func (b *batcher) sendAll(ctx context.Context, s *Service, q *queuedSend) error {
 	defer b.handOver()
 	b.mu.Lock()
@@ -59,19 +62,50 @@ func (b *batcher) sendAll(ctx context.Context, s *Service, q *queuedSend) error 
 	b.queue = b.queue[n:]
 	b.mu.Unlock()
 	if len(others) == 0 {
-		return s.deliver(ctx, q.messages)
+		return q.outcome(s.deliver(ctx, q.messages))
 	}
 	batch := make([]*driver.Message, 0, 1+len(others))
 	batch = append(batch, q.messages...)
 	for _, o := range others {
 		batch = append(batch, o.messages...)
 	}
-	// The others' messages must not hang on the context of this caller.
-	err := s.deliver(context.WithoutCancel(ctx), batch)
+	err := s.deliver(ctx, batch)
+	gaveUp := err != nil && ctx.Err() != nil
+	b.mu.Lock()
+	defer b.mu.Unlock() // before it hands over
+	var left []*queuedSend
 	for i, o := range others {
-		o.done <- share(err, i+1)
+		own := share(err, i+1)
+		if own != nil && gaveUp && !o.gone {
+			o.unsure = o.unsure || errors.Is(own, ErrUnknownOutcome)
+			left = append(left, o)
+			continue
+		}
+		o.done <- o.outcome(own)
 	}
-	return share(err, 0)
+	if len(left) > 0 {
+		b.queue = append(left, b.queue...)
+	}
+	return q.outcome(share(err, 0))
+}
+
+// outcome is what the caller is told of its last attempt: a failure is an
+// unknown outcome if an earlier attempt was.
+func (q *queuedSend) outcome(err error) error {
+	if err == nil || !q.unsure || errors.Is(err, ErrUnknownOutcome) {
+		return err
+	}
+	return unsent(err, true)
+}
+
+// unsent is the error of a send of one message.
+func unsent(why error, unknown bool) error {
+	own := &SendError{}
+	own.Fail(0, why, unknown)
+	if unknown {
+		return &unknownOutcome{own}
+	}
+	return own
 }
 
 // share is the part of a batch's error that is about the message at index.
@@ -84,12 +118,7 @@ func share(err error, index int) error {
 	if i < 0 {
 		return nil
 	}
-	own := &SendError{}
-	own.Fail(0, se.Failures[i].Err, se.Failures[i].Unknown)
-	if se.Failures[i].Unknown {
-		return &unknownOutcome{own}
-	}
-	return own
+	return unsent(se.Failures[i].Err, se.Failures[i].Unknown)
 }
 
 // abandon leaves the queue because the caller's context has ended. Whoever was
@@ -99,20 +128,19 @@ func (b *batcher) abandon(ctx context.Context, s *Service, q *queuedSend) error 
 	if i := slices.Index(b.queue, q); i >= 0 {
 		b.queue = slices.Delete(b.queue, i, i+1)
 		b.mu.Unlock()
-		return ctx.Err()
+		return q.outcome(ctx.Err())
 	}
+	q.gone = true
 	b.mu.Unlock()
 	select {
 	case <-q.lead: // closed before it left the queue
 		b.handOver()
-		return ctx.Err()
+		return q.outcome(ctx.Err())
 	case err := <-q.done:
 		return err
 	default:
 	}
-	own := &SendError{}
-	own.Fail(0, ctx.Err(), true) // another caller is sending it
-	return &unknownOutcome{own}
+	return unsent(ctx.Err(), true) // another caller is sending it
 }
 
 // handOver gives the turn to the first who queues.

@@ -1,0 +1,77 @@
+package dovetail_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// hung is a service whose broker takes nothing until it is freed, and then all.
+func hung(t *testing.T) (svc *dovetail.Service, conn *scripted, free func()) {
+	conn = scriptedConn(t)
+	svc = dovetail.New("mail", conn, quick)
+	svc.Sends(welcome)
+	if err := svc.Provision(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var freed atomic.Bool
+	again := make(chan struct{})
+	conn.send = func(ctx context.Context, ms []*driver.Message) error {
+		if !freed.Load() {
+			select {
+			case <-again:
+			case <-ctx.Done():
+				var se driver.SendError
+				for i := range ms {
+					se.Fail(i, ctx.Err(), true)
+				}
+				return &se
+			}
+		}
+		return conn.Conn.Send(ctx, ms)
+	}
+	return svc, conn, func() { freed.Store(true); close(again) }
+}
+
+func TestSend_that_leads_a_batch_ends_with_its_own_context(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc, conn, free := hung(t)
+		type result struct {
+			n    int
+			err  error
+			took time.Duration
+		}
+		results := make(chan result, 4)
+		from := time.Now()
+		// The first sends alone; the second then leads for those behind it, of
+		// whom the third gives up before it does.
+		for n, within := range []time.Duration{1, 3, 2, 3600} {
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), within*time.Second)
+				defer cancel()
+				results <- result{n, welcome.Send(ctx, svc, item{Count: n}), time.Since(from)}
+			}()
+			synctest.Wait()
+		}
+		time.AfterFunc(10*time.Second, free)
+		for i, want := range []result{{n: 0, took: 1}, {n: 2, took: 2}, {n: 1, took: 3}} {
+			r := <-results
+			if r.n != want.n || r.took != want.took*time.Second || i > 0 && !errors.Is(r.err, dovetail.ErrUnknownOutcome) {
+				t.Errorf("message %d: %v after %v, want message %d after %ds", r.n, r.err, r.took, want.n, want.took)
+			}
+		}
+		if r := <-results; r.err != nil || r.took != 10*time.Second {
+			t.Errorf("the one that has time: %v after %v", r.err, r.took)
+		}
+		arrived, err := conn.Conn.(driver.Browser).Browse(t.Context(), welcome.Spec().Channel.Name, "", 10)
+		if err != nil || len(arrived) != 1 {
+			t.Errorf("%d messages arrived, want 1; %v", len(arrived), err)
+		}
+	})
+}
