@@ -2,7 +2,9 @@ package dovetail_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/dovetail-go/dovetail"
@@ -75,5 +77,48 @@ func TestRequeue_to_a_handler_that_is_gone_becomes_the_same_dead_letter_again(t 
 	got, err := dovetail.ParseDeadLetter(dead[0].Message)
 	if err != nil || got.Group != d.Group || got.Handler != d.Handler || got.Message.Channel != "old.orders" || got.Message.ID != "1" || got.Requeues != 1 {
 		t.Errorf("%+v of %+v, %v", got, got.Message, err)
+	}
+}
+
+func TestMessages_without_an_id_are_told_apart(t *testing.T) {
+	svc := open(t, "mail", quick)
+	var mu sync.Mutex
+	ids := map[string]int{}
+	welcome.Handle(svc, func(ctx context.Context, i item) error {
+		if err := ranLow.Publish(ctx, svc, i); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		ids[dovetail.Current(ctx).Message.ID]++
+		return errors.New("no")
+	})
+	sent := make(chan string, 10)
+	ranLow.Subscribe(svc, func(ctx context.Context, _ item) error {
+		sent <- dovetail.Current(ctx).Message.ID
+		return nil
+	})
+	svc.Sends(ranLow)
+	start(t, svc)
+	for range 2 { // of a program that knows nothing of ids
+		m := &driver.Message{Channel: welcome.Spec().Channel.Name, Type: welcome.Spec().Type(), Body: []byte(`{}`)}
+		if err := svc.Conn().Send(t.Context(), []*driver.Message{m}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, "two dead letters", func() bool { return svc.Stats().Dead == 2 })
+	dead, err := svc.Conn().(driver.Browser).Browse(t.Context(), dovetail.DeadLetterChannel("mail"), "", 10)
+	if err != nil || len(dead) != 2 || dead[0].Message.ID == dead[1].Message.ID {
+		t.Errorf("%d dead letters, of one id: a broker that knows a copy by it keeps one; %v", len(dead), err)
+	}
+	if len(ids) != 2 || ids[""] > 0 {
+		t.Errorf("handled as %v: an inbox would take the second for the first", ids)
+	}
+	events := map[string]int{}
+	for range 6 {
+		events[within(t, sent, "an event")]++
+	}
+	if len(events) != 2 {
+		t.Errorf("the two caused events %v", events)
 	}
 }

@@ -28,7 +28,7 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 		t := &some[0]
 		some = some[1:]
 		ts[i] = t
-		m := d.Message
+		m := identified(d.Message)
 		t.in = Incoming{
 			Message: m, Service: b.s.name, Instance: b.s.opts.Instance,
 			Group: b.group, Handler: m.Type, svc: b.s,
@@ -42,6 +42,19 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 		}
 	}
 	return ts
+}
+
+// identified gives a message an id that came without one, from a program that
+// knows nothing of ids: an inbox would take the second of them for the first
+// come again, and a broker their dead letters for copies of one. Such a message
+// that is delivered again is another.
+func identified(m *driver.Message) *driver.Message {
+	if m.ID != "" {
+		return m
+	}
+	c := *m
+	c.ID = NewID()
+	return &c
 }
 
 // waitRoom waits until messages may be taken in, and returns how many.

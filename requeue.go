@@ -57,7 +57,11 @@ func (r *run) revive(src *source, d *driver.Delivery) (*inbound, []*task) {
 	h := d.Message.Headers
 	group, handler := h.Get(headerDeadGroup), h.Get(headerDeadHandler)
 	requeues := atoi(h.Get(headerDeadRequeues))
-	m := original(d.Message)
+	m := d.Message
+	if group != "" { // else it did not come from a dead letter
+		m = original(m)
+	}
+	m = identified(m)
 	target, found := r.find(group, m.Channel)
 	ts := target.tasks(src, []*driver.Delivery{d})
 	t := ts[0]
