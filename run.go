@@ -281,6 +281,7 @@ func (r *run) open(receive, replies context.Context) error {
 		if src == r.replies {
 			life = replies
 		}
+		src.turn.L = &src.mu
 		if err := src.open(receive, life); err != nil {
 			return fmt.Errorf("receive from %s as %s: %w", src.sub.Channel.Name, src.sub.Group, err)
 		}

@@ -23,11 +23,15 @@ type source struct {
 
 	opening sync.Mutex // held while the receiver is opened anew
 
-	mu       sync.Mutex
-	receiver driver.Receiver
-	receive  context.Context    // of the receiver's Receive; ends when it is replaced
-	cancel   context.CancelFunc // of receive
-	last     atomic.Int64       // when something was last delivered or room was short, Unix nanoseconds
+	mu        sync.Mutex
+	receiver  driver.Receiver
+	receive   context.Context    // of the receiver's Receive; ends when it is replaced
+	cancel    context.CancelFunc // of receive
+	taking    bool               // in Receive, or feeding what it returned
+	interrupt context.CancelFunc // of the Receive under way, where partitions can be lost
+	pausing   int                // who wants nothing to be under way
+	turn      sync.Cond          // taking or pausing changed
+	last      atomic.Int64       // when something was last delivered or room was short, Unix nanoseconds
 }
 
 // maxReceive bounds one Receive, so that a batch stays a good size to settle.
@@ -84,12 +88,8 @@ func (src *source) run(ctx context.Context) error {
 			return nil
 		}
 		src.last.Store(time.Now().UnixNano())
-		r, receive := src.receiving()
-		ds, err := r.Receive(receive, min(n, maxReceive))
-		if len(ds) > 0 {
-			src.last.Store(time.Now().UnixNano())
-			crash.ConsumerReceived.Pass()
-			src.feed(src, ds)
+		r, receive, some, err := src.take(min(n, maxReceive))
+		if some {
 			failed = 0
 		}
 		if err == nil {
@@ -126,6 +126,56 @@ func (src *source) run(ctx context.Context) error {
 				return ignoreCancel(ctx, err)
 			}
 		}
+	}
+}
+
+// take receives once and feeds what came.
+func (src *source) take(max int) (r driver.Receiver, receive context.Context, some bool, err error) {
+	src.mu.Lock()
+	for src.pausing > 0 {
+		src.turn.Wait()
+	}
+	r, receive = src.receiver, src.receive
+	ctx := receive
+	if _, ok := r.(driver.Revoker); ok {
+		ctx, src.interrupt = context.WithCancel(receive)
+		defer src.interrupt()
+	}
+	src.taking = true
+	src.mu.Unlock()
+	ds, err := r.Receive(ctx, max)
+	if some = len(ds) > 0; some {
+		src.last.Store(time.Now().UnixNano())
+		crash.ConsumerReceived.Pass()
+		src.feed(src, ds)
+	}
+	src.mu.Lock()
+	src.taking = false
+	src.turn.Broadcast()
+	src.mu.Unlock()
+	if ctx.Err() != nil && receive.Err() == nil {
+		err = nil // it was interrupted
+	}
+	return r, receive, some, err
+}
+
+// pause waits until nothing is on its way from the receiver to the feed, and
+// keeps it so until resume is called. A Receive that waits is interrupted.
+func (src *source) pause() (resume func()) {
+	src.mu.Lock()
+	defer src.mu.Unlock()
+	src.pausing++
+	if src.interrupt != nil {
+		src.interrupt()
+	}
+	for src.taking {
+		src.turn.Wait()
+	}
+	return func() {
+		src.mu.Lock()
+		defer src.mu.Unlock()
+		src.pausing--
+		src.turn.Broadcast()
 	}
 }
 
@@ -231,7 +281,10 @@ func (src *source) giveUp(ctx context.Context, r driver.Revoker, lost []int) {
 		gone[p] = true
 	}
 	match := func(t *task) bool { return t.from == src && gone[t.delivery.Partition] }
-	for src.leave(match) > 0 {
+	resume := src.pause() // what was received before they were lost is to be dropped as well
+	begun := src.leave(match)
+	resume()
+	for ; begun > 0; begun = src.leave(match) {
 		if !wait(ctx, 5*time.Millisecond) {
 			return
 		}
