@@ -301,3 +301,28 @@ func TestRequeue_of_a_broadcast_finds_the_handler_in_another_instance(t *testing
 		t.Errorf("handled by %s", who)
 	}
 }
+
+func TestReceiver_opened_anew_brings_what_had_not_begun_once(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc, f := flakyService(t, quick)
+		var begun atomic.Int32
+		welcome.Handle(svc, func(context.Context, item) error {
+			begun.Add(1)
+			<-time.After(time.Second)
+			return nil
+		}, dovetail.Concurrency(1))
+		svc.Sends(welcome)
+		stop := runBubble(t, svc)
+		defer stop()
+		f.deny.Store(1)
+		if err := welcome.SendAll(t.Context(), svc, make([]item, 10)); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		// The first, which could not be settled, and the second, which had begun
+		// when its receiver was closed, come again.
+		if n := begun.Load(); n != 12 {
+			t.Errorf("10 messages were handled %d times, want 12", n)
+		}
+	})
+}

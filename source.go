@@ -179,9 +179,10 @@ func (src *source) pause() (resume func()) {
 	}
 }
 
-// reopen replaces a receiver, unless somebody else just did. What is in hand of
-// the old one is handled all the same; its settlement may fail, and it comes
-// again.
+// reopen replaces a receiver, unless somebody else just did. What has not begun
+// of the old one is dropped: it comes again, perhaps to another instance, except
+// where it was for those who listened. What has begun is handled to its end, and
+// comes again as well.
 func (src *source) reopen(ctx context.Context, old driver.Receiver) error {
 	src.mu.Lock()
 	if src.receiver == old {
@@ -192,6 +193,9 @@ func (src *source) reopen(ctx context.Context, old driver.Receiver) error {
 	defer src.opening.Unlock()
 	if src.current() != old {
 		return nil
+	}
+	if src.leave != nil && !src.sub.Broadcast && !src.sub.Channel.Transient {
+		src.leave(func(t *task) bool { return t.from == src })
 	}
 	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	old.Close(closeCtx) // it is broken: its error says nothing new
