@@ -265,9 +265,9 @@ func (f *finisher) settle(ctx context.Context, over []*task) {
 			continue
 		}
 		crash.ConsumerSettling.Pass()
-		if err := f.settleOne(ctx, src, list); err != nil {
+		if r, err := src.settle(ctx, list); err != nil {
 			f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Err: err})
-			src.renew() // where there are no leases, only a closed receiver gives them back
+			src.renew(r) // where there are no leases, only a closed receiver gives them back
 			continue
 		}
 		crash.ConsumerSettled.Pass()
@@ -300,17 +300,3 @@ func (f *finisher) tell(ctx context.Context, t *task) bool {
 
 // tellTimeout bounds how long settling waits for a database that hangs.
 const tellTimeout = 10 * time.Second
-
-// settleOne tries a few times: a message whose settlement is lost comes again,
-// which costs more.
-func (f *finisher) settleOne(ctx context.Context, src *source, list []driver.Settlement) error {
-	for attempt := 1; ; attempt++ {
-		err := src.current().Settle(ctx, list)
-		if err == nil || attempt == 4 || f.b.s.conn.Classify(err) != driver.Retryable {
-			return err
-		}
-		if !wait(ctx, 10*time.Millisecond<<attempt) {
-			return err
-		}
-	}
-}

@@ -326,3 +326,62 @@ func TestReceiver_opened_anew_brings_what_had_not_begun_once(t *testing.T) {
 		}
 	})
 }
+
+// replaced is a fake: its first receiver of a channel breaks when it has
+// delivered something, and its settlements fail when the next one is open.
+type replaced struct {
+	driver.Conn
+	channel string
+	opened  atomic.Int32
+	second  chan struct{}
+}
+
+type breaking struct {
+	driver.Receiver
+	c      *replaced
+	broken bool
+}
+
+func (c *replaced) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
+	r, err := c.Conn.OpenReceiver(ctx, s)
+	if err != nil || s.Channel.Name != c.channel {
+		return r, err
+	}
+	switch c.opened.Add(1) {
+	case 1:
+		return &breaking{Receiver: r, c: c}, nil
+	case 2:
+		close(c.second)
+	}
+	return r, nil
+}
+
+func (r *breaking) Receive(ctx context.Context, max int) ([]*driver.Delivery, error) {
+	if r.broken {
+		return nil, driver.ErrNotFound
+	}
+	r.broken = true
+	return r.Receiver.Receive(ctx, max)
+}
+
+func (r *breaking) Settle(context.Context, []driver.Settlement) error {
+	<-r.c.second
+	return driver.ErrDenied
+}
+
+func TestSettlement_that_fails_on_a_receiver_already_replaced_does_not_close_the_next(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := &replaced{Conn: scriptedConn(t).Conn, channel: welcome.Spec().Channel.Name, second: make(chan struct{})}
+		svc := dovetail.New("mail", conn, quick)
+		welcome.Handle(svc, func(context.Context, item) error { return nil })
+		svc.Sends(welcome)
+		defer runBubble(t, svc)()
+		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		if n := conn.opened.Load(); n != 2 {
+			t.Errorf("opened %d times, want 2", n)
+		}
+	})
+}

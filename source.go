@@ -203,11 +203,26 @@ func (src *source) reopen(ctx context.Context, old driver.Receiver) error {
 	return src.open(ctx, ctx)
 }
 
-// renew has the receiver opened anew by the goroutine that receives.
-func (src *source) renew() {
+// settle settles deliveries, trying a few times: a message whose settlement is
+// lost comes again, which costs more. It returns the receiver that it tried last.
+func (src *source) settle(ctx context.Context, list []driver.Settlement) (driver.Receiver, error) {
+	for attempt := 1; ; attempt++ {
+		r := src.current()
+		err := r.Settle(ctx, list)
+		if err == nil || attempt == 4 || src.s.conn.Classify(err) != driver.Retryable || !wait(ctx, 10*time.Millisecond<<attempt) {
+			return r, err
+		}
+	}
+}
+
+// renew has a receiver opened anew by the goroutine that receives, unless that
+// was done already.
+func (src *source) renew(old driver.Receiver) {
 	src.mu.Lock()
 	defer src.mu.Unlock()
-	src.cancel()
+	if src.receiver == old {
+		src.cancel()
+	}
 }
 
 // close closes the receiver, which gives what is unsettled back to the group.
