@@ -11,10 +11,6 @@ help: ## list the targets
 test: ## all checks, and the tests under the race detector
 	@$(DEV) test
 
-.PHONY: testall
-testall: ## test, and the suites of Kafka and RabbitMQ, which are not steady yet beside others
-	@$(DEV) test -all
-
 .PHONY: check
 check: ## format, vet, lint, build and tidy each module by itself, house rules, drift
 	@$(DEV) check

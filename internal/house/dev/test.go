@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"time"
 )
@@ -19,7 +18,6 @@ import (
 func runTest(ctx context.Context, r *repo, args []string) error {
 	flags := flag.NewFlagSet("test", flag.ContinueOnError)
 	timeout := flags.Duration("timeout", 20*time.Minute, "how long one package's tests may take")
-	all := flags.Bool("all", false, "also the modules whose suites are not steady yet")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -35,7 +33,7 @@ func runTest(ctx context.Context, r *repo, args []string) error {
 	for _, name := range failed {
 		res.failed = append(res.failed, "check: "+name)
 	}
-	testErr := test(ctx, r, res, *timeout, *all)
+	testErr := test(ctx, r, res, *timeout)
 	var exit *exec.ExitError
 	if testErr != nil && (!errors.As(testErr, &exit) || res.total().failed == 0) {
 		fmt.Println(testErr) // nothing else has told it
@@ -72,26 +70,14 @@ func raceWorks(ctx context.Context, r *repo) error {
 	return nil
 }
 
-// unsteady are modules that are built, vetted and linted like all others, but
-// tested only when asked for (make testall): their suites kill and restart
-// brokers that take many seconds to come back, and have not yet shown that they
-// pass beside others on a busy machine.
-var unsteady = []string{"transport/kafkabus", "transport/rabbitbus"}
-
 // test runs go test over the workspace and feeds res. Packages are built and
 // run side by side, across modules.
-func test(ctx context.Context, r *repo, res *results, timeout time.Duration, all bool) error {
+func test(ctx context.Context, r *repo, res *results, timeout time.Duration) error {
 	list, err := goStep(r.dir, "list", "-e", "work").run(ctx)
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, list)
 	}
 	packages := strings.Fields(list)
-	if !all {
-		packages = slices.DeleteFunc(packages, func(p string) bool {
-			return slices.ContainsFunc(unsteady, func(m string) bool { return strings.Contains(p+"/", "/"+m+"/") })
-		})
-		fmt.Printf("\nleft out, not being steady yet beside others: %s (make testall runs them too)\n", strings.Join(unsteady, ", "))
-	}
 	res.packages = len(packages)
 	fmt.Printf("\ntesting %d packages of %d modules under the race detector; the first time compiles everything\n",
 		res.packages, len(r.modules()))
