@@ -120,3 +120,49 @@ func TestOnDeadLetter_is_told_once_the_dead_letter_is_kept_and_until_it_has_hear
 		}
 	})
 }
+
+// unsettling is a fake: the settlements of one channel are refused.
+type unsettling struct {
+	*scripted
+	channel string
+	left    atomic.Int32
+}
+
+type unsettlingReceiver struct {
+	driver.Receiver
+	c *unsettling
+}
+
+func (c *unsettling) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
+	r, err := c.scripted.OpenReceiver(ctx, s)
+	if err != nil || s.Channel.Name != c.channel {
+		return r, err
+	}
+	return &unsettlingReceiver{r, c}, nil
+}
+
+func (r *unsettlingReceiver) Settle(ctx context.Context, s []driver.Settlement) error {
+	if r.c.left.Add(-1) >= 0 {
+		return driver.ErrDenied
+	}
+	return r.Receiver.Settle(ctx, s)
+}
+
+func TestReplies_come_although_some_could_not_be_settled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts := quick
+		opts.Instance = "one"
+		conn := &unsettling{scripted: scriptedConn(t), channel: "reply.catalog.one"}
+		conn.left.Store(2048) // as many as the receiver's window
+		svc := dovetail.New("catalog", conn, opts)
+		reserve.Handle(svc, func(_ context.Context, i item) (item, error) { return i, nil })
+		svc.Sends(reserve)
+		defer runBubble(t, svc)()
+		for n := range 2100 {
+			if _, err := reserve.Request(t.Context(), svc, item{"x", n}); err != nil {
+				t.Fatalf("request %d: %v", n, err)
+			}
+			synctest.Wait()
+		}
+	})
+}

@@ -124,8 +124,9 @@ func (r *replyBox) take(src *source, ds []*driver.Delivery) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := src.current().Settle(ctx, settlements); err != nil {
+	if from, err := src.settle(ctx, settlements); err != nil {
 		r.s.notice(Notice{Kind: NoticeSettle, Channel: r.channel.Name, Err: err})
+		src.renew(from) // else they stay in its window for ever
 	}
 }
 
