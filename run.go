@@ -96,6 +96,7 @@ func (r *run) serve(ctx context.Context) error {
 	}
 	var replying sync.WaitGroup
 	replying.Go(func() { r.fail(r.replies.run(replyCtx)) })
+	replying.Go(func() { r.replies.watch(replyCtx) })
 	leases, stopLeases := context.WithCancel(base)
 	defer stopLeases()
 	var keeping sync.WaitGroup
@@ -233,7 +234,8 @@ func (r *run) plan() {
 	}
 	r.replies = &source{
 		s: s, sub: s.replies.subscription(), feed: s.replies.take,
-		room: func(ctx context.Context) (int, error) { return maxReceive, ctx.Err() },
+		room:  func(ctx context.Context) (int, error) { return maxReceive, ctx.Err() },
+		tasks: func(f func(*task)) {}, // none is in hand
 	}
 }
 

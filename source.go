@@ -32,6 +32,7 @@ type source struct {
 	pausing   int                // who wants nothing to be under way
 	turn      sync.Cond          // taking or pausing changed
 	last      atomic.Int64       // when something was last delivered or room was short, Unix nanoseconds
+	fed       atomic.Int64       // how often something was delivered
 }
 
 // maxReceive bounds one Receive, so that a batch stays a good size to settle.
@@ -147,6 +148,7 @@ func (src *source) take(max int) (r driver.Receiver, receive context.Context, so
 	if some = len(ds) > 0; some {
 		src.last.Store(time.Now().UnixNano())
 		crash.ConsumerReceived.Pass()
+		src.fed.Add(1)
 		src.feed(src, ds)
 	}
 	src.mu.Lock()
@@ -320,7 +322,10 @@ func (src *source) notice(n Notice) {
 }
 
 // watch opens the receiver anew when it delivers nothing although messages
-// wait: clients and brokers are known to stall in silence.
+// wait: clients and brokers are known to stall in silence. What waits at two
+// looks in a row is taken for stalled. It may as well be another instance's that
+// is slow, and so a receiver that delivers nothing when it was opened anew is
+// given ever more time.
 func (src *source) watch(ctx context.Context) {
 	if _, ok := src.current().(driver.Backlogger); !ok {
 		return
@@ -328,13 +333,22 @@ func (src *source) watch(ctx context.Context) {
 	limit := src.s.opts.StallAfter
 	tick := time.NewTicker(max(limit/4, time.Millisecond))
 	defer tick.Stop()
+	var (
+		seen    int64 // deliveries at the last look
+		waiting bool  // messages waited at the last look
+		stalls  int   // in a row
+	)
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		if time.Since(time.Unix(0, src.last.Load())) < limit {
+		if n := src.fed.Load(); n != seen {
+			seen, waiting, stalls = n, false, 0
+			continue
+		}
+		if time.Since(time.Unix(0, src.last.Load())) < limit<<min(stalls, maxStallShift) {
 			continue
 		}
 		r := src.current()
@@ -343,15 +357,22 @@ func (src *source) watch(ctx context.Context) {
 			continue
 		}
 		n, err := b.Backlog(ctx)
-		if err != nil || n == 0 || src.busy() {
+		waited := waiting
+		waiting = err == nil && n > 0 && !src.busy()
+		if !waiting || !waited {
 			continue
 		}
+		waiting = false
+		stalls++
 		src.notice(Notice{Kind: NoticeStall})
 		if err := src.reopen(ctx, r); err != nil && ctx.Err() == nil {
 			src.notice(Notice{Kind: NoticeReceive, Err: err})
 		}
 	}
 }
+
+// maxStallShift bounds the time that is given: 64 times StallAfter.
+const maxStallShift = 6
 
 // busy reports whether the source has something in hand: then what waits may
 // wait for that.
