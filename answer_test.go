@@ -166,3 +166,20 @@ func TestReplies_come_although_some_could_not_be_settled(t *testing.T) {
 		}
 	})
 }
+
+func TestSurvey_that_cannot_be_read_and_awaits_no_answer_is_settled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := scriptedConn(t)
+		svc := dovetail.New("catalog", conn, quick) // answers surveys only, and so has no dead letters
+		view.Handle(svc, func(context.Context, string) (item, error) { return item{}, nil })
+		defer runBubble(t, svc)()
+		m := &driver.Message{Channel: view.Spec().Channel.Name, ID: "x", Source: "elsewhere", Type: view.Spec().Type(), Body: []byte(`{`)}
+		if err := conn.Send(t.Context(), []*driver.Message{m}); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		if n := conn.unsettled(t); n > 0 || svc.Stats().Discarded != 1 {
+			t.Errorf("%d messages are not settled, %d discarded", n, svc.Stats().Discarded)
+		}
+	})
+}

@@ -60,5 +60,6 @@ func (b *inbound) answer(t *task) *Reply {
 // not where losing it was asked for, and not where it was only a question to
 // this instance, whose asker is told. What was one becomes one again.
 func (b *inbound) keeps(t *task) bool {
-	return t.in.Requeues > 0 || !b.channel.Transient && !(b.broadcast && t.in.Message.ReplyTo != "")
+	question := b.broadcast && (t.in.Message.ReplyTo != "" || b.answersOnly())
+	return t.in.Requeues > 0 || !b.channel.Transient && !question
 }
