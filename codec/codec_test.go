@@ -62,6 +62,34 @@ func TestCodecs_refuse_what_nests_too_deep(t *testing.T) {
 	}
 }
 
+func TestCodecs_refuse_to_encode_what_they_would_not_decode(t *testing.T) {
+	type node struct {
+		XMLName xml.Name `json:"-" xml:"node"`
+		Next    []node   `json:"next,omitempty" xml:"node"`
+	}
+	for depth, ok := range map[int]bool{codec.MaxDepth / 2: true, codec.MaxDepth + 1: false} {
+		var n node
+		for range depth - 1 {
+			n = node{Next: []node{n}}
+		}
+		if _, err := codec.XML.Marshal(n); (err == nil) != ok {
+			t.Errorf("xml, %d deep: %v", depth, err)
+		}
+		if _, err := codec.JSON.Marshal(n); (err == nil) != ok {
+			t.Errorf("json, %d deep: %v", 2*depth-1, err)
+		}
+	}
+	if _, err := codec.JSON.Marshal(make([][1]string, 1000)); err != nil {
+		t.Errorf("json: many shallow arrays are no depth: %v", err)
+	}
+	if _, err := codec.XML.Marshal(struct {
+		XMLName xml.Name `xml:"wide"`
+		Item    []string
+	}{Item: make([]string, 1000)}); err != nil {
+		t.Errorf("xml: many shallow elements are no depth: %v", err)
+	}
+}
+
 func ExampleLookup() {
 	c, _ := codec.Lookup("application/json; charset=utf-8")
 	body, _ := c.Marshal(map[string]int{"count": 6})

@@ -5,14 +5,15 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"io"
 )
 
 // JSON encodes with encoding/json as "application/json" (RFC 8259). Values that
-// nest deeper than MaxDepth are refused before they are decoded.
+// nest deeper than MaxDepth are refused, also before they are decoded.
 var JSON Codec = jsonCodec{}
 
 // XML encodes with encoding/xml as "application/xml". Values that nest deeper
-// than MaxDepth are refused before they are decoded.
+// than MaxDepth are refused, also before they are decoded.
 var XML Codec = xmlCodec{}
 
 // Bytes carries []byte and string values as they are, as
@@ -25,8 +26,15 @@ const MaxDepth = 64
 
 type jsonCodec struct{}
 
-func (jsonCodec) ContentType() string           { return "application/json" }
-func (jsonCodec) Marshal(v any) ([]byte, error) { return json.Marshal(v) }
+func (jsonCodec) ContentType() string { return "application/json" }
+
+func (jsonCodec) Marshal(v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return data, checkDepth(data)
+}
 
 func (jsonCodec) Unmarshal(data []byte, v any) error {
 	if err := checkDepth(data); err != nil {
@@ -35,16 +43,10 @@ func (jsonCodec) Unmarshal(data []byte, v any) error {
 	return json.Unmarshal(data, v)
 }
 
-// checkDepth counts brackets outside strings. A body of fewer than MaxDepth
+// checkDepth counts brackets outside strings. A body of no more than MaxDepth
 // brackets in all, which is nearly every one, is settled by counting alone.
 func checkDepth(data []byte) error {
-	opening := 0
-	for _, c := range data {
-		if c == '{' || c == '[' {
-			opening++
-		}
-	}
-	if opening <= MaxDepth {
+	if bytes.Count(data, openBrace)+bytes.Count(data, openBracket) <= MaxDepth {
 		return nil
 	}
 	depth, inString := 0, false
@@ -69,10 +71,25 @@ func checkDepth(data []byte) error {
 	return nil
 }
 
+var openBrace, openBracket = []byte("{"), []byte("[")
+
 type xmlCodec struct{}
 
-func (xmlCodec) ContentType() string           { return "application/xml" }
-func (xmlCodec) Marshal(v any) ([]byte, error) { return xml.Marshal(v) }
+func (xmlCodec) ContentType() string { return "application/xml" }
+
+func (xmlCodec) Marshal(v any) ([]byte, error) {
+	data, err := xml.Marshal(v)
+	if err != nil || bytes.Count(data, []byte("<")) <= MaxDepth {
+		return data, err
+	}
+	for l := (&depthLimiter{dec: xml.NewDecoder(bytes.NewReader(data))}); ; {
+		if _, err := l.Token(); err == io.EOF {
+			return data, nil
+		} else if err != nil {
+			return nil, err
+		}
+	}
+}
 
 func (xmlCodec) Unmarshal(data []byte, v any) error {
 	return xml.NewTokenDecoder(&depthLimiter{dec: xml.NewDecoder(bytes.NewReader(data))}).Decode(v)
