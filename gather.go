@@ -31,12 +31,16 @@ func gather[T any](ctx context.Context, from Caller, c *contract[T], v T, opts [
 			continue // a redelivery answered again
 		}
 		answered[who] = true
-		if m.Headers.Get(headerStatus) == "" {
+		over := from.caller().opts.Limits.checkIncoming(m)
+		if over != nil {
+			over = fmt.Errorf("answer of %s to %s: %w", who, c.wire, over)
+		}
+		if over == nil && m.Headers.Get(headerStatus) == "" {
 			good++
 		} else {
 			bad++
 		}
-		if !yield(m, nil) {
+		if !yield(m, over) {
 			return
 		}
 		if o.quorum > 0 && good >= o.quorum || o.expect > 0 && good+bad >= o.expect {

@@ -41,7 +41,7 @@ const (
 	NoticeExpired      NoticeKind = "expired"       // a request came too late and was answered so
 	NoticeUnhandled    NoticeKind = "unhandled"     // a message of a type that nobody handles was settled
 	NoticeLateReply    NoticeKind = "late-reply"    // a reply came that nobody waits for any more
-	NoticeLostCaller   NoticeKind = "lost-caller"   // a reply could not be sent: its caller is gone
+	NoticeLostCaller   NoticeKind = "lost-caller"   // a reply could not be sent: its caller is gone, or it is over a limit
 	NoticeReceive      NoticeKind = "receive"       // receiving failed and will be tried again
 	NoticeStall        NoticeKind = "stall"         // a receiver delivered nothing while messages waited, and was opened anew
 	NoticeSettle       NoticeKind = "settle"        // settling failed; messages will come again

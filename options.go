@@ -110,6 +110,7 @@ func (o *Options) check() error {
 		{"Concurrency", int64(o.Concurrency)}, {"Window", int64(o.Window)}, {"Held", int64(o.Held)},
 		{"WindowBytes", int64(o.WindowBytes)}, {"RequestTimeout", int64(o.RequestTimeout)},
 		{"SendTimeout", int64(o.SendTimeout)}, {"DrainTimeout", int64(o.DrainTimeout)}, {"StallAfter", int64(o.StallAfter)},
+		{"Limits.Body", int64(o.Limits.Body)}, {"Limits.Headers", int64(o.Limits.Headers)}, {"Limits.HeaderBytes", int64(o.Limits.HeaderBytes)},
 	} {
 		if f.value < 0 {
 			return fmt.Errorf("Options.%s: %d: want a positive value, or 0 for the default", f.name, f.value)

@@ -13,8 +13,19 @@ import (
 	"github.com/dovetail-go/dovetail/driver"
 )
 
-// reply makes the message that answers t.
+// reply makes the message that answers t. Who asked is told of an answer that is
+// over a limit, rather than left to wait for it.
 func (b *inbound) reply(t *task, r *Reply) *driver.Message {
+	m := b.encodeReply(t, r)
+	if err := b.s.opts.Limits.check(m); err != nil {
+		err = fmt.Errorf("reply to %s: %w", t.in.Message.Type, err)
+		b.s.notice(Notice{Kind: NoticeLostCaller, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
+		m = b.encodeReply(t, failedReply(err))
+	}
+	return m
+}
+
+func (b *inbound) encodeReply(t *task, r *Reply) *driver.Message {
 	req := t.in.Message
 	m := &driver.Message{
 		Channel:       req.ReplyTo,
@@ -205,6 +216,9 @@ func request[T any](ctx context.Context, from Caller, c *contract[T], v T, opts 
 			err = ErrNoReply
 		}
 		return nil, fmt.Errorf("request %s (id %s): %w", c.wire, w.id, err)
+	}
+	if err := from.caller().opts.Limits.checkIncoming(m); err != nil {
+		return nil, fmt.Errorf("reply to %s (id %s): %w", c.wire, w.id, err)
 	}
 	return m, nil
 }

@@ -17,7 +17,7 @@ type Stats struct {
 	Expired     int64 `json:"expired"`     // requests that came too late
 	Unhandled   int64 `json:"unhandled"`   // messages of a type that nobody handles
 	LateReplies int64 `json:"late_replies"`
-	LostCallers int64 `json:"lost_callers"` // answers whose caller was gone
+	LostCallers int64 `json:"lost_callers"` // answers that could not be sent: the caller was gone, or they were over a limit
 	Stalls      int64 `json:"stalls"`       // receivers opened anew because they delivered nothing
 }
 

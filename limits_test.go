@@ -1,0 +1,131 @@
+package dovetail_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+func TestLimits_hold_for_what_comes_in(t *testing.T) {
+	svc := open(t, "mail", quick)
+	handled := make(chan string, 10)
+	welcome.Handle(svc, func(ctx context.Context, _ item) error {
+		handled <- dovetail.Current(ctx).Message.ID
+		return nil
+	})
+	start(t, svc)
+	many := make(driver.Headers, 65)
+	for i := range many {
+		many[i] = driver.Header{Name: "n", Value: "v"}
+	}
+	deep := []byte(strings.Repeat("[", 65) + strings.Repeat("]", 65))
+	messages := []*driver.Message{
+		{ID: "big body", Body: append(bytes.Repeat([]byte(" "), 1<<20), `{}`...)},
+		{ID: "many headers", Body: []byte(`{}`), Headers: many},
+		{ID: "big headers", Body: []byte(`{}`), Headers: driver.Headers{{Name: "n", Value: strings.Repeat("v", 16<<10)}}},
+		{ID: "deep", Body: deep},
+		{ID: "line in a value", Body: []byte(`{}`), Headers: driver.Headers{{Name: "n", Value: "a\r\nb"}}},
+		{ID: "nul in a value", Body: []byte(`{}`), Headers: driver.Headers{{Name: "n", Value: "a\x00b"}}},
+		{ID: "line in a name", Body: []byte(`{}`), Headers: driver.Headers{{Name: "n\nm", Value: "v"}}},
+		{ID: "line in the id\n", Body: []byte(`{}`)},
+		{ID: "line in the source", Source: "a\rb", Body: []byte(`{}`)},
+		{ID: "line in the key", Key: "a\nb", Body: []byte(`{}`)},
+		{ID: "sound", Body: []byte(`{}`), Headers: many[:64]},
+	}
+	for _, m := range messages {
+		m.Channel, m.Type = welcome.Spec().Channel.Name, welcome.Spec().Type()
+		if err := svc.Conn().Send(t.Context(), []*driver.Message{m}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, "the dead letters", func() bool { return svc.Stats().Dead+svc.Stats().Handled == int64(len(messages)) })
+	for close(handled); len(handled) > 0; {
+		if id := <-handled; id != "sound" {
+			t.Errorf("%q was handled", id)
+		}
+	}
+	if n := svc.Stats().Dead; n != int64(len(messages)-1) {
+		t.Errorf("%d dead letters", n)
+	}
+}
+
+func TestLimits_hold_for_what_goes_out(t *testing.T) {
+	type node struct {
+		Next []node `json:"next,omitempty"`
+	}
+	svc := open(t, "mail", quick)
+	tree := dovetail.NewEvent[node]("mail.tree")
+	svc.Sends(tree, welcome)
+	nested := func(depth int) (n node) {
+		for range depth {
+			n = node{[]node{n}}
+		}
+		return n
+	}
+	if err := tree.Publish(t.Context(), svc, nested(20)); err != nil {
+		t.Errorf("41 deep: %v", err)
+	}
+	if err := tree.Publish(t.Context(), svc, nested(40)); !errors.Is(err, dovetail.ErrInvalid) {
+		t.Errorf("81 deep, which no receiver takes: got %v", err)
+	}
+	for _, opt := range []dovetail.SendOption{
+		dovetail.WithHeader("n", "a\nb"), dovetail.WithHeader("n\nm", "v"), dovetail.ID("a\nb"), dovetail.WithHeader("n", strings.Repeat("v", 16<<10)),
+	} {
+		if err := welcome.Send(t.Context(), svc, item{}, opt); !errors.Is(err, dovetail.ErrInvalid) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if err := svc.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLimits_hold_for_replies(t *testing.T) {
+	small, large := quick, quick
+	small.Limits.Body, large.Limits.Body = 100, 1000
+	big := item{strings.Repeat("x", 500), 1}
+	t.Run("of the one who answers", func(t *testing.T) {
+		caller, catalog := open(t, "shop", large), open(t, "catalog", small)
+		reserve.Handle(catalog, func(context.Context, item) (item, error) { return big, nil })
+		caller.Sends(reserve)
+		start(t, caller, catalog)
+		var failed *dovetail.RemoteError
+		if _, err := reserve.Request(t.Context(), caller, item{}, dovetail.Within(5*time.Second)); !errors.As(err, &failed) {
+			t.Errorf("got %v, want to be told at once", err)
+		}
+	})
+	t.Run("of the one who asks", func(t *testing.T) {
+		caller, catalog := open(t, "shop", small), open(t, "catalog", large)
+		reserve.Handle(catalog, func(context.Context, item) (item, error) { return big, nil })
+		view.Handle(catalog, func(context.Context, string) (item, error) { return big, nil })
+		caller.Sends(reserve, view)
+		start(t, caller, catalog)
+		if _, err := reserve.Request(t.Context(), caller, item{}); !errors.Is(err, dovetail.ErrInvalid) {
+			t.Errorf("request: got %v", err)
+		}
+		for _, err := range view.Gather(t.Context(), caller, "x", dovetail.Expect(1)) {
+			if !errors.Is(err, dovetail.ErrInvalid) {
+				t.Errorf("gather: got %v", err)
+			}
+		}
+	})
+}
+
+func TestLimits_below_zero_are_refused(t *testing.T) {
+	for _, l := range []dovetail.Limits{{Body: -1}, {Headers: -1}, {HeaderBytes: -1}} {
+		opts := quick
+		opts.Limits = l
+		svc := dovetail.New("mail", scriptedConn(t), opts)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := svc.Run(ctx); err == nil || !strings.Contains(err.Error(), "Options.Limits.") {
+			t.Errorf("%+v: got %v", l, err)
+		}
+	}
+}
