@@ -34,6 +34,8 @@ const maxDeliveries = 100
 
 var errPoison = errors.New("delivered again and again without an attempt coming to an end: its handler may kill the process")
 
+var errEnded = errors.New("handler ended its goroutine")
+
 // start runs the workers until the scheduler closes; base is their context.
 func (b *inbound) start(base context.Context) {
 	for range b.concurrency {
@@ -53,7 +55,7 @@ func (b *inbound) work(base context.Context) {
 			// The handler ended its goroutine (runtime.Goexit, as t.FailNow
 			// does); the message must not be lost with it.
 			for _, t := range tasks {
-				b.judge(base, t, errors.New("handler ended its goroutine"))
+				b.judge(base, t, errEnded)
 			}
 			go b.again(base, tasks)
 			return
@@ -95,17 +97,25 @@ func (b *inbound) attempt(base context.Context, t *task) {
 		ctx, cancel = context.WithTimeout(ctx, t.sub.timeout)
 		defer cancel()
 	}
-	var after func(error)
-	if b.s.opts.Hooks.Handle != nil {
-		ctx, after = b.s.opts.Hooks.Handle(ctx, &t.in)
-	}
-	err := protect(t.sub.handler, ctx, &t.in)
-	if after != nil {
-		after(err)
+	var err error
+	if hook := b.s.opts.Hooks.Handle; hook != nil {
+		err = observe(hook, t.sub.handler, ctx, &t.in)
+	} else {
+		err = protect(t.sub.handler, ctx, &t.in)
 	}
 	crash.ConsumerHandled.Pass()
 	b.judge(base, t, err)
 	b.answerNow(base, t)
+}
+
+// observe is protect with a hook, which hears of the end whatever it is.
+func observe(hook func(context.Context, *Incoming) (context.Context, func(error)), h Handler, ctx context.Context, in *Incoming) (err error) {
+	ctx, after := hook(ctx, in)
+	if after != nil {
+		err = errEnded
+		defer func() { after(err) }()
+	}
+	return protect(h, ctx, in)
 }
 
 // answerNow sends an answer to a waiting caller from the worker: transient
@@ -176,17 +186,11 @@ func (b *inbound) expired(ctx context.Context, t *task) (err error, final bool) 
 
 // attemptBatch runs one attempt at several messages of one batch handler.
 func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incoming) []*Incoming {
-	hooks := b.s.opts.Hooks.Handle
 	begun := make([]*task, 0, len(tasks))
-	var after []func(error)
 	for _, t := range tasks {
 		if err, final := b.beforeHand(base, t); final {
 			b.judge(base, t, err)
 			continue
-		}
-		if hooks != nil {
-			_, f := hooks(base, &t.in)
-			after = append(after, f)
 		}
 		begun, ins = append(begun, t), append(ins, &t.in)
 	}
@@ -199,15 +203,39 @@ func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incom
 		ctx, cancel = context.WithTimeout(base, d)
 		defer cancel()
 	}
-	errs := protectBatch(begun[0].sub.batch, ctx, ins)
+	var errs []error
+	if hook := b.s.opts.Hooks.Handle; hook != nil {
+		errs = observeBatch(hook, begun[0].sub.batch, ctx, ins)
+	} else {
+		errs = protectBatch(begun[0].sub.batch, ctx, ins)
+	}
 	crash.ConsumerHandled.Pass()
 	for i, t := range begun {
-		if hooks != nil && after[i] != nil {
-			after[i](errs[i])
-		}
 		b.judge(base, t, errs[i])
 	}
 	return ins
+}
+
+// observeBatch is protectBatch with a hook, which is called for each message.
+func observeBatch(hook func(context.Context, *Incoming) (context.Context, func(error)), h batchHandler, ctx context.Context, ins []*Incoming) (errs []error) {
+	after := make([]func(error), len(ins))
+	for i, in := range ins {
+		root := &handlerContext{ctx, in}
+		in.item = &itemContext{handlerContext: handlerContext{nil, in}, root: root}
+		in.item.hooked, after[i] = hook(root, in)
+	}
+	defer func() {
+		for i, f := range after {
+			switch {
+			case f == nil:
+			case errs == nil:
+				f(errEnded)
+			default:
+				f(errs[i])
+			}
+		}
+	}()
+	return protectBatch(h, ctx, ins)
 }
 
 // judge decides what becomes of a message after an attempt.

@@ -2,6 +2,7 @@ package dovetail
 
 import (
 	"context"
+	"reflect"
 	"strconv"
 	"sync"
 	"time"
@@ -22,8 +23,9 @@ type Incoming struct {
 	Requeues int    // how often it was sent again from the dead letters
 
 	svc        *Service
-	replyCodec codec.Codec // of the contract; nil where nothing is replied
-	answer     *Reply      // what the handler answered
+	replyCodec codec.Codec  // of the contract; nil where nothing is replied
+	answer     *Reply       // what the handler answered
+	item       *itemContext // of a message of a batch, what hooks gave it; its Context is not set
 
 	mu     sync.Mutex
 	derive map[string]int                    // ids derived so far → times asked for
@@ -52,9 +54,15 @@ func Batch(ctx context.Context) []*Incoming {
 }
 
 // Context returns ctx as the handler of in alone: what is sent with it is
-// caused by in. Batch handlers use it for their items.
+// caused by in, and the values that hooks gave to the handling of in are in it.
+// Batch handlers use it for their items.
 func (in *Incoming) Context(ctx context.Context) context.Context {
-	return &handlerContext{ctx, in}
+	if in.item == nil {
+		return &handlerContext{ctx, in}
+	}
+	own := *in.item
+	own.Context = ctx
+	return &own
 }
 
 type (
@@ -74,6 +82,30 @@ func (c *handlerContext) Value(key any) any {
 		return c.in
 	}
 	return c.Context.Value(key)
+}
+
+// itemContext is the handlerContext of one message of a batch, with the values
+// that a hook added to the context that it was given. All else is the batch's.
+type itemContext struct {
+	handlerContext
+	hooked context.Context // what the hook returned
+	root   context.Context // what it was given
+}
+
+func (c *itemContext) Value(key any) any {
+	if v := c.hooked.Value(key); v != nil && !same(v, c.root.Value(key)) {
+		return v
+	}
+	return c.handlerContext.Value(key)
+}
+
+// same reports whether two values are equal. Of two that cannot be compared it
+// is assumed.
+func same(a, b any) bool {
+	if reflect.TypeOf(a) == reflect.TypeOf(b) && !reflect.ValueOf(a).Comparable() {
+		return true
+	}
+	return a == b
 }
 
 // causes makes m a consequence of in: the same conversation, caused by it, and,
