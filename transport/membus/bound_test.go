@@ -303,3 +303,30 @@ func TestOpen_shares_a_name_until_its_last_connection_closes(t *testing.T) {
 		c.Close(t.Context())
 	}
 }
+
+func TestDelayed_message_comes_before_what_was_sent_after_it_was_due(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := setup(t, Options{})
+		f.s.Window = 1
+		r := f.open()
+		send := func(id string, due time.Time) {
+			m := &driver.Message{Channel: f.ch.Name, ID: id, Key: "k", Due: due}
+			if err := f.c.Send(t.Context(), []*driver.Message{m}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		send("first", time.Time{})
+		ds := f.receive(r, 1) // and is busy with it
+		send("delayed", time.Now().Add(time.Second))
+		<-time.After(time.Minute)
+		send("last", time.Time{})
+		f.settle(r, driver.Ack, 0, ds...)
+		for _, want := range []string{"delayed", "last"} {
+			ds := f.receive(r, 1)
+			if ds[0].Message.ID != want {
+				t.Errorf("got %s, want %s", ds[0].Message.ID, want)
+			}
+			f.settle(r, driver.Ack, 0, ds...)
+		}
+	})
+}

@@ -92,6 +92,9 @@ func (ch *channel) admit(ms []*stored) (n int, space <-chan struct{}, err error)
 	if ch.gone {
 		return 0, nil, notProvisioned(ch.spec.Name)
 	}
+	for _, g := range ch.groups {
+		g.promote() // what became due meanwhile comes before these
+	}
 	o := &ch.bus.opts
 	for _, m := range ms {
 		if ch.live >= o.Messages || ch.live > 0 && ch.bytes+m.size > o.Bytes {
