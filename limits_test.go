@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
@@ -128,4 +131,37 @@ func TestLimits_below_zero_are_refused(t *testing.T) {
 			t.Errorf("%+v: got %v", l, err)
 		}
 	}
+}
+
+func TestWindowBytes_hold_for_the_first_messages_too(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts := quick
+		opts.WindowBytes = 10 << 20
+		conn := scriptedConn(t)
+		svc := dovetail.New("mail", conn, opts)
+		raw := dovetail.NewCommand[[]byte]("mail.raw")
+		svc.Sends(raw)
+		if err := raw.SendAll(t.Context(), svc, slices.Repeat([][]byte{make([]byte, 1<<20-1000)}, 50)); err != nil {
+			t.Fatal(err)
+		}
+		var handled atomic.Int32
+		begin := make(chan struct{})
+		raw.Handle(svc, func(context.Context, []byte) error { <-begin; handled.Add(1); return nil })
+		stop := runBubble(t, svc)
+		all, err := conn.Conn.(driver.Lister).Channels(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range all {
+			if c.Channel.Name == "mail.raw" && c.Groups[0].Pending > 11 {
+				t.Errorf("%d MiB are in hand, want 10", c.Groups[0].Pending)
+			}
+		}
+		close(begin)
+		synctest.Wait()
+		stop()
+		if handled.Load() != 50 {
+			t.Errorf("%d of 50 handled", handled.Load())
+		}
+	})
 }

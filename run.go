@@ -218,6 +218,7 @@ func (r *run) plan() {
 	for _, b := range r.inbounds {
 		b.wrap()
 		b.sched = newScheduler(b.window(), s.opts.Held, s.opts.WindowBytes)
+		b.sched.big = s.opts.Limits.Body // until it is known how large they are
 		r.sources = append(r.sources, &source{
 			s:     s,
 			sub:   b.subscription(),
