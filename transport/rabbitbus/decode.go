@@ -24,7 +24,9 @@ func decode(m *driver.Message, channel string, d *amqp.Delivery) (fault error) {
 	for name, value := range d.Headers {
 		attr, ok := attributeOf(name)
 		if !ok {
-			foreign++
+			if !isServers(name) {
+				foreign++
+			}
 			continue
 		}
 		known, err := driver.SetAttribute(m, attr, text(value))

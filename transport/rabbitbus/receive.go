@@ -25,8 +25,9 @@ type receiver struct {
 	ended   chan struct{} // closed when Close is done
 	wake    chan struct{} // capacity 1: something came, or ended
 
-	receiving sync.Mutex // held by Receive
-	settling  sync.Mutex // held while settlements are written, whose order counts
+	receiving sync.Mutex      // held by Receive
+	raw       []amqp.Delivery // of Receive: what is being decoded
+	settling  sync.Mutex      // held while settlements are written, whose order counts
 
 	mu     sync.Mutex
 	held   int // handed out and not settled
@@ -258,7 +259,7 @@ type slot struct {
 // take turns what has come into at most max deliveries, within the window.
 func (r *receiver) take(max int) []*driver.Delivery {
 	r.mu.Lock()
-	var raw []amqp.Delivery
+	raw := r.raw[:0]
 	var out []*driver.Delivery
 	var slab []slot
 	max = min(max, r.s.Window-r.held)
@@ -269,7 +270,7 @@ func (r *receiver) take(max int) []*driver.Delivery {
 		}
 		src.owner = true // the server delivers to nobody else
 		count := min(max-len(out), len(src.arrived))
-		raw, out = slices.Grow(raw, count), slices.Grow(out, count)
+		out = slices.Grow(out, count)
 		for i := range count {
 			if len(slab) == 0 {
 				slab = make([]slot, min(count-i, slabSize))
@@ -285,8 +286,10 @@ func (r *receiver) take(max int) []*driver.Delivery {
 			out = append(out, &s.d)
 		}
 		clear(src.arrived[:count])
-		if src.arrived = src.arrived[count:]; len(src.arrived) == 0 {
-			src.arrived = nil
+		if count == len(src.arrived) {
+			src.arrived = src.arrived[:0] // the room is used again
+		} else {
+			src.arrived = src.arrived[count:]
 		}
 	}
 	if len(r.sources) > 0 {
@@ -300,6 +303,8 @@ func (r *receiver) take(max int) []*driver.Delivery {
 		}
 		d.Fault = decode(d.Message, r.s.Channel.Name, &raw[i])
 	}
+	clear(raw)
+	r.raw = raw[:0]
 	return out
 }
 
