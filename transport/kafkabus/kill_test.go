@@ -71,6 +71,7 @@ func consumerMain(ctx context.Context) error {
 		return err
 	}
 	sub := subscription(os.Getenv(channelVariable), 0)
+	sub.Instance = fmt.Sprint("process-", os.Getpid())
 	sub.Window = 50
 	r, err := c.OpenReceiver(ctx, sub)
 	if err != nil {
