@@ -21,6 +21,8 @@ type faults struct {
 	quit context.CancelFunc
 	all  sync.WaitGroup
 
+	far map[role]int64 // how far a role was when one of it was killed last
+
 	mu                    sync.Mutex
 	stops, cuts, restarts int
 	restartErr            string
@@ -29,7 +31,7 @@ type faults struct {
 // begin begins to break what was asked for.
 func (f *faults) begin(o *Options) {
 	ctx, quit := context.WithCancel(context.Background())
-	f.quit = quit
+	f.quit, f.far = quit, map[role]int64{}
 	f.every(ctx, o.Kill, 1, func(ctx context.Context, r *rand.Rand) { f.kill(r) })
 	f.every(ctx, o.Stop, 2, f.stop)
 	if len(f.proxies) > 0 {
@@ -72,13 +74,22 @@ func (f *faults) every(ctx context.Context, d time.Duration, stream uint64, do f
 // still gets on.
 func (f *faults) kill(r *rand.Rand) {
 	for _, i := range r.Perm(len(f.fleet.members)) {
-		if f.fleet.members[i].kill() {
+		m := f.fleet.members[i]
+		if f.mayDie(m.job.Role, r) && m.kill() {
+			f.far[m.job.Role] = f.fleet.far(m.job.Role)
 			f.fleet.mu.Lock()
 			f.fleet.kills++
 			f.fleet.mu.Unlock()
 			return
 		}
 	}
+}
+
+// mayDie says whether a process of a role is killed that could be. Of relays and
+// consumers, one dies mostly when something was published or handled since the
+// last death: those that are killed whenever they have come up prove nothing.
+func (f *faults) mayDie(of role, r *rand.Rand) bool {
+	return of == writing || f.fleet.far(of) > f.far[of] || r.IntN(4) == 0
 }
 
 // stop stops one for a while: often a moment, sometimes for longer than a relay's

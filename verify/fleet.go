@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +23,8 @@ type fleet struct {
 	patience int // how often in a row a process may end by itself before it was ready
 	members  []*member
 	failed   chan struct{} // closed when a member will not come up
+
+	handled atomic.Int64 // by all groups, as the consumers' database said last
 
 	mu     sync.Mutex
 	err    error
@@ -238,6 +241,15 @@ func (f *fleet) counts() (r report, kills int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return r, f.kills
+}
+
+// far is how far the members of a role are together.
+func (f *fleet) far(r role) int64 {
+	if r == consuming {
+		return f.handled.Load()
+	}
+	counts, _ := f.counts()
+	return counts.Published
 }
 
 // ready waits until every member has been ready once.

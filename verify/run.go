@@ -217,9 +217,12 @@ func (r *run) look(ctx context.Context) (p Progress, ok bool) {
 		return p, false
 	}
 	p.Committed, p.Handled = committed, committed
+	all := int64(0)
 	for _, g := range r.groups {
 		p.Handled = min(p.Handled, effects[g.Name])
+		all += effects[g.Name]
 	}
+	r.fleet.handled.Store(all)
 	_, p.Kills = r.fleet.counts()
 	return p, true
 }

@@ -58,7 +58,7 @@ func runScripts(t testscript.T, dir string, broker func(*testscript.Env) error) 
 			"service": serviceCommand, "mend": mendCommand, "handled": handledCommand, "dead": deadCount,
 			"listening": listeningCommand, "parses": parsesCommand, "code": codeCommand, "set": setCommand, "waitfor": waitCommand,
 			"verdict": verdictCommand, "verifying": verifyingCommand, "written": writtenCommand, "handledby": handledByCommand,
-			"cleared": clearedCommand, "tail": tailCommand, "tailed": tailedCommand,
+			"cleared": clearedCommand, "tail": tailCommand, "tailed": tailedCommand, "relations": relationsCommand,
 		},
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/servers"
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -28,14 +30,14 @@ func TestScripts_on_NATS(t *testing.T) {
 
 func TestScripts_on_RabbitMQ(t *testing.T) {
 	const management = "&management=http://127.0.0.1:"
-	url := func() string {
+	listing := func() string {
 		s := servers.Shared(t, servers.RabbitMQ)
 		return s.URL() + "?partitions=4" + management + managementPort(t, s)
 	}
-	onServers(t, url)
+	onServers(t, listing)
 	runScripts(inTurn{t}, "testdata/unlisted", func(env *testscript.Env) error {
-		env.Setenv("CLEAR", url())
-		without, _, _ := strings.Cut(url(), management)
+		env.Setenv("CLEAR", listing())
+		without, _, _ := strings.Cut(listing(), management)
 		env.Setenv("DOVETAIL_BROKER", without)
 		return nil
 	})
@@ -47,11 +49,10 @@ func TestScripts_on_Kafka(t *testing.T) {
 
 func onServers(t *testing.T, broker func() string) {
 	t.Parallel()
-	url, store := broker(), servers.Shared(t, servers.Postgres).URL()
+	address, store := broker(), servers.Shared(t, servers.Postgres).URL()
 	runScripts(inTurn{t}, "testdata/servers", func(env *testscript.Env) error {
-		env.Setenv("DOVETAIL_BROKER", url)
-		env.Setenv("CLEAR", url)
-		env.Setenv("PG", store)
+		env.Setenv("DOVETAIL_BROKER", address)
+		env.Setenv("CLEAR", address)
 		env.Setenv("STORE", fmt.Sprintf("%s&schema=t%08x", store, rand.Uint32()))
 		return nil
 	})
@@ -130,4 +131,22 @@ func tailedCommand(ts *testscript.TestScript, neg bool, args []string) {
 	t := ts.Value(tailKey{}).(*tail)
 	ts.Check(t.cmd.Wait())
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), t.out.Bytes(), 0o600))
+}
+
+// relationsCommand: relations STORE N. The schema that the URL names holds so many
+// tables, indexes and sequences.
+func relationsCommand(ts *testscript.TestScript, neg bool, args []string) {
+	u, err := url.Parse(args[0])
+	ts.Check(err)
+	s, err := parsePostgres(u)
+	ts.Check(err)
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, s.url)
+	ts.Check(err)
+	defer conn.Close(ctx)
+	var n int
+	ts.Check(conn.QueryRow(ctx, `SELECT count(*) FROM pg_class WHERE relnamespace = $1::regnamespace`, s.schema).Scan(&n))
+	if fmt.Sprint(n) != args[1] {
+		ts.Fatalf("%d relations in schema %s, want %s", n, s.schema, args[1])
+	}
 }

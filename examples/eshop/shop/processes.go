@@ -123,7 +123,9 @@ func (p *process) hear(line []byte) {
 }
 
 // kill kills one process at random, every now and then. It chooses among those
-// that serve, so that on a slow machine the shop still gets on.
+// that serve, while at most one other does not: on a slow machine, where a
+// process may need longer to start than the next kill is away, the shop would
+// otherwise never get on.
 func (ps *processes) kill(ctx context.Context) {
 	random := rand.New(rand.NewPCG(ps.cfg.Seed, 1))
 	tick := time.NewTicker(ps.cfg.KillEvery)
@@ -137,6 +139,9 @@ func (ps *processes) kill(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		if ps.down() > 1 {
+			continue
+		}
 		for _, i := range random.Perm(len(ps.all)) {
 			if ps.all[i].kill() {
 				ps.mu.Lock()
@@ -146,6 +151,18 @@ func (ps *processes) kill(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// down is how many processes do not serve.
+func (ps *processes) down() (n int) {
+	for _, p := range ps.all {
+		p.mu.Lock()
+		if !p.serves || p.killed {
+			n++
+		}
+		p.mu.Unlock()
+	}
+	return n
 }
 
 func (p *process) kill() bool {
