@@ -29,20 +29,21 @@ type Machine struct {
 
 // A Result is one line: a path on a transport, both sides.
 type Result struct {
-	Path      string   `json:"path"`
-	Transport string   `json:"transport"`
-	Variant   string   `json:"variant"`
-	Count     int      `json:"count"` // messages in a round
-	Latency   bool     `json:"latency"`
-	Ratio     *Spread  `json:"ratio,omitempty"`     // ours to raw: of rates, more is better; of p50 where Latency is set, less is better
-	RatioP99  *Spread  `json:"ratio_p99,omitempty"` // the same of p99
-	Goal      float64  `json:"goal,omitempty"`      // of Ratio; 0 for none
-	GoalNS    float64  `json:"goal_ns,omitempty"`   // of nanoseconds per message; 0 for none
-	Ours      *Figures `json:"dovetail,omitempty"`
-	Raw       *Figures `json:"raw,omitempty"`
-	Server    string   `json:"server,omitempty"` // and its version
-	Confirmed string   `json:"confirmed"`        // what a confirmation stands for
-	Error     string   `json:"error,omitempty"`
+	Path      string       `json:"path"`
+	Transport string       `json:"transport"`
+	Variant   string       `json:"variant"`
+	Count     int          `json:"count"` // messages in a round
+	Latency   bool         `json:"latency"`
+	Ratio     *Spread      `json:"ratio,omitempty"`     // ours to raw: of rates, more is better; of p50 where Latency is set, less is better
+	RatioP99  *Spread      `json:"ratio_p99,omitempty"` // the same of p99
+	Goal      float64      `json:"goal,omitempty"`      // of Ratio; 0 for none
+	GoalNS    float64      `json:"goal_ns,omitempty"`   // of nanoseconds per message; 0 for none
+	Ours      *Figures     `json:"dovetail,omitempty"`
+	Raw       *Figures     `json:"raw,omitempty"`
+	Peers     []PeerResult `json:"peers,omitempty"`
+	Server    string       `json:"server,omitempty"` // and its version
+	Confirmed string       `json:"confirmed"`        // what a confirmation stands for
+	Error     string       `json:"error,omitempty"`
 }
 
 // Figures are one side's.
@@ -57,6 +58,15 @@ type Figures struct {
 	// committed meanwhile; peak_rss_mib and peak_heap_mib, memory of this
 	// process, both sides' clients and the measurement itself included.
 	More map[string]Spread `json:"more,omitempty"`
+}
+
+// A PeerResult is what another library reached in the same rounds.
+type PeerResult struct {
+	Name     string   `json:"name"`
+	Ratio    *Spread  `json:"ratio,omitempty"` // to raw, as Result.Ratio
+	RatioP99 *Spread  `json:"ratio_p99,omitempty"`
+	Figures  *Figures `json:"figures,omitempty"`
+	Error    string   `json:"error,omitempty"`
 }
 
 // A Spread is the median of the rounds, with the least and the most.

@@ -123,3 +123,27 @@ func TestList_names_what_run_would_measure(t *testing.T) {
 		}
 	}
 }
+
+func TestReport_is_a_page_that_needs_nothing_else(t *testing.T) {
+	r := &Report{Rounds: 3, Size: 1024, Results: []Result{
+		{Path: PathSend, Transport: "nats", Variant: "1 caller <b>", Goal: 0.8, Server: "nats-server 2"},
+		{Path: PathE2E, Transport: "nats", Variant: "at 1000/s", Latency: true, Goal: 1.1},
+		{Path: PathRequest, Transport: "nats", Error: "broke"}}}
+	r.Results[0].sum(samples(100, 100, 100), samples(50, 60, 70))
+	r.Results[0].Peers = []PeerResult{{Name: "another", Ratio: &Spread{0.3, 0.2, 0.4}, Figures: r.Results[0].Raw}}
+	r.Results[1].sum(samples(100, 100, 100), samples(110, 120, 130))
+	var text strings.Builder
+	if err := r.WriteHTML(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"<h2>nats</h2>", "0.60", "✗ 0.80", "1 caller &lt;b&gt;", "✓ 0.91", "another", "broke", "<svg"} {
+		if !strings.Contains(text.String(), part) {
+			t.Errorf("want %q in the page", part)
+		}
+	}
+	for _, part := range []string{"http:", "https:", "<script", "ZgotmplZ", "NaN"} {
+		if strings.Contains(text.String(), part) {
+			t.Errorf("the page has %q", part)
+		}
+	}
+}

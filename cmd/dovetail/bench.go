@@ -17,7 +17,7 @@ import (
 func (a *app) benchCommand() *cobra.Command {
 	var o bench.Options
 	var callers []string
-	var compare string
+	var compare, page string
 	var list bool
 	cmd := &cobra.Command{
 		Use:   "bench",
@@ -53,6 +53,7 @@ the URL of a PostgreSQL server of yours. Paths: ` + strings.Join(bench.Paths(), 
 	f.DurationVar(&o.LongTx, "long-tx", 0, "a transaction stays open for so long beside each round of path outbox (PostgreSQL)")
 	f.StringVar(&o.Dir, "dir", "", "where servers keep their messages (default: a temporary directory, removed at the end)")
 	f.StringVar(&compare, "compare", "", "report of an earlier run (-o json) to compare with")
+	f.StringVar(&page, "html", "", "file to write the report to as a page with plots, beside what is printed")
 	f.BoolVar(&list, "list", false, "list what would be measured")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.Callers = nil
@@ -88,6 +89,11 @@ the URL of a PostgreSQL server of yours. Paths: ` + strings.Join(bench.Paths(), 
 		}
 		if err := a.print(report, report.WriteText); err != nil {
 			return err
+		}
+		if page != "" {
+			if err := writePage(page, report); err != nil {
+				return err
+			}
 		}
 		if old != nil {
 			w := a.out
@@ -130,6 +136,14 @@ func (a *app) listBench(names []string) error {
 			}
 		})
 	})
+}
+
+func writePage(path string, report *bench.Report) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(report.WriteHTML(f), f.Close())
 }
 
 func readReport(path string) (*bench.Report, error) {
