@@ -94,6 +94,7 @@ type Capabilities struct {
 	Shared          bool          // reaches other processes
 	Order           Order         // order by key
 	OrderedPipeline bool          // several unconfirmed batches of one key keep their order, whatever is refused
+	OrderedBatch    bool          // in one Send, nothing of a key is stored behind a message of it that was not, unless that was too large
 	Delay           bool          // honours Message.Due
 	RetryAfter      bool          // honours Settlement.After; without it a retried delivery comes back at once
 	CountsAttempts  bool          // Delivery.Attempt counts deliveries, also those to a process that died

@@ -89,7 +89,7 @@ func (t *term[Tx]) nothingHeld(writes int) bool {
 func (t *term[Tx]) drainRows(ctx context.Context, rows []store.Held) error {
 	t.draining.Lock()
 	defer t.draining.Unlock()
-	w := newWindow(t.window.pipelined)
+	w := t.window.anew()
 	for i := range rows {
 		e := w.add(rows[i].Row, laneKey{rows[i].Message.Channel, rows[i].Lane.Name})
 		e.held = &rows[i]
@@ -198,7 +198,7 @@ func (t *term[Tx]) drained(w *window, sent []*entry, err error, p *store.Progres
 	}
 }
 
-// drainSingly sends messages one by one.
+// drainSingly sends messages one by one, and none whose predecessor has failed.
 func (t *term[Tx]) drainSingly(w *window, sent []*entry, p *store.Progress) {
 	for i, e := range sent {
 		if t.send.Err() != nil || !t.valid() {
@@ -206,6 +206,10 @@ func (t *term[Tx]) drainSingly(w *window, sent []*entry, p *store.Progress) {
 				w.again(e)
 			}
 			return
+		}
+		if e.lane.queue[0] != e {
+			w.again(e)
+			continue
 		}
 		t.drained(w, []*entry{e}, t.conn.Send(t.send, []*driver.Message{e.Message}), p)
 	}

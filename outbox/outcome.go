@@ -37,7 +37,13 @@ func (t *term[Tx]) outcome(sent []*entry, err error) {
 	t.available() // it answers, though not as hoped
 	now := time.Now()
 	for _, f := range se.Failures {
-		t.failed(sent[f.Index], f.Err, now)
+		switch e := sent[f.Index]; {
+		case e.done: // set aside with the one before it
+		case e.lane.queue[0] != e: // it waits for that one
+			t.window.again(e)
+		default:
+			t.failed(e, f.Err, now)
+		}
 	}
 }
 

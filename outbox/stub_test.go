@@ -51,11 +51,18 @@ func (b *broker) Send(ctx context.Context, ms []*driver.Message) error {
 		}
 	}
 	failed := &driver.SendError{}
+	stopped := map[string]bool{} // keys of which nothing more of this batch is stored
 	for i, m := range ms {
+		lane := m.Channel + "/" + m.Key
+		if b.caps.OrderedBatch && m.Key != "" && stopped[lane] {
+			failed.Fail(i, driver.ErrRetryable, false)
+			continue
+		}
 		if b.fail != nil {
 			err, unknown := b.fail(m)
 			if err != nil {
 				failed.Fail(i, err, unknown)
+				stopped[lane] = !errors.Is(err, driver.ErrTooLarge)
 				if !unknown {
 					continue
 				}

@@ -49,7 +49,7 @@ type term[Tx any] struct {
 func newTerm[Tx any](b *Box[Tx], st store.Term, stopping <-chan struct{}, stop context.CancelCauseFunc) *term[Tx] {
 	t := &term[Tx]{
 		Term: st, b: b, db: b.db, conn: b.conn, opts: &b.opts, stopping: stopping, stop: stop,
-		window:   newWindow(b.conn.Capabilities().OrderedPipeline),
+		window:   newWindow(b.conn.Capabilities()),
 		channels: channels{m: map[string]*channel{}},
 		drainNow: make(chan struct{}, 1),
 	}
@@ -69,7 +69,7 @@ func (t *term[Tx]) batch() int {
 
 // resume begins where a cursor is.
 func (t *term[Tx]) resume(c store.Cursor) {
-	t.window = newWindow(t.window.pipelined)
+	t.window = t.window.anew()
 	t.reader = reader{after: c.Position}
 	t.b.behind.Add(-int64(t.step.passed))
 	t.step = progress{to: c.Position}

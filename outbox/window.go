@@ -9,11 +9,14 @@ import (
 
 // window is what the relay has read and not yet passed, in the order of the
 // outbox. It gives out messages so that of each key only one is under way,
-// unless the transport keeps the order of a key itself: if the first of two
-// unconfirmed messages is refused and the second is not, sending the first
-// again would be too late.
+// unless the transport keeps the order of a key itself, in a batch or over
+// several: if the first of two unconfirmed messages is refused and the second is
+// not, sending the first again would be too late.
 type window struct {
 	pipelined bool
+	batched   bool     // … unless the transport keeps the order of a key within a batch
+	large     int      // a message of more bytes shares no batch with others of its key
+	round     int      // batches given out
 	entries   []*entry // from the first that is not done
 	lanes     map[laneKey]*lane
 	waiting   int // entries that are not done
@@ -27,6 +30,9 @@ type lane struct {
 	key      laneKey
 	queue    []*entry // not done
 	attempts int      // failed ones, since the last success
+	round    int      // of the window, to which the next two belong
+	open     int      // entries of it in the batch that is being made
+	closed   bool     // no more of it
 	failure
 }
 
@@ -48,8 +54,22 @@ type entry struct {
 	done bool        // published or held
 }
 
-func newWindow(pipelined bool) *window {
-	return &window{pipelined: pipelined, lanes: map[laneKey]*lane{}}
+// largeMessage is from how many bytes on a message goes without others of its
+// key: a batch stores what is behind one that is too large for the broker, and
+// none refuses a message of this size for that.
+const largeMessage = 16 << 10
+
+func newWindow(c driver.Capabilities) *window {
+	w := &window{pipelined: c.OrderedPipeline, batched: c.OrderedBatch, large: largeMessage, lanes: map[laneKey]*lane{}}
+	if c.MaxBytes > 0 {
+		w.large = min(w.large, c.MaxBytes)
+	}
+	return w
+}
+
+// anew is an empty window of the same kind.
+func (w *window) anew() *window {
+	return &window{pipelined: w.pipelined, batched: w.batched, large: w.large, lanes: map[laneKey]*lane{}}
 }
 
 // add appends a row.
@@ -76,6 +96,7 @@ func (w *window) add(r store.Row, k laneKey) *entry {
 // them. If there are none, next says when there will be, zero for not before
 // something else happens.
 func (w *window) ready(now time.Time, max int) (ready []*entry, next time.Time) {
+	w.round++
 	for _, e := range w.entries {
 		if e.done || e.sent {
 			continue
@@ -87,8 +108,8 @@ func (w *window) ready(now time.Time, max int) (ready []*entry, next time.Time) 
 				next = l.retry
 			}
 			continue
-		case l.queue[0] == e:
 		case w.pipelined && l.attempts == 0:
+		case w.follows(e):
 		default:
 			continue
 		}
@@ -99,6 +120,26 @@ func (w *window) ready(now time.Time, max int) (ready []*entry, next time.Time) 
 		}
 	}
 	return ready, next
+}
+
+// follows reports whether an entry may be of the batch that is being made: as
+// the first of its lane, or behind those that are in it.
+func (w *window) follows(e *entry) bool {
+	l := e.lane
+	if l.round != w.round {
+		l.round, l.open, l.closed = w.round, 0, false
+	}
+	if l.queue[l.open] != e {
+		return false
+	}
+	large := w.batched && e.Message.Key != "" && e.Message.Size() > w.large
+	if l.open > 0 && (!w.batched || l.attempts > 0 || l.closed || large) {
+		l.closed = true
+		return false
+	}
+	l.open++
+	l.closed = large
+	return true
 }
 
 // finish says that an entry is published or held.

@@ -108,7 +108,7 @@ func makeRoot(dir string) error {
 // Capabilities returns what this transport can do.
 func (c *Conn) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
-		Name: "filebus", Durable: true, Shared: true, Order: driver.OrderOwner, Delay: true, RetryAfter: true,
+		Name: "filebus", Durable: true, Shared: true, Order: driver.OrderOwner, OrderedBatch: true, Delay: true, RetryAfter: true,
 		CountsAttempts: true, Broadcast: true, PublishRetained: true, MaxBytes: c.opts.MaxBytes,
 	}
 }

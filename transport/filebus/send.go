@@ -69,6 +69,7 @@ func (c *Conn) encode(ctx context.Context, messages []*driver.Message, failed *d
 	var outs []*outgoing
 	var o *outgoing // the last one used: batches are mostly of one channel
 	var now time.Time
+	var absent map[string]error // one that comes meanwhile must not take the second of a key
 	for i, m := range messages {
 		if size := m.Size(); size > c.opts.MaxBytes {
 			failed.Fail(i, fmt.Errorf("%w: %d bytes, and max-bytes is %d: send a reference to the data instead, or raise it", driver.ErrTooLarge, size, c.opts.MaxBytes), false)
@@ -76,7 +77,11 @@ func (c *Conn) encode(ctx context.Context, messages []*driver.Message, failed *d
 		}
 		var log *wal
 		if o == nil || o.ch.meta.Name != m.Channel || !m.Due.IsZero() || o.log != o.ch.log {
-			ch, err := c.channel(ctx, m.Channel)
+			var ch *channel
+			err := absent[m.Channel]
+			if err == nil {
+				ch, err = c.channel(ctx, m.Channel)
+			}
 			if err == nil {
 				log = ch.log
 				if !m.Due.IsZero() {
@@ -89,6 +94,10 @@ func (c *Conn) encode(ctx context.Context, messages []*driver.Message, failed *d
 				}
 			}
 			if err != nil {
+				if absent == nil {
+					absent = map[string]error{}
+				}
+				absent[m.Channel] = err
 				failed.Fail(i, err, false)
 				continue
 			}

@@ -200,6 +200,7 @@ func (c *Conn) Capabilities() driver.Capabilities {
 		Durable:         true,
 		Shared:          true,
 		Order:           driver.OrderInstance,
+		OrderedBatch:    c.serverAtLeast(2, 14), // else a batch of one key goes message by message
 		RetryAfter:      true,
 		CountsAttempts:  true,
 		Broadcast:       true,
