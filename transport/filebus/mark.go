@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 )
 
 // A mark says how far a log is valid. It is written after the records it speaks
@@ -79,10 +80,13 @@ func newMarkReader(f *os.File, parts int) *markReader {
 
 // read returns the current mark, valid until the next read. Reading does not
 // lock, so a write may be met half done: that shows in the checksum and passes
-// at once.
+// at once, or when the writer, which was put aside in the middle of it, goes on.
 func (r *markReader) read() (*mark, error) {
 	var err error
-	for range 100 {
+	for tries := range 300 {
+		if tries >= 100 { // a second in all
+			<-time.After(5 * time.Millisecond)
+		}
 		if _, err = r.f.ReadAt(r.buf, 0); err != nil {
 			break
 		}

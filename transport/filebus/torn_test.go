@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/driver/drivertest"
@@ -255,6 +256,22 @@ func TestLog_damaged_at_its_end_is_not_taken_for_torn(t *testing.T) {
 	if faults != 1 {
 		t.Errorf("%d faults among four messages, want 1", faults)
 	}
+}
+
+// A process that the kernel put aside while it wrote the mark leaves it half
+// written for a while.
+func TestReceiver_waits_for_a_mark_that_is_being_written(t *testing.T) {
+	drivertest.CheckLeaks(t)
+	b := newBench(t, Options{})
+	c := b.open()
+	b.send(c, 0, 3)
+	r := b.receiver(c)
+	f := must(os.OpenFile(b.mark(), os.O_RDWR, 0))
+	defer f.Close()
+	whole := must(os.ReadFile(b.mark()))
+	must(f.WriteAt([]byte("half"), 0))
+	time.AfterFunc(50*time.Millisecond, func() { f.WriteAt(whole, 0) })
+	b.take(r, 3, true)
 }
 
 func TestReceiver_of_a_log_whose_segments_were_deleted_by_hand_says_so(t *testing.T) {
