@@ -112,6 +112,8 @@ func child(role string) error {
 			at = append(at, st.Position)
 		}
 		return c.Remove(ctx, "orders", at)
+	case "full":
+		return fillUp(ctx, c, journal)
 	case "destroyer":
 		return c.RemoveChannel(ctx, "orders")
 	}

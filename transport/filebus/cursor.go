@@ -2,6 +2,7 @@ package filebus
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"io"
 	"os"
@@ -30,7 +31,26 @@ const (
 	// maxOpen bounds what a partition has handed out and not settled; so many
 	// fit into a slot even if every number in it takes its full length.
 	maxOpen = 4096
+	// cursorRoom is written of each slot when a group is made, so that its
+	// receivers can go on, and segments go, when the disk is full. A thousand
+	// open messages fit.
+	cursorRoom = 4096
 )
+
+// makeCursors makes a file of cursors that were never written.
+func makeCursors(path string, partitions int) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, fileMode)
+	if err != nil {
+		return err
+	}
+	room := make([]byte, cursorRoom)
+	for slot := range 2 * partitions {
+		if _, err = f.WriteAt(room, int64(slot)*slotSize); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, f.Close())
+}
 
 func slotOffset(partition int, gen uint64) int64 {
 	return int64(partition*2+int(gen&1)) * slotSize

@@ -148,11 +148,7 @@ func (ch *channel) makeGroup(ctx context.Context, s driver.Subscription, join fu
 		}
 	}
 	// Without group.json nothing here counts: it may be left over from a crash.
-	f, err := os.OpenFile(g.cursors(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, fileMode)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
+	if err := makeCursors(g.cursors(), ch.meta.Partitions); err != nil {
 		return err
 	}
 	if err := syncDir(filepath.Dir(g.dir)); err != nil {
@@ -165,7 +161,8 @@ func (ch *channel) makeGroup(ctx context.Context, s driver.Subscription, join fu
 	}
 	step("group made")
 	// Under the lock, what is sent after this is the group's.
-	if err := ch.log.acquire(ctx); err != nil {
+	err := ch.log.acquire(ctx)
+	if err != nil {
 		return err
 	}
 	g.meta.Start, g.meta.Counts = ch.log.mark.next, slices.Clone(ch.log.mark.counts)
