@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -42,6 +43,13 @@ func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]dr
 		}
 	}
 	page, err := ch.browse(ctx, from, after != "", max)
+	for range 100 {
+		if !errors.Is(err, driver.ErrPositionLost) && !errors.Is(err, fs.ErrNotExist) || ch.gone() {
+			break
+		}
+		// The oldest segment was deleted after it was listed.
+		page, err = ch.browse(ctx, from, after != "", max)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("browse channel %s: %w", channel, explain(err))
 	}
@@ -65,6 +73,7 @@ func (ch *channel) browse(ctx context.Context, from position, behind bool, limit
 	if low := max(floor, bases[0]); start.seq < low {
 		start = position{seq: low, base: noBase}
 	}
+	step("browsing")
 	rd := reader{w: ch.log}
 	defer rd.close()
 	if err := rd.seek(start, m); err != nil {

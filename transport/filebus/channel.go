@@ -57,6 +57,10 @@ func (c *Conn) channel(ctx context.Context, name string) (*channel, error) {
 		return nil, fmt.Errorf("channel %s: %w", name, explain(err))
 	}
 	ch.log.rolled = func() { ch.retain() }
+	ch.log.unread = func() (bool, error) {
+		gs, err := ch.groups()
+		return len(gs) == 0, err
+	}
 	ch.startDelayed()
 	c.mu.Lock()
 	c.channels[name] = ch

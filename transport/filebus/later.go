@@ -65,6 +65,7 @@ func (ch *channel) laterLog(ctx context.Context) (*wal, error) {
 		return nil, explain(err)
 	}
 	ch.c.watch.add(log.file.Name(), &log.bell)
+	log.unread = func() (bool, error) { return true, nil }
 	d.log = log
 	return log, nil
 }

@@ -201,7 +201,7 @@ func (r *reader) advance(m *mark) (record, bool, error) {
 		}
 		seq, at, end, limit := r.seq, r.base, r.off, r.limit
 		info, err := readSegmentHeader(r.w, at)
-		emptied := err == nil && info.removed > 0 && limit <= segHeader
+		emptied := limit <= segHeader && (err == nil && info.removed > 0 || errors.Is(err, fs.ErrNotExist))
 		var raw []byte
 		if end < limit {
 			if raw, err = r.raw(end, limit); err != nil {

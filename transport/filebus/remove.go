@@ -10,7 +10,7 @@ import (
 
 // remove marks records as removed, in place: one byte each. A segment whose
 // records were all removed is emptied, the one that is appended to when the
-// next begins. The append lock is held.
+// next begins, and deleted if it is the oldest. The append lock is held.
 func (w *wal) remove(at []position) error {
 	for len(at) > 0 {
 		n := 1
@@ -82,7 +82,7 @@ func (w *wal) removeFrom(base uint64, at []position) error {
 			if err != nil || !ok {
 				return err
 			}
-			return emptyIf(f, info, next.counts)
+			return w.emptyIf(f, info, next.counts)
 		}
 	}
 	return nil
@@ -121,15 +121,44 @@ func (w *wal) emptyIfRemoved(base uint64, after []uint64) error {
 		return err
 	}
 	defer f.Close()
-	return emptyIf(f, info, after)
+	return w.emptyIf(f, info, after)
 }
 
 // emptyIf gives back the space of a segment if all its records were removed.
-func emptyIf(f *os.File, info segmentInfo, after []uint64) error {
+func (w *wal) emptyIf(f *os.File, info segmentInfo, after []uint64) error {
 	if info.removed == 0 || info.removed < total(after)-total(info.counts) {
 		return nil
 	}
-	return f.Truncate(segHeader)
+	if err := f.Truncate(segHeader); err != nil {
+		return err
+	}
+	return w.dropEmptied()
+}
+
+// dropEmptied deletes the oldest segments as far as they are empty, unless a
+// cursor may point into them: then they go once all have passed, as others do.
+func (w *wal) dropEmptied() error {
+	if w.unread == nil {
+		return nil
+	}
+	unread, err := w.unread()
+	if err != nil || !unread {
+		return err
+	}
+	bases, err := segments(w.dir)
+	if err != nil {
+		return err
+	}
+	for _, base := range bases {
+		st, err := os.Stat(segmentPath(w.dir, base))
+		if err != nil || base >= w.mark.base || st.Size() > segHeader {
+			return err
+		}
+		if err := os.Remove(segmentPath(w.dir, base)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // atRest counts the records that were not removed. It may be too high for a

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/driver/drivertest"
@@ -151,6 +152,94 @@ func TestLog_without_its_mark_finds_the_end_beside_a_segment_never_marked(t *tes
 		b.takeAllOnce(b.receiver(c), 13)
 		b.close(c)
 	}
+}
+
+// Dead letters and delayed messages are removed one by one: what is left of a
+// segment then goes too.
+func TestLog_whose_messages_were_removed_leaves_no_segments(t *testing.T) {
+	drivertest.CheckLeaks(t)
+	b := newBench(t, Options{SegmentBytes: 64 << 10, Partitions: 2})
+	c := must(Open(b.ctx(), b.opts))
+	defer b.close(c)
+	if err := c.Provision(b.ctx(), []driver.Channel{b.ch}, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.sendBig(c, 0, 60)
+	for left := 60; left > 5; {
+		page := must(c.Browse(b.ctx(), b.ch.Name, "", min(7, left-5)))
+		var at []string
+		for _, s := range page {
+			at = append(at, s.Position)
+		}
+		if err := c.Remove(b.ctx(), b.ch.Name, at); err != nil {
+			t.Fatal(err)
+		}
+		left -= len(page)
+	}
+	if n := b.segments(); n > 2 {
+		t.Errorf("%d segments for 5 messages", n)
+	}
+	infos := must(c.Channels(b.ctx()))
+	if infos[0].Messages != 5 {
+		t.Errorf("%d messages are listed, want 5", infos[0].Messages)
+	}
+	c2 := b.open() // with a group, which gets what is there
+	r := b.receiver(c2)
+	if got := ids(b.take(r, 5, true)); len(got) != 5 {
+		t.Errorf("got %v", got)
+	}
+	b.nothing(r)
+}
+
+func TestBrowse_goes_on_while_others_remove(t *testing.T) {
+	drivertest.CheckLeaks(t)
+	b := newBench(t, Options{SegmentBytes: 64 << 10, Partitions: 2})
+	c := must(Open(b.ctx(), b.opts))
+	defer b.close(c)
+	if err := c.Provision(b.ctx(), []driver.Channel{b.ch}, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.sendBig(c, 0, 20)
+	page := must(c.Browse(b.ctx(), b.ch.Name, "", 20))
+	var at []string
+	for _, s := range page[:15] {
+		at = append(at, s.Position)
+	}
+	removed := false
+	step = func(name string) {
+		if name == "browsing" && !removed {
+			removed = true
+			if err := c.Remove(b.ctx(), b.ch.Name, at); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	defer func() { step = func(string) {} }()
+	for _, after := range []string{"", at[0]} {
+		removed = removed && after == ""
+		page, err := c.Browse(b.ctx(), b.ch.Name, after, 20)
+		if err != nil || len(page) != 5 {
+			t.Errorf("after %q: %d messages, %v; want 5", after, len(page), err)
+		}
+	}
+}
+
+func TestLater_leaves_no_segments(t *testing.T) {
+	drivertest.CheckLeaks(t)
+	b := newBench(t, Options{SegmentBytes: 64 << 10, Partitions: 2})
+	c := b.open()
+	r := b.receiver(c)
+	for i := range 60 {
+		m := b.message(i)
+		m.Body, m.Due = make([]byte, 5<<10), time.Now().Add(30*time.Millisecond)
+		if err := c.Send(b.ctx(), []*driver.Message{m}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.takeAllOnce(r, 60)
+	b.eventually("the segments to go", func() bool {
+		return len(must(filepath.Glob(filepath.Join(b.opts.Dir, "channels", "orders", "later", "*.seg")))) <= 1
+	})
 }
 
 // What an fsync that failed was for is not known to be there, and what is

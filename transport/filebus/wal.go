@@ -36,7 +36,8 @@ type wal struct {
 	// highest returns the position that a cursor has reached, so that after a
 	// loss of power no sequence number is given twice.
 	highest func() (next uint64, counts []uint64, err error)
-	rolled  func() // called when a segment was begun, without the lock; or nil
+	unread  func() (bool, error) // whether no cursor points into the log; or nil for never
+	rolled  func()               // called when a segment was begun, without the lock; or nil
 
 	sem chan struct{} // held together with the append lock; guards what follows
 	*markReader
