@@ -33,6 +33,7 @@ func (r *receiver) join() error {
 		return err
 	}
 	r.member = f
+	step("member made")
 	// It gets its name once it is locked; before, it would be taken for dead.
 	ok, err := tryLock(f)
 	if err == nil && !ok {
@@ -41,6 +42,7 @@ func (r *receiver) join() error {
 	if err == nil {
 		err = os.Rename(f.Name(), filepath.Join(dir, name))
 	}
+	step("joined")
 	return err
 }
 

@@ -260,7 +260,8 @@ func (ct *crashTest) confirmed() map[string]bool {
 }
 
 func TestCrash_of_a_sender_at_every_step_loses_nothing_confirmed(t *testing.T) {
-	for _, kill := range []string{"locked:5", "written:5", "synced:5", "marked:5", "rolled:2", "channel made:1", "group made:1"} {
+	for _, kill := range []string{"locked:5", "written:5", "synced:5", "marked:5", "segment made:2", "segment headed:2", "rolled:2",
+		"channel made:1", "group made:1", "file written:1", "file written:2", "file written:3", "file named:1", "file named:2", "file named:3"} {
 		t.Run(kill, func(t *testing.T) {
 			t.Parallel()
 			ct := newCrashTest(t)
@@ -297,7 +298,7 @@ func TestCrash_of_a_sender_at_every_step_loses_nothing_confirmed(t *testing.T) {
 }
 
 func TestCrash_of_a_receiver_at_every_step_leaves_the_rest_to_its_successor(t *testing.T) {
-	for _, kill := range []string{"cursor written:1", "cursor written:2", "cursor written:30", "segment deleted:1", "released:1"} {
+	for _, kill := range []string{"cursor written:1", "cursor written:2", "cursor written:30", "segment deleted:1", "released:1", "member made:1", "joined:1"} {
 		t.Run(kill, func(t *testing.T) {
 			t.Parallel()
 			ct := newCrashTest(t)

@@ -81,9 +81,11 @@ func writeFile(path string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Sync(), f.Close())
+	step("file written")
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
+	step("file named")
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}

@@ -69,6 +69,7 @@ func createSegment(dir string, info segmentInfo) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	step("segment made")
 	b := make([]byte, segHeader)
 	copy(b, segMagic)
 	binary.LittleEndian.PutUint32(b[12:], uint32(len(info.counts)))
@@ -82,6 +83,7 @@ func createSegment(dir string, info segmentInfo) (*os.File, error) {
 	if err == nil {
 		err = syncData(f)
 	}
+	step("segment headed")
 	if err == nil {
 		err = syncDir(dir)
 	}
