@@ -1,6 +1,9 @@
 package dovetail
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // A Component is what a service runs beside its handlers: an outbox's relay, a
 // sweeper.
@@ -23,5 +26,9 @@ type Replier interface {
 func (s *Service) Attach(c Component) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c == nil {
+		s.errs = append(s.errs, fmt.Errorf("service %s: attached component is nil", s.name))
+		return
+	}
 	s.components = append(s.components, c)
 }

@@ -1,6 +1,7 @@
 package dovetail
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 
@@ -107,7 +108,14 @@ func defaultCodec[T any]() codec.Codec {
 func (c contract[T]) Spec() Spec { return c.spec }
 
 // Err is what is wrong with the declaration, nil for a sound one.
-func (c contract[T]) Err() error { return c.err }
+func (c contract[T]) Err() error {
+	if c.err == nil && c.codec == nil {
+		return errZeroContract
+	}
+	return c.err
+}
+
+var errZeroContract = errors.New("contract is the zero value: declare it with NewEvent, NewCommand, NewDocument, NewCall or NewSurvey")
 
 func (c *contract[T]) setKey(key func(T) string) {
 	c.key = key
@@ -134,6 +142,12 @@ func (c *contract[T]) setVersion(major int) {
 }
 
 func (c *contract[T]) setCodec(cd codec.Codec) {
+	if cd == nil {
+		if c.err == nil {
+			c.err = fmt.Errorf("contract %s: codec is nil: leave Encoded out for JSON", c.wire)
+		}
+		return
+	}
 	c.codec = cd
 	c.spec.ContentType = cd.ContentType()
 }

@@ -116,6 +116,11 @@ func (o *Options) check() error {
 			return fmt.Errorf("Options.%s: %d: want a positive value, or 0 for the default", f.name, f.value)
 		}
 	}
+	for i, m := range o.Middleware {
+		if m == nil {
+			return fmt.Errorf("Options.Middleware[%d] is nil: leave it out", i)
+		}
+	}
 	return o.Retry.check("Options.Retry")
 }
 

@@ -73,8 +73,8 @@ func collect[O GatherOption](opts []O) (o sendOptions) {
 
 // fill makes m the message that carries v, created at the given time.
 func (c *contract[T]) fill(m *driver.Message, ctx context.Context, v T, o *sendOptions, at time.Time) error {
-	if c.err != nil {
-		return c.err
+	if c.err != nil || c.codec == nil {
+		return c.Err()
 	}
 	body, err := c.codec.Marshal(v)
 	if err != nil {

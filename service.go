@@ -132,11 +132,20 @@ func (s *Service) Sends(contracts ...Contract) {
 		batchers[d.Channel.Name] = d.single
 	}
 	for _, c := range contracts {
+		if c == nil {
+			s.errs = append(s.errs, fmt.Errorf("service %s sends: contract is nil", s.name))
+			continue
+		}
 		if err := c.Err(); err != nil {
 			s.errs = append(s.errs, err)
 			continue
 		}
 		spec := c.Spec()
+		if d, ok := next[spec.Type()]; ok && d.Channel.Name != spec.Channel.Name {
+			s.errs = append(s.errs, fmt.Errorf("service %s sends %s on channel %s and on %s: give one of them another name or Version",
+				s.name, spec.Type(), spec.Channel.Name, d.Channel.Name))
+			continue
+		}
 		b := batchers[spec.Channel.Name]
 		if b == nil {
 			b = new(batcher)

@@ -103,6 +103,15 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 	if sub.concurrency < 0 {
 		errs = append(errs, fmt.Errorf("Concurrency(%d): want 1 or more", sub.concurrency))
 	}
+	if slices.ContainsFunc(sub.middleware, func(m Middleware) bool { return m == nil }) {
+		errs = append(errs, errors.New("Use: middleware is nil: leave it out"))
+	}
+	if sub.timeout < 0 {
+		errs = append(errs, fmt.Errorf("Timeout(%v): want a positive time, or 0 for none", sub.timeout))
+	}
+	if sub.batch == nil && sub.batchSize != 0 {
+		errs = append(errs, fmt.Errorf("BatchSize(%d): the handler takes single messages: register it with SubscribeBatch or HandleBatch", sub.batchSize))
+	}
 	if sub.batch != nil && sub.batchSize < 1 {
 		errs = append(errs, fmt.Errorf("BatchSize(%d): want 1 or more", sub.batchSize))
 	}
