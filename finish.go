@@ -45,14 +45,14 @@ func (e *errand) add(o errand) {
 
 func (e *errand) empty() bool { return len(e.due)+len(e.untold) == 0 }
 
-// run works until stop is closed and nothing is left to settle. When ctx ends,
-// what could not be answered or buried stays unsettled and is delivered again.
-func (f *finisher) run(ctx context.Context, stop <-chan struct{}) {
+// run works until stop is closed and nothing is left to settle. Once the
+// handlers' contexts have ended, what failed is not tried again: it stays
+// unsettled and is delivered again.
+func (f *finisher) run(ctx context.Context, ended, stop <-chan struct{}) {
 	f.settlements = make(map[*source][]driver.Settlement)
 	f.back = make(chan errand, 1)
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
-	ended := ctx.Done()
 	for stopped, timed := false, false; !stopped || f.out; {
 		select {
 		case <-f.b.sched.finish:
@@ -68,12 +68,14 @@ func (f *finisher) run(ctx context.Context, stop <-chan struct{}) {
 		case <-ended:
 			ended = nil
 		case <-stop:
-			stopped, stop = true, nil
+			stopped, stop, ended = true, nil, nil
 			f.round(ctx)
 		}
-		if ended == nil || stopped || ctx.Err() != nil {
-			f.leave()
-			continue
+		if stopped {
+			f.leave(&f.todo)
+		}
+		if ended == nil {
+			f.leave(&f.late)
 		}
 		f.begin(ctx)
 		switch {
@@ -143,15 +145,14 @@ func (f *finisher) carryOut(ctx context.Context, e errand) (left errand) {
 }
 
 // leave gives up what no errand has done: the service ends.
-func (f *finisher) leave() {
-	f.todo.add(f.late)
-	for i, c := range f.todo.due {
-		if i == 0 || f.todo.due[i-1].of != c.of {
+func (f *finisher) leave(e *errand) {
+	for i, c := range e.due {
+		if i == 0 || e.due[i-1].of != c.of {
 			f.b.sched.settled([]*task{c.of})
 		}
 	}
-	f.b.sched.settled(f.todo.untold)
-	f.todo, f.late = errand{}, errand{}
+	f.b.sched.settled(e.untold)
+	*e = errand{}
 }
 
 // errandTimeout bounds one attempt at sending answers and dead letters: what a

@@ -75,9 +75,12 @@ func (r *run) serve(ctx context.Context) error {
 		return ignoreCancel(ctx, err)
 	}
 
-	// Handlers, settlements and components outlive ctx, until they have drained.
+	// Handlers, settlements and components outlive ctx, until they have drained,
+	// and settlements those handlers that drain cancels.
 	base, hardStop := context.WithCancel(context.WithoutCancel(ctx))
 	defer hardStop()
+	settling, stopSettling := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSettling()
 	receive, stopReceiving := context.WithCancel(ctx)
 	defer stopReceiving()
 	replyCtx, stopReplies := context.WithCancel(base)
@@ -92,7 +95,7 @@ func (r *run) serve(ctx context.Context) error {
 	stopFinishers := make(chan struct{})
 	for _, b := range r.inbounds {
 		b.start(base)
-		finishers.Go(func() { (&finisher{b: b}).run(base, stopFinishers) })
+		finishers.Go(func() { (&finisher{b: b}).run(settling, base.Done(), stopFinishers) })
 	}
 	var replying sync.WaitGroup
 	replying.Go(func() { r.fail(r.replies.run(replyCtx)) })
@@ -118,6 +121,7 @@ func (r *run) serve(ctx context.Context) error {
 	stopReceiving()
 	r.receiving.Wait()
 	err = errors.Join(err, r.drain(hardStop))
+	stopSettling()
 	close(stopFinishers)
 	finishers.Wait()
 	for _, b := range r.inbounds {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/driver"
 )
 
 // failing is a component that fails when it is told to.
@@ -128,6 +129,51 @@ func TestHandler_that_fails_because_the_service_ends_is_not_a_dead_letter(t *tes
 		<-ended
 		if n := svc.Stats().Dead; n != 0 {
 			t.Errorf("%d dead letters", n)
+		}
+	})
+}
+
+// dutiful is a fake: as a server's client does, it settles and sends nothing
+// with a context that has ended.
+type dutiful struct{ *scripted }
+
+type dutifulReceiver struct{ driver.Receiver }
+
+func (c dutiful) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
+	r, err := c.scripted.OpenReceiver(ctx, s)
+	return dutifulReceiver{r}, err
+}
+
+func (r dutifulReceiver) Settle(ctx context.Context, s []driver.Settlement) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return r.Receiver.Settle(ctx, s)
+}
+
+func TestDrain_settles_what_ends_well_when_its_context_is_cancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opts := quick
+		opts.DrainTimeout = time.Second
+		conn := dutiful{scriptedConn(t)}
+		svc := dovetail.New("mail", conn, opts)
+		welcome.Handle(svc, func(ctx context.Context, _ item) error {
+			<-ctx.Done() // time to come to an end
+			return nil
+		})
+		svc.Sends(welcome)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- svc.Run(ctx) }()
+		<-svc.Ready()
+		if err := welcome.Send(ctx, svc, item{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		cancel()
+		<-ended
+		if n := conn.unsettled(t); n != 0 || svc.Stats().Handled != 1 {
+			t.Errorf("%d messages are not settled, %d handled", n, svc.Stats().Handled)
 		}
 	})
 }
