@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,18 +29,36 @@ const (
 	benchBody  = 1024
 )
 
-// A duel is what both sides reached by round.
-type duel struct{ raw, ours []float64 }
+// A duel is what both sides reached by round, and the time that processors
+// worked for them in this process, which a busy machine changes less.
+type duel struct {
+	raw, ours       []float64
+	rawCPU, oursCPU time.Duration
+}
 
 // round runs both sides, the one first that was second before.
 func (d *duel) round(raw, ours func() float64) {
+	one := func(side func() float64, rates *[]float64, spent *time.Duration) {
+		before := cpu()
+		*rates = append(*rates, side())
+		*spent += cpu() - before
+	}
 	if len(d.raw)%2 == 0 {
-		d.raw = append(d.raw, raw())
-		d.ours = append(d.ours, ours())
+		one(raw, &d.raw, &d.rawCPU)
+		one(ours, &d.ours, &d.oursCPU)
 		return
 	}
-	d.ours = append(d.ours, ours())
-	d.raw = append(d.raw, raw())
+	one(ours, &d.ours, &d.oursCPU)
+	one(raw, &d.raw, &d.rawCPU)
+}
+
+// cpu is how long processors have worked for this process.
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func (d *duel) report(b *testing.B, unit, ratio string) {
@@ -55,6 +74,9 @@ func (d *duel) report(b *testing.B, unit, ratio string) {
 	b.ReportMetric(median(d.raw), "raw-"+unit)
 	b.ReportMetric(median(d.ours), unit)
 	b.ReportMetric(median(ratios), ratio)
+	if d.rawCPU > 0 {
+		b.ReportMetric(float64(d.oursCPU)/float64(d.rawCPU), "cpu-ratio")
+	}
 	b.Logf("%s of %d rounds: %.2f", ratio, len(ratios), slices.Sorted(slices.Values(ratios)))
 }
 

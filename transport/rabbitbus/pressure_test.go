@@ -22,8 +22,9 @@ import (
 func TestSend_keeps_the_order_of_a_key_when_the_queue_refuses(t *testing.T) {
 	srv := servers.Shared(t, servers.RabbitMQ)
 	for name, change := range map[string]func(*rabbitbus.Options){
-		"quorum":  func(o *rabbitbus.Options) { o.MaxLength = 20 },
-		"classic": func(o *rabbitbus.Options) { o.MaxLength, o.Classic = 20, true },
+		"quorum":     func(o *rabbitbus.Options) { o.MaxLength = 20 },
+		"classic":    func(o *rabbitbus.Options) { o.MaxLength, o.Classic = 20, true },
+		"partitions": func(o *rabbitbus.Options) { o.MaxLength, o.Partitions = 10, 3 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			drivertest.CheckLeaks(t)
