@@ -5,7 +5,6 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/driver/drivertest"
@@ -19,7 +18,7 @@ func TestKafkabus_passes_the_conformance_suite(t *testing.T) {
 	var lifelines sync.Map // driver.Conn to its *lifeline
 	foreign := plain(t, s)
 	drivertest.Run(t, drivertest.Harness{
-		Patience: 90 * time.Second, // a restart takes long on a busy machine
+		Patience: patience, // a restart takes long on a busy machine
 		Open: func(ctx context.Context) (driver.Conn, error) {
 			l := &lifeline{}
 			o := options(s)

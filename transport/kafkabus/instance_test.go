@@ -3,10 +3,8 @@ package kafkabus_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/servers"
 )
 
@@ -15,9 +13,9 @@ import (
 // leaves its partitions to others at once, though it has a name.
 func TestReceiver_of_an_instance_that_was_killed_gets_its_partitions_back_at_once(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
-	drivertest.CheckLeaks(t)
+	t.Parallel()
 	o := options(s)
-	o.SessionTimeout = 60 * time.Second
+	o.SessionTimeout = 2 * patience
 	sub := subscription("came-back", 1)
 	c := connect(t, o)
 	provision(t, c, sub.Channel, sub)
@@ -25,7 +23,7 @@ func TestReceiver_of_an_instance_that_was_killed_gets_its_partitions_back_at_onc
 	if err := c.Send(t.Context(), ms); err != nil {
 		t.Fatal(err)
 	}
-	soon, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	soon, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	receive := func(instance string) driver.Receiver {
 		t.Helper()

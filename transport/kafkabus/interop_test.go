@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/servers"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -15,7 +14,7 @@ import (
 // A program without Dovetail reads what we send: CloudEvents in binary mode.
 func TestInterop_a_plain_client_reads_our_messages(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
-	drivertest.CheckLeaks(t)
+	t.Parallel()
 	c := connect(t, options(s))
 	ch := driver.Channel{Name: "read-by-others", Partitions: 4}
 	provision(t, c, ch)
@@ -45,7 +44,7 @@ func TestInterop_a_plain_client_reads_our_messages(t *testing.T) {
 // Others' messages are read, whatever is in them, and never end a subscription.
 func TestInterop_we_read_what_a_plain_client_sends(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
-	drivertest.CheckLeaks(t)
+	t.Parallel()
 	c := connect(t, options(s))
 	sub := subscription("sent-by-others", 1)
 	provision(t, c, sub.Channel, sub)
@@ -87,7 +86,7 @@ func TestInterop_we_read_what_a_plain_client_sends(t *testing.T) {
 // Keys go where Java's client, and others with its hash, put them.
 func TestInterop_keys_share_partitions_with_other_clients(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
-	drivertest.CheckLeaks(t)
+	t.Parallel()
 	c := connect(t, options(s))
 	sub := subscription("co-partitioned", 7)
 	provision(t, c, sub.Channel, sub)
@@ -120,7 +119,7 @@ func TestInterop_keys_share_partitions_with_other_clients(t *testing.T) {
 // Messages without a key are spread over the partitions.
 func TestSend_spreads_what_has_no_key(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
-	drivertest.CheckLeaks(t)
+	t.Parallel()
 	c := connect(t, options(s))
 	sub := subscription("spread", 3)
 	provision(t, c, sub.Channel, sub)

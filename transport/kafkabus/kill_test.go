@@ -101,7 +101,7 @@ func consumerMain(ctx context.Context) error {
 
 func TestConsumer_killed_again_and_again_loses_and_inverts_nothing(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
-	drivertest.CheckLeaks(t)
+	t.Parallel()
 	c := connect(t, options(s))
 	sub := subscription("killed-consumer", 4)
 	provision(t, c, sub.Channel, sub)

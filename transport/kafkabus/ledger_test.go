@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds every single wait. Only a test that fails waits so long.
-const patience = 2 * time.Minute
+const patience = 3 * time.Minute
 
 // handled is what several consumers did, in the order in which they did it.
 type handled struct {

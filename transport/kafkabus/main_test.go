@@ -13,18 +13,22 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/leak"
 	"github.com/dovetail-go/dovetail/servers"
 	"github.com/dovetail-go/dovetail/transport/kafkabus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// TestMain ends the server that the tests share. Those that leave it running and
+// have channels of their own run in parallel, and what they leave behind is
+// found at the end.
 func TestMain(m *testing.M) {
 	if os.Getenv(consumerVariable) != "" {
 		fmt.Fprintln(os.Stderr, consumerMain(context.Background()))
 		os.Exit(1)
 	}
-	os.Exit(servers.Main(m).Run())
+	os.Exit(leak.Main(servers.Main(m)))
 }
 
 // broker is the address of a server.

@@ -2,14 +2,12 @@ package kafkabus_test
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/servers"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -21,7 +19,7 @@ import (
 // it sends.
 func TestSend_keeps_the_order_of_a_key_when_the_server_refuses(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
-	drivertest.CheckLeaks(t)
+	t.Parallel()
 	sub := subscription("refused", 2)
 	other := connect(t, options(s))
 	provision(t, other, sub.Channel, sub)
@@ -39,50 +37,89 @@ func TestSend_keeps_the_order_of_a_key_when_the_server_refuses(t *testing.T) {
 	h := newHandled()
 	defer consume(t, other, sub, h, 0)()
 
-	const batches, batch, keys, body = 12, 120, 4, 16 << 10 // 1.9 MB a Send, and a request to a partition holds 1 MB
-	var done atomic.Bool
+	const batches, batch, keys, body = 12, 100, 4, 4 << 10
+	const request = 32 << 10 // at most, of a partition: a Send is a pipeline of some twelve
+	refused, taken := make(chan struct{}, 1), make(chan struct{}, 1)
 	var senders, changer sync.WaitGroup
-	var again atomic.Int64
-	clients := map[string][]kgo.Opt{"roomy": nil, "narrow": {kgo.MaxBufferedRecords(50)}, "shared-1": nil, "shared-2": nil}
+	defer senders.Wait()
+	clients := map[string][]kgo.Opt{"roomy": nil, "narrow": {kgo.MaxBufferedRecords(40)}, "third": nil, "fourth": nil}
 	for name, opts := range clients {
 		o := options(s)
 		o.Timeout = 700 * time.Millisecond
-		o.Client = opts
+		o.Client = append(opts, kgo.ProducerBatchMaxBytes(request))
 		c := connect(t, o)
-		ms := make([]*driver.Message, batches*batch)
-		for i := range ms {
-			key, n := fmt.Sprintf("%s-%d", name, i%keys), i/keys
-			ms[i] = numbered(sub.Channel.Name, 0, n)
-			ms[i].Key, ms[i].ID = key, fmt.Sprintf("%s/%d", key, n)
-			ms[i].Headers = driver.Headers{{Name: "padding", Value: string(make([]byte, body))}}
+		ms := numberedAll(sub.Channel.Name, batches*batch, keys)
+		for _, m := range ms {
+			m.Key, m.ID = name+m.Key, name+m.ID
+			m.Headers = driver.Headers{{Name: "padding", Value: string(make([]byte, body))}}
 		}
 		senders.Go(func() {
 			for i := 0; i < len(ms); i += batch {
-				a, err := resend(c, ms[i:i+batch])
-				if err != nil {
-					t.Errorf("%s: %v", name, err)
-					return
+				for left := ms[i : i+batch]; len(left) > 0; {
+					n := len(left)
+					err := c.Send(context.Background(), left)
+					var se *driver.SendError
+					switch {
+					case err == nil:
+						left = nil
+					case errors.As(err, &se):
+						if left, err = unconfirmed(left, se); err != nil {
+							t.Error(err)
+							return
+						}
+						signal(refused)
+					}
+					if len(left) < n {
+						signal(taken)
+					}
 				}
-				again.Add(int64(a))
 			}
 		})
 	}
-	changer.Go(func() {
-		for !done.Load() {
-			refuse(true)
-			<-time.After(900 * time.Millisecond)
-			refuse(false)
-			<-time.After(200 * time.Millisecond)
+	all := make(chan struct{})
+	changer.Go(func() { senders.Wait(); close(all) })
+	for cycles := 0; ; cycles++ {
+		refuse(true)
+		if !either(t, refused, all) {
+			if cycles < 3 {
+				t.Errorf("everything was sent after %d refusals", cycles)
+			}
+			break
 		}
-	})
-	senders.Wait()
-	done.Store(true)
+		refuse(false)
+		if cycles == 6 || !either(t, taken, all) {
+			break
+		}
+	}
+	refuse(false)
+	await(t, all)
 	changer.Wait()
 	n := len(clients) * batches * batch
 	h.await(t, n)
 	h.check(t, n)
-	if again.Load() == 0 {
-		t.Error("nothing was refused for long: the test shows nothing")
+	t.Logf("%d messages, %d copies", n, h.copies)
+}
+
+// signal makes c ready, if it is not.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
-	t.Logf("%d messages, %d sends again, %d copies", n, again.Load(), h.copies)
+}
+
+// either waits for the next signal on c, or for the end.
+func either(t *testing.T, c, end <-chan struct{}) bool {
+	select {
+	case <-c: // an old one
+	default:
+	}
+	select {
+	case <-c:
+		return true
+	case <-end:
+	case <-time.After(patience):
+		t.Error("waited in vain")
+	}
+	return false
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/servers"
 )
 
@@ -30,7 +29,7 @@ func rebalances(t testing.TB) time.Duration {
 // loops, or commits for a generation that is over.
 func TestReceiver_keeps_order_by_key_while_instances_join_and_leave_every_second(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
-	drivertest.CheckLeaks(t)
+	t.Parallel()
 	c := connect(t, options(s))
 	sub := subscription("rebalanced", 6)
 	provision(t, c, sub.Channel, sub)
@@ -77,7 +76,7 @@ func TestReceiver_keeps_order_by_key_while_instances_join_and_leave_every_second
 // and what it settles later is passed over.
 func TestReceiver_gives_a_partition_up_when_draining_takes_too_long(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
-	drivertest.CheckLeaks(t)
+	t.Parallel()
 	o := options(s)
 	o.DrainTimeout = 500 * time.Millisecond
 	c := connect(t, o)

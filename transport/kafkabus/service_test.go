@@ -11,7 +11,6 @@ import (
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/servers"
 	"github.com/twmb/franz-go/pkg/kadm"
 )
@@ -22,7 +21,7 @@ type question struct{ N int }
 // one reply topic that they share.
 func TestService_instances_share_a_reply_topic(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
-	drivertest.CheckLeaks(t)
+	t.Parallel()
 	double := dovetail.NewCall[question, question]("math.double")
 	broken := dovetail.NewCommand[question]("math.broken")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -48,7 +47,7 @@ func TestService_instances_share_a_reply_topic(t *testing.T) {
 		asker := run("asker", func(svc *dovetail.Service) { svc.Sends(double, broken) })
 		asking.Go(func() {
 			for n := range 20 {
-				bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
+				bounded, cancel := context.WithTimeout(ctx, patience)
 				got, err := double.Request(bounded, asker, question{100*i + n})
 				cancel()
 				if err != nil || got.N != 2*(100*i+n) {
@@ -108,7 +107,7 @@ func TestService_instances_share_a_reply_topic(t *testing.T) {
 // A dead letter channel of many keeps its pages right while letters come and go.
 func TestBrowse_pages_while_letters_are_removed(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
-	drivertest.CheckLeaks(t)
+	t.Parallel()
 	c := connect(t, options(s))
 	ch := driver.Channel{Name: "dead.paged"}
 	provision(t, c, ch)

@@ -8,6 +8,7 @@ import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.serialization.StringDeserializer;
 import org.apache.kafka.common.serialization.StringSerializer;
@@ -16,25 +17,24 @@ import org.apache.kafka.common.serialization.StringSerializer;
  * A program that knows Kafka and nothing of Dovetail.
  *
  * <pre>
- * Client.java BROKER read TOPIC    reads the first message and prints it, a field a line
- * Client.java BROKER write TOPIC   sends a CloudEvent
+ * Client.java BROKER FROM TO   reads the first message of the topic FROM and prints it,
+ *                              a field a line, then sends a CloudEvent to the topic TO
  * </pre>
  */
 public class Client {
     static final PrintStream out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
 
     public static void main(String[] args) throws Exception {
-        if (args[1].equals("read")) {
-            read(args[0], args[2]);
-        } else {
-            write(args[0], args[2]);
-        }
+        read(args[0], args[1]);
+        write(args[0], args[2]);
     }
 
     static void read(String broker, String topic) {
-        Map<String, Object> config = Map.of("bootstrap.servers", broker, "group.id", "java-" + topic, "auto.offset.reset", "earliest");
+        Map<String, Object> config = Map.of("bootstrap.servers", broker);
         try (KafkaConsumer<String, String> consumer = new KafkaConsumer<>(config, new StringDeserializer(), new StringDeserializer())) {
-            consumer.subscribe(List.of(topic));
+            List<TopicPartition> partitions = consumer.partitionsFor(topic).stream().map(p -> new TopicPartition(topic, p.partition())).toList();
+            consumer.assign(partitions);
+            consumer.seekToBeginning(partitions);
             ConsumerRecords<String, String> records;
             do {
                 records = consumer.poll(Duration.ofSeconds(1));
@@ -59,7 +59,7 @@ public class Client {
             record.headers().add(h[0], h[1].getBytes(StandardCharsets.UTF_8));
         }
         try (KafkaProducer<String, String> producer = new KafkaProducer<>(Map.of("bootstrap.servers", broker), new StringSerializer(), new StringSerializer())) {
-            out.println("partition\t" + producer.send(record).get().partition());
+            out.println("sent to\t" + producer.send(record).get().partition());
         }
     }
 }

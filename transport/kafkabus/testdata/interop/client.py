@@ -1,28 +1,27 @@
 """A program that knows Kafka and nothing of Dovetail.
 
-client.py BROKER read TOPIC    reads the first message and prints it, a field a line
-client.py BROKER write TOPIC   sends a CloudEvent
+client.py BROKER FROM TO   reads the first message of the topic FROM and prints it,
+                           a field a line, then sends a CloudEvent to the topic TO
 """
 import sys
 
 import kafka
 
-_, broker, what, topic = sys.argv
+_, broker, source, target = sys.argv
 
-if what == "read":
-    consumer = kafka.KafkaConsumer(topic, bootstrap_servers=broker, auto_offset_reset="earliest")
-    record = next(consumer)
-    print("partition", record.partition, sep="\t")
-    print("key", record.key.decode(), sep="\t")
-    for name, value in record.headers:
-        print("header " + name, value.decode(), sep="\t")
-    print("body", record.value.decode(), sep="\t")
-    consumer.close()
-else:
-    producer = kafka.KafkaProducer(bootstrap_servers=broker, acks="all")
-    sent = producer.send(topic, key="17850".encode(), value='{"sku":"85123A","name":"铁皮 lantern"}'.encode(), headers=[
-        ("ce_specversion", b"1.0"), ("ce_id", b"python/1"), ("ce_source", b"/python"),
-        ("ce_type", b"ordering.order-placed.v1"), ("ce_time", b"2010-12-01T08:26:00Z"), ("ce_comexampleextension", b"kept"),
-        ("content-type", b"application/json"), ("tenant", b"acme"), ("tag", b"a"), ("tag", b"b")])
-    print("partition", sent.get(timeout=60).partition, sep="\t")
-    producer.close()
+consumer = kafka.KafkaConsumer(source, bootstrap_servers=broker, auto_offset_reset="earliest")
+record = next(consumer)
+print("partition", record.partition, sep="\t")
+print("key", record.key.decode(), sep="\t")
+for name, value in record.headers:
+    print("header " + name, value.decode(), sep="\t")
+print("body", record.value.decode(), sep="\t")
+consumer.close()
+
+producer = kafka.KafkaProducer(bootstrap_servers=broker, acks="all")
+sent = producer.send(target, key="17850".encode(), value='{"sku":"85123A","name":"铁皮 lantern"}'.encode(), headers=[
+    ("ce_specversion", b"1.0"), ("ce_id", b"python/1"), ("ce_source", b"/python"),
+    ("ce_type", b"ordering.order-placed.v1"), ("ce_time", b"2010-12-01T08:26:00Z"), ("ce_comexampleextension", b"kept"),
+    ("content-type", b"application/json"), ("tenant", b"acme"), ("tag", b"a"), ("tag", b"b")])
+print("sent to", sent.get(timeout=60).partition, sep="\t")
+producer.close()
