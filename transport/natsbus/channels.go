@@ -20,6 +20,7 @@ type channelState struct {
 	kind      driver.ChannelKind
 	transient bool
 	dedupe    bool
+	owners    bool        // its partitions have one owner at a time in each group
 	subjects  []string    // by partition
 	batches   atomic.Bool // the stream takes fast batches (nats-server 2.14)
 }
@@ -69,12 +70,32 @@ func stateOf(name string, cfg *jetstream.StreamConfig) *channelState {
 	}
 	s.batches.Store(cfg.AllowBatchPublish)
 	n := partitionsOf(cfg)
+	s.owners = ownersOf(cfg)
 	s.subjects = make([]string, n)
 	for k := range n {
 		s.subjects[k] = partitionSubject(name, k)
 	}
 	return s
 }
+
+// consumers is how many consumers each group has.
+func (s *channelState) consumers() int {
+	if s.owners {
+		return len(s.subjects)
+	}
+	return 1
+}
+
+// consumer is the name of a group's consumer, of partition k where each has its
+// own.
+func (s *channelState) consumer(group string, k int) string {
+	if s.owners {
+		return partName(group, k)
+	}
+	return objectName(group)
+}
+
+func ownersOf(cfg *jetstream.StreamConfig) bool { return cfg.Metadata[metaOwners] != "" }
 
 func partitionsOf(cfg *jetstream.StreamConfig) int {
 	n, err := strconv.Atoi(cfg.Metadata[metaPartitions])

@@ -28,6 +28,7 @@ type Conn struct {
 	mu        sync.Mutex
 	link      chan struct{} // closed and replaced when the link comes or goes
 	receivers map[closer]struct{}
+	delayed   map[string]*delays // by stream and group
 }
 
 type closer interface{ Close(context.Context) error }
@@ -47,7 +48,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{opts: o, gone: make(chan struct{}), link: make(chan struct{}), receivers: map[closer]struct{}{}}
+	c := &Conn{opts: o, gone: make(chan struct{}), link: make(chan struct{}), receivers: map[closer]struct{}{}, delayed: map[string]*delays{}}
 	timeout := o.Timeout
 	if d, ok := ctx.Deadline(); ok {
 		timeout = min(timeout, max(time.Until(d), time.Millisecond))
@@ -195,11 +196,15 @@ func (c *Conn) As(target any) bool {
 
 // Capabilities says what this transport can do.
 func (c *Conn) Capabilities() driver.Capabilities {
+	order := driver.OrderInstance
+	if c.opts.Partitions > 0 && c.serverAtLeast(2, 11) {
+		order = driver.OrderOwner
+	}
 	return driver.Capabilities{
 		Name:            "natsbus",
 		Durable:         true,
 		Shared:          true,
-		Order:           driver.OrderInstance,
+		Order:           order,
 		OrderedBatch:    c.serverAtLeast(2, 14), // else a batch of one key goes message by message
 		RetryAfter:      true,
 		CountsAttempts:  true,

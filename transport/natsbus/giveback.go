@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"context"
+	"errors"
 	"slices"
 )
 
@@ -13,7 +14,9 @@ func (r *receiver) Close(ctx context.Context) error {
 		first = true
 		close(r.closing)
 		err = r.close(ctx)
-		r.c.leave(r)
+		if r.self != nil {
+			r.c.leave(r.self)
+		}
 		close(r.ended)
 	})
 	if first {
@@ -34,16 +37,20 @@ func (r *receiver) close(ctx context.Context) error {
 	ctx, cancel := r.c.deadline(ctx)
 	defer cancel()
 	err := ctx.Err()
-	if err == nil && r.c.nc.IsConnected() {
+	owned := r.sources[0].owned
+	if err == nil && r.c.nc.IsConnected() && !owned {
 		err = r.quiesce(ctx)
 	}
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
-	if err == nil && r.c.nc.IsConnected() {
+	if err == nil && r.c.nc.IsConnected() && !owned {
 		err = r.giveBack(ctx)
 	}
-	_ = r.sub.Unsubscribe()
+	if err == nil && r.c.nc.IsConnected() && owned {
+		err = r.yieldAll(ctx)
+	}
+	r.abandon()
 	if r.s.Broadcast && ctx.Err() == nil && r.c.nc.IsConnected() {
 		if e := r.c.js.DeleteConsumer(ctx, r.stream, r.sources[0].consumer); e != nil && !isGone(e) && err == nil {
 			err = e
@@ -75,10 +82,27 @@ func (r *receiver) quiesce(ctx context.Context) error {
 			break
 		}
 	}
-	if err := r.sub.Drain(); err != nil {
-		return err
+	for _, src := range r.sources {
+		if src.sub == nil {
+			continue
+		}
+		if err := src.sub.Drain(); err != nil {
+			return err
+		}
 	}
 	return r.c.nc.FlushWithContext(ctx)
+}
+
+// yieldAll gives up what partitions are ours.
+func (r *receiver) yieldAll(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, src := range r.sources {
+		r.retire(src)
+		errs = append(errs, r.yield(ctx, src))
+	}
+	return errors.Join(errs...)
 }
 
 // gather moves what has come into the backlog.
@@ -120,23 +144,9 @@ func (r *receiver) giveBack(ctx context.Context) error {
 		return r.c.nc.FlushWithContext(ctx)
 	}
 	slices.SortStableFunc(back, func(a, b unsettled) int { return int(int64(a.seq - b.seq)) })
-	signal := make(signalFlight)
-	token := r.c.acks.open(signal)
-	defer r.c.acks.close(token)
-	final := len(back) - 1
-	for _, u := range back[:final] {
-		if err := r.c.nc.Publish(u.reply, ackNak); err != nil {
-			return err
-		}
+	subjects := make([]string, len(back))
+	for i, u := range back {
+		subjects[i] = u.reply
 	}
-	// The last wants an answer: then all have been taken in.
-	if err := r.c.nc.PublishRequest(back[final].reply, r.c.acks.prefix+token, ackNak); err != nil {
-		return err
-	}
-	select {
-	case <-signal:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return r.nak(ctx, subjects)
 }

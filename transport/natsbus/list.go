@@ -49,9 +49,18 @@ func (c *Conn) groups(ctx context.Context, channel string) ([]driver.GroupInfo, 
 		return nil, err
 	}
 	var groups []driver.GroupInfo
+	places := map[string]int{} // a group has a consumer for each partition that has owners
 	consumers := stream.ListConsumers(ctx)
 	for info := range consumers.Info() {
-		groups = append(groups, driver.GroupInfo{Name: groupOf(info), Backlog: int64(info.NumPending), Pending: int64(info.NumAckPending)})
+		name := groupOf(info)
+		place, met := places[name]
+		if !met {
+			place = len(groups)
+			places[name] = place
+			groups = append(groups, driver.GroupInfo{Name: name})
+		}
+		groups[place].Backlog += int64(info.NumPending)
+		groups[place].Pending += int64(info.NumAckPending)
 	}
 	return groups, consumers.Err()
 }
@@ -88,5 +97,18 @@ func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 	}
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
-	return translate("remove group "+group+" of channel "+channel, c.js.DeleteConsumer(ctx, objectName(channel), objectName(group)))
+	doing := "remove group " + group + " of channel " + channel
+	stream, err := c.js.Stream(ctx, objectName(channel))
+	if err != nil {
+		return c.streamError(channel, err)
+	}
+	cfg := stream.CachedInfo().Config
+	st := stateOf(channel, &cfg)
+	for k := range st.consumers() {
+		err := c.js.DeleteConsumer(ctx, objectName(channel), st.consumer(group, k))
+		if err != nil && (k == 0 || !isGone(err)) {
+			return translate(doing, err)
+		}
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ const (
 	metaChannel    = "dovetail-channel"
 	metaKind       = "dovetail-kind"
 	metaPartitions = "dovetail-partitions"
+	metaOwners     = "dovetail-owners"
 	metaGroup      = "dovetail-group"
 	metaInstance   = "dovetail-instance"
 )
@@ -22,6 +23,9 @@ const (
 func objectName(name string) string { return strings.ReplaceAll(name, ".", "+") }
 
 func nameOfObject(object string) string { return strings.ReplaceAll(object, "+", ".") }
+
+// partName is the name of a group's consumer of one partition.
+func partName(group string, k int) string { return fmt.Sprintf("%s=%d", objectName(group), k) }
 
 // partitionSubject is the subject of partition k of a channel. It has one token
 // more than the channel's name, so no two channels share a subject.

@@ -2,7 +2,6 @@ package natsbus
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -25,58 +24,104 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	doing := "receive from " + s.Channel.Name + " as " + s.Group
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
-	r := &receiver{c: c, s: s, stream: objectName(s.Channel.Name), lease: c.lease(s),
-		closing: make(chan struct{}), ended: make(chan struct{}), wake: make(chan struct{}, 1), epoch: c.epoch(), timer: time.NewTimer(time.Hour)}
-	infos, err := r.consumers(ctx)
+	st, err := c.channel(ctx, s.Channel.Name)
 	if err != nil {
+		return nil, err
+	}
+	r := &receiver{c: c, s: s, stream: st.stream, lease: c.lease(s), delays: &delays{},
+		closing: make(chan struct{}), ended: make(chan struct{}), wake: make(chan struct{}, 1), epoch: c.epoch(), timer: time.NewTimer(time.Hour)}
+	infos, err := r.consumers(ctx, st)
+	if err != nil {
+		c.chans.drop(st.name, st) // it may have been made anew
 		return nil, translate(doing, err)
 	}
-	for k, info := range infos {
-		r.sources = append(r.sources, &source{consumer: info.Name, index: k, partition: k, window: s.Window, last: info.Delivered.Consumer,
-			subject: "$JS.API.CONSUMER.MSG.NEXT." + r.stream + "." + info.Name})
+	if !s.Broadcast {
+		r.roll, r.delays = newRoll(c, r.stream, s.Group), c.delaysOf(r.stream, s.Group)
 	}
 	// Room for all that is asked for twice, as after a loss of the link, and
 	// for what the server says in between.
-	r.in = make(chan *nats.Msg, 2*s.Window*len(infos)+64*len(infos))
-	if err := r.subscribe(); err != nil {
-		return nil, translate(doing, err)
+	window := sourceWindow(s.Window, len(infos))
+	r.in = make(chan *nats.Msg, 2*window*len(infos)+64*len(infos))
+	r.revoked = make(chan []int, len(infos))
+	for k, info := range infos {
+		src := &source{consumer: info.Name, index: k, partition: k, window: window, last: info.Delivered.Consumer, owned: st.owners && !s.Broadcast,
+			subject: "$JS.API.CONSUMER.MSG.NEXT." + r.stream + "." + info.Name, looked: time.Now()}
+		r.sources = append(r.sources, src)
+		if err := r.attach(ctx, src, info); err != nil {
+			r.abandon()
+			return nil, translate(doing, err)
+		}
 	}
-	if err := c.enter(r); err != nil {
-		_ = r.sub.Unsubscribe()
+	var rec interface {
+		driver.Receiver
+		closer
+	} = r
+	if st.owners && !s.Broadcast {
+		if err := r.roll.listen(); err != nil {
+			r.abandon()
+			return nil, translate(doing, err)
+		}
+		r.roll.say(0)
+		rec = share(r)
+	}
+	if err := c.enter(rec); err != nil {
+		_ = rec.Close(ctx)
 		return nil, err
 	}
-	return r, nil
+	r.self = rec
+	return rec, nil
 }
 
-// subscribe begins to listen on a new inbox.
-func (r *receiver) subscribe() (err error) {
-	r.inbox = r.c.nc.NewInbox()
-	for k, src := range r.sources {
-		src.reply = r.inbox + "." + strconv.Itoa(k)
+// sourceWindow is how many messages are asked for of each of so many partitions:
+// all of a small window, so that one partition can fill it, and of a large one
+// twice a share.
+func sourceWindow(window, sources int) int {
+	const small = 64
+	if sources == 1 {
+		return window
 	}
-	r.sub, err = r.c.nc.ChanSubscribe(r.inbox+".*", r.in)
-	return err
+	return min(window, max(small, 2*window/sources))
+}
+
+// abandon gives up a receiver that could not be opened.
+func (r *receiver) abandon() {
+	for _, src := range r.sources {
+		if src.sub != nil {
+			_ = src.sub.Unsubscribe()
+		}
+	}
+	if r.roll != nil {
+		r.roll.leave()
+	}
 }
 
 // consumers finds or, for a broadcast, makes what the receiver pulls from.
-func (r *receiver) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) {
-	cfg := r.c.consumerConfig(r.s)
+func (r *receiver) consumers(ctx context.Context, st *channelState) ([]*jetstream.ConsumerInfo, error) {
 	if r.s.Broadcast {
-		made, err := r.c.js.CreateConsumer(ctx, r.stream, cfg)
+		made, err := r.c.js.CreateConsumer(ctx, r.stream, r.c.consumerConfig(r.s, st, 0))
 		if err != nil {
 			return nil, err
 		}
 		return []*jetstream.ConsumerInfo{made.CachedInfo()}, nil
 	}
-	have, err := r.c.js.Consumer(ctx, r.stream, cfg.Durable)
-	if err != nil {
-		return nil, err
+	if r.s.Ordered && !st.owners {
+		return nil, refuseOrder(r.s)
 	}
-	if is := have.CachedInfo().Config; r.s.Lease > 0 && is.AckWait != r.lease {
-		is.AckWait = r.lease
-		_, err = r.c.js.UpdateConsumer(ctx, r.stream, is)
-	} else {
-		r.lease = is.AckWait
+	infos := make([]*jetstream.ConsumerInfo, st.consumers())
+	for k := range infos {
+		have, err := r.c.js.Consumer(ctx, r.stream, st.consumer(r.s.Group, k))
+		if err != nil {
+			return nil, err
+		}
+		if is := have.CachedInfo().Config; r.s.Lease > 0 && is.AckWait != r.lease {
+			is.AckWait = r.lease
+			if _, err = r.c.js.UpdateConsumer(ctx, r.stream, is); err != nil {
+				return nil, err
+			}
+		} else {
+			r.lease = is.AckWait
+		}
+		infos[k] = have.CachedInfo()
 	}
-	return []*jetstream.ConsumerInfo{have.CachedInfo()}, err
+	return infos, nil
 }

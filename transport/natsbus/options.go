@@ -54,6 +54,17 @@ type Options struct {
 	// Default 5 min.
 	Expire time.Duration
 
+	// Partitions is the number of partitions of each new channel that does not
+	// say how many it wants. A partition has one owner at a time among a
+	// group's instances (nats-server 2.11), without which Ordered
+	// subscriptions are refused. 0: none, and instances compete.
+	Partitions int
+
+	// OwnerTTL is after how long without a word from it the owner of a
+	// partition is taken for gone, at least 1 s. It is fixed when a group is
+	// provisioned. Default 5 s.
+	OwnerTTL time.Duration
+
 	// Logger gets notices of the link's coming and going, and of foreign
 	// errors that belong to no call. Default slog.Default().
 	Logger *slog.Logger
@@ -92,7 +103,11 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxBytes < 0 {
 		return o, fmt.Errorf("natsbus: option MaxBytes is negative: leave it 0 for no bound")
 	}
+	if o.Partitions < 0 || o.Partitions > maxPartitions {
+		return o, fmt.Errorf("natsbus: option Partitions is %d: want 0 to %d", o.Partitions, maxPartitions)
+	}
 	for _, err := range []error{
+		set(&o.OwnerTTL, "OwnerTTL", 5*time.Second),
 		set(&o.Timeout, "Timeout", 5*time.Second),
 		set(&o.AckWait, "AckWait", 30*time.Second),
 		set(&o.Dedupe, "Dedupe", 30*time.Second),
@@ -101,6 +116,9 @@ func (o Options) withDefaults() (Options, error) {
 		if err != nil {
 			return o, err
 		}
+	}
+	if o.OwnerTTL < time.Second {
+		return o, fmt.Errorf("natsbus: option OwnerTTL is %v: want at least 1s", o.OwnerTTL)
 	}
 	if o.Dedupe < 100*time.Millisecond {
 		return o, fmt.Errorf("natsbus: option Dedupe is %v: the server wants at least 100ms", o.Dedupe)
@@ -114,8 +132,8 @@ func (o Options) withDefaults() (Options, error) {
 //
 // with the parameters servers (more servers of the cluster, host:port with
 // commas between; a URL has room for one port only), name, token, creds, tls (true, or the path of a file of
-// certificate authorities), timeout, replicas, ack-wait, dedupe, max-bytes and
-// expire, which are the fields of [Options]. tls://host:port is
+// certificate authorities), timeout, replicas, ack-wait, dedupe, max-bytes,
+// expire, partitions and owner-ttl, which are the fields of [Options]. tls://host:port is
 // nats://host:port?tls=true. Any other parameter is an error.
 func ParseURL(u *url.URL) (Options, error) {
 	var o Options
@@ -158,7 +176,8 @@ func ParseURL(u *url.URL) (Options, error) {
 }
 
 // ReadParams sets the fields that a URL's parameters name, wherever the server
-// is: name, timeout, replicas, ack-wait, dedupe, max-bytes and expire.
+// is: name, timeout, replicas, ack-wait, dedupe, max-bytes, expire, partitions and
+// owner-ttl.
 func (o *Options) ReadParams(p *driver.Params) {
 	duration := func(name string, d *time.Duration) {
 		p.Parse(name, func(v string) (err error) {
@@ -174,6 +193,8 @@ func (o *Options) ReadParams(p *driver.Params) {
 	duration("ack-wait", &o.AckWait)
 	duration("dedupe", &o.Dedupe)
 	duration("expire", &o.Expire)
+	duration("owner-ttl", &o.OwnerTTL)
+	p.Parse("partitions", func(v string) (err error) { o.Partitions, err = strconv.Atoi(v); return err })
 	p.Parse("replicas", func(v string) (err error) { o.Replicas, err = strconv.Atoi(v); return err })
 	p.Parse("max-bytes", func(v string) (err error) { o.MaxBytes, err = strconv.ParseInt(v, 10, 64); return err })
 }

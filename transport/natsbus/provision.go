@@ -58,9 +58,8 @@ func (c *Conn) validSubscription(s driver.Subscription) error {
 	case s.Broadcast && s.Channel.Kind == driver.PointToPoint && !s.Channel.Transient:
 		return fmt.Errorf("natsbus: subscription of %s to %s: broadcast of a point-to-point channel is %w: make the channel publish–subscribe",
 			s.Group, s.Channel.Name, driver.ErrUnsupported)
-	case s.Ordered && !s.Broadcast && c.Capabilities().Order < driver.OrderOwner:
-		return fmt.Errorf("natsbus: subscription of %s to %s: order across instances is %w: run one instance, or own partitions by lease in a store",
-			s.Group, s.Channel.Name, driver.ErrUnsupported)
+	case s.Ordered && !s.Broadcast && s.Channel.Transient:
+		return refuseOrder(s)
 	}
 	return nil
 }
@@ -98,7 +97,7 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
 			return translate("provision channel "+ch.Name, err)
 		}
 	}
-	if s := c.chans.get(ch.Name); s == nil || s.transient || len(s.subjects) != partitionsOf(&cfg) || !s.batches.Load() {
+	if s := c.chans.get(ch.Name); s == nil || s.transient || len(s.subjects) != partitionsOf(&cfg) || s.owners != ownersOf(&cfg) || !s.batches.Load() {
 		c.chans.put(stateOf(ch.Name, &cfg))
 	}
 	return nil
@@ -127,6 +126,10 @@ func contradiction(ch driver.Channel, cfg *jetstream.StreamConfig) error {
 }
 
 func (c *Conn) streamConfig(ch driver.Channel) jetstream.StreamConfig {
+	partitions := ch.Partitions
+	if partitions == 0 {
+		partitions = c.opts.Partitions
+	}
 	cfg := jetstream.StreamConfig{
 		Name:              objectName(ch.Name),
 		Subjects:          []string{wildcard(ch.Name)},
@@ -141,8 +144,11 @@ func (c *Conn) streamConfig(ch driver.Channel) jetstream.StreamConfig {
 		Metadata: map[string]string{
 			metaChannel:    ch.Name,
 			metaKind:       ch.Kind.String(),
-			metaPartitions: strconv.Itoa(max(1, ch.Partitions)),
+			metaPartitions: strconv.Itoa(max(1, partitions)),
 		},
+	}
+	if partitions > 0 && c.serverAtLeast(2, 11) {
+		cfg.Metadata[metaOwners] = "one"
 	}
 	if ch.Kind == driver.PublishSubscribe {
 		cfg.Retention = jetstream.InterestPolicy
@@ -155,10 +161,25 @@ func (c *Conn) streamConfig(ch driver.Channel) jetstream.StreamConfig {
 
 func (c *Conn) provisionGroup(ctx context.Context, s driver.Subscription) error {
 	doing := "provision group " + s.Group + " of channel " + s.Channel.Name
+	st, err := c.channel(ctx, s.Channel.Name)
+	if err != nil {
+		return err
+	}
+	if s.Ordered && !st.owners {
+		return refuseOrder(s)
+	}
+	for k := range st.consumers() {
+		if err := c.provisionConsumer(ctx, s, c.consumerConfig(s, st, k), doing); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Conn) provisionConsumer(ctx context.Context, s driver.Subscription, want jetstream.ConsumerConfig, doing string) error {
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()
 	stream := objectName(s.Channel.Name)
-	want := c.consumerConfig(s)
 	have, err := c.js.Consumer(ctx, stream, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		_, err = c.js.CreateConsumer(ctx, stream, want)
@@ -187,9 +208,11 @@ func (c *Conn) groupError(s driver.Subscription, doing string, err error) error 
 	return translate(doing, err)
 }
 
-func (c *Conn) consumerConfig(s driver.Subscription) jetstream.ConsumerConfig {
+// consumerConfig is the consumer of a group, of partition k where each has its
+// own.
+func (c *Conn) consumerConfig(s driver.Subscription, st *channelState, k int) jetstream.ConsumerConfig {
 	cfg := jetstream.ConsumerConfig{
-		Durable:       objectName(s.Group),
+		Durable:       st.consumer(s.Group, k),
 		FilterSubject: wildcard(s.Channel.Name),
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		AckPolicy:     jetstream.AckExplicitPolicy,
@@ -208,6 +231,11 @@ func (c *Conn) consumerConfig(s driver.Subscription) jetstream.ConsumerConfig {
 		cfg.InactiveThreshold = c.opts.Expire
 		cfg.Metadata = maps.Clone(cfg.Metadata)
 		cfg.Metadata[metaInstance] = s.Instance
+		return cfg
+	}
+	if st.owners {
+		cfg.FilterSubject = st.subjects[k]
+		cfg.PriorityPolicy, cfg.PriorityGroups, cfg.PinnedTTL = jetstream.PriorityPolicyPinned, []string{ownerGroup}, c.opts.OwnerTTL
 	}
 	return cfg
 }

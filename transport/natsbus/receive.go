@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,9 +21,11 @@ type receiver struct {
 	stream  string
 	lease   time.Duration
 	in      chan *nats.Msg
-	sub     *nats.Subscription
-	inbox   string
 	sources []*source
+	roll    *roll // nil for a broadcast, which is alone
+	delays  *delays
+	revoked chan []int // partitions that are given up or were lost
+	self    closer     // as the connection knows it
 
 	closing chan struct{} // closed when Close begins
 	end     sync.Once
@@ -36,9 +36,12 @@ type receiver struct {
 	timer     *time.Timer
 	visited   time.Time // when Receive last looked into in
 
+	overMu sync.Mutex
+	over   []string // pins that the server has said are over
+
 	mu      sync.Mutex
 	epoch   uint64      // of the link, when the sources were last right
-	gap     bool        // something was lost on its way; mend asks it back
+	touched time.Time   // when the leases of the backlog were last begun anew
 	backlog []*nats.Msg // taken out of in and not handed out
 	closed  bool
 }
@@ -110,6 +113,8 @@ func (r *receiver) take(max int) ([]*driver.Delivery, error) {
 	// What lay here for long may be about to be delivered again.
 	stale := !r.visited.IsZero() && now.Sub(r.visited) > r.lease/3
 	r.visited = now
+	r.lapse()
+	max = min(max, r.room())
 	var out []*driver.Delivery
 	var slab []slot
 	var failed error
@@ -120,10 +125,19 @@ func (r *receiver) take(max int) ([]*driver.Delivery, error) {
 		}
 		src := r.sourceOf(m)
 		if src == nil {
-			continue
+			continue // of an inbox that was given up
 		}
 		if isStatus(m) {
 			failed = r.explain(src, src.status(m))
+			continue
+		}
+		if r.won(src, m) {
+			break
+		}
+		if src.joining {
+			if r.collect(src, m); src.gap {
+				break
+			}
 			continue
 		}
 		if r.overtakes(src, m) {
@@ -142,14 +156,38 @@ func (r *receiver) take(max int) ([]*driver.Delivery, error) {
 		}
 	}
 	for _, src := range r.sources {
-		if err := src.pull(r.c.nc); err != nil && failed == nil {
+		if err := src.pull(r.c.nc, now); err != nil && failed == nil {
 			failed = translate("receive from "+r.s.Channel.Name, err)
 		}
 	}
+	r.touch(now)
 	if len(out) > 0 {
 		return out, nil // what failed will be met again
 	}
 	return nil, failed
+}
+
+// room is how many deliveries may be handed out.
+func (r *receiver) room() int {
+	n := r.s.Window
+	for _, src := range r.sources {
+		n -= src.held.n
+	}
+	return max(0, n)
+}
+
+// touch begins the leases anew of what waits here because others of the window
+// are in hand.
+func (r *receiver) touch(now time.Time) {
+	if len(r.backlog) == 0 || now.Sub(r.touched) < r.lease/3 {
+		return
+	}
+	r.touched = now
+	for _, m := range r.backlog {
+		if !isStatus(m) {
+			_ = r.c.nc.Publish(m.Reply, ackProgress)
+		}
+	}
 }
 
 // slabSize is how many deliveries share an allocation; one that is held long
@@ -180,20 +218,15 @@ func (r *receiver) next() *nats.Msg {
 	}
 }
 
-// sourceOf finds the source that m came from: a message of the server by the
-// subject that it was sent to, a delivery by its partition.
+// sourceOf finds the source whose inbox m came to; nil for one that was given
+// up.
 func (r *receiver) sourceOf(m *nats.Msg) *source {
-	if len(r.sources) == 1 {
-		return r.sources[0]
+	for _, src := range r.sources {
+		if src.sub == m.Sub {
+			return src
+		}
 	}
-	k := partitionOf(m.Subject)
-	if isStatus(m) {
-		k, _ = strconv.Atoi(m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
-	}
-	if k >= len(r.sources) {
-		return nil
-	}
-	return r.sources[k]
+	return nil
 }
 
 // deliver makes a delivery of m, or nil where it is one that is in hand: its
@@ -207,6 +240,7 @@ func (r *receiver) deliver(src *source, s *slot, m *nats.Msg, now time.Time, sta
 	}
 	src.last = max(src.last, p.consumer)
 	if p.attempt > 1 {
+		r.delays.drop(p.stream)
 		if held := src.held.find(p.stream); held != nil {
 			if now.Before(held.until) {
 				held.reply = m.Reply
@@ -222,7 +256,9 @@ func (r *receiver) deliver(src *source, s *slot, m *nats.Msg, now time.Time, sta
 	s.r = receipt{r: r, src: src, reply: m.Reply, seq: p.stream, until: now.Add(r.lease - r.margin())}
 	src.held.add(&s.r)
 	s.d = driver.Delivery{Message: &s.m, Attempt: p.attempt, Partition: src.partition, Receipt: &s.r}
-	if len(r.sources) == 1 {
+	if src.owned {
+		m.Header.Del(pinHeader)
+	} else {
 		s.d.Partition = partitionOf(m.Subject)
 	}
 	s.d.Fault = decode(&s.m, r.s.Channel.Name, m.Header, m.Data)
@@ -237,6 +273,9 @@ func (r *receiver) explain(src *source, err error) error {
 	name := r.s.Group + " of channel " + r.s.Channel.Name
 	switch {
 	case err == nil:
+		return nil
+	case errors.Is(err, errNotOwner):
+		r.lose(src)
 		return nil
 	case errors.Is(err, errNotServed):
 		return fmt.Errorf("natsbus: receive as %s: %w: %w", name, driver.ErrRetryable, err)
@@ -279,7 +318,8 @@ func (r *receiver) watch(context.Context) error {
 }
 
 // Backlog returns how many messages wait for the group: those not handed out
-// by the server, and those that wait here.
+// by the server, and those that wait here. What waits for the owners of other
+// partitions is left out.
 func (r *receiver) Backlog(ctx context.Context) (int64, error) {
 	if err := r.open(); err != nil {
 		return 0, err
@@ -292,6 +332,9 @@ func (r *receiver) Backlog(ctx context.Context) (int64, error) {
 		if err != nil {
 			return 0, translate("backlog of "+r.s.Group+" of channel "+r.s.Channel.Name, err)
 		}
+		if src.owned && !r.ours(src, pinOf(info)) {
+			continue
+		}
 		n += int64(info.NumPending)
 	}
 	r.mu.Lock()
@@ -302,11 +345,16 @@ func (r *receiver) Backlog(ctx context.Context) (int64, error) {
 			n++
 		}
 	}
+	r.kick()
+	return n, nil
+}
+
+// kick wakes a Receive that waits.
+func (r *receiver) kick() {
 	select {
-	case r.wake <- struct{}{}: // a Receive that waits for what was gathered
+	case r.wake <- struct{}{}:
 	default:
 	}
-	return n, nil
 }
 
 func (c *Conn) consumerInfo(ctx context.Context, stream, consumer string) (*jetstream.ConsumerInfo, error) {

@@ -65,7 +65,8 @@ func (r *receiver) acknowledge(settlements []driver.Settlement, reply string) (a
 	if r.closed {
 		return 0, nil // given back by Close
 	}
-	acks, err := r.acknowledgements(settlements)
+	now := time.Now()
+	acks, err := r.acknowledgements(settlements, now)
 	if err != nil {
 		return 0, err
 	}
@@ -91,17 +92,19 @@ func (r *receiver) acknowledge(settlements []driver.Settlement, reply string) (a
 		a.rc.done = true
 	}
 	for _, src := range r.sources {
-		if err := src.pull(r.c.nc); err != nil {
+		if err := src.pull(r.c.nc, now); err != nil {
 			return 0, err
 		}
+	}
+	if len(r.backlog) > 0 {
+		r.kick() // there is room
 	}
 	return asked, nil
 }
 
 // acknowledgements are what settlements mean in the server's words, without
 // those of deliveries that are not ours or no longer.
-func (r *receiver) acknowledgements(settlements []driver.Settlement) ([]acknowledgement, error) {
-	now := time.Now()
+func (r *receiver) acknowledgements(settlements []driver.Settlement, now time.Time) ([]acknowledgement, error) {
 	acks := make([]acknowledgement, 0, len(settlements))
 	for i := range settlements {
 		s := &settlements[i]
@@ -121,6 +124,7 @@ func (r *receiver) acknowledgements(settlements []driver.Settlement) ([]acknowle
 			}
 			body = ackNak
 			if s.After > 0 {
+				r.delays.add(rc.seq, now.Add(s.After), now)
 				body = strconv.AppendInt([]byte(`-NAK {"delay":`), int64(s.After), 10)
 				body = append(body, '}')
 			}

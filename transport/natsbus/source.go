@@ -13,14 +13,19 @@ const (
 	pullExpires   = 30 * time.Second // how long a request for messages waits at the server
 	pullHeartbeat = 5 * time.Second  // how often the server says that it still does
 
+	// recallExpires is how long to wait for what was asked back. It is there
+	// already, unless it was settled meanwhile.
+	recallExpires = time.Second
+
 	// pullBytes bounds what a request brings, whatever the window: a server
 	// cuts off a client that leaves much more than this unread.
 	pullBytes = 16 << 20
 )
 
 // maxRewinds is how often after a loss of the link a gap is taken for messages
-// that went to the old link; then it shows that the group has other receivers.
-const maxRewinds = 5
+// that went to the old link; then it shows that programs receive for the group
+// that know nothing of Dovetail.
+const maxRewinds = 20
 
 // A source is one consumer of the server from which a receiver pulls. Its
 // fields belong to the receiver's lock.
@@ -28,20 +33,36 @@ type source struct {
 	consumer  string
 	index     int // among the receiver's sources
 	partition int
-	reply     string // where the server answers
-	subject   string // where requests go
+	sub       *nats.Subscription // of its inbox
+	reply     string             // the inbox
+	subject   string             // where requests go
 	window    int
 
 	credit int      // messages asked for that have not come
 	held   receipts // handed out and not settled
 	heard  time.Time
 	last   uint64 // consumer sequence of the last delivery
-	shared bool   // deliveries went to others: the group has other receivers
 
-	// After the link was lost, the server may serve requests of the time before
-	// to the old link until they expire, if it does not know that it is gone.
-	suspect time.Time
-	rewinds int // since the link was lost
+	kept    int  // of the backlog, are in order whatever their number
+	gap     bool // something was lost on its way; mend asks it back
+	rewinds int  // for gaps, since the link was lost
+	foreign bool // programs that know nothing of Dovetail receive as well
+
+	// What was asked back; see recall.
+	joining bool                 // it has not all come
+	want    int                  // how many it is
+	upto    uint64               // sequence in the stream, of the last
+	got     map[uint64]*nats.Msg // by sequence in the stream
+	skip    map[uint64]bool      // not asked back
+	short   bool                 // the server has no more, so some were settled meanwhile
+
+	// Of a partition that has one owner at a time; see owner.go.
+	owned   bool
+	pin     string    // by which the server knows the owner; "" if that is not us
+	renewed time.Time // when the server last heard that we are still there
+	leaving bool      // it is being given up, or was lost, and the core has it still
+	after   time.Time // when to stand in line again
+	looked  time.Time // when it was last looked for an owner
 }
 
 // A receipt is what a receiver knows of a delivery of its own.
@@ -109,6 +130,9 @@ type pullRequest struct {
 	MaxBytes  int64         `json:"max_bytes,omitempty"`
 	Expires   time.Duration `json:"expires"`
 	Heartbeat time.Duration `json:"idle_heartbeat,omitempty"`
+	NoWait    bool          `json:"no_wait,omitempty"`
+	Group     string        `json:"group,omitempty"`
+	Pin       string        `json:"id,omitempty"`
 }
 
 // free is how many more messages may be asked for.
@@ -125,12 +149,26 @@ func (s *source) due() int {
 }
 
 // pull asks for what is due.
-func (s *source) pull(nc *nats.Conn) error {
-	n := s.due()
-	if n == 0 {
+func (s *source) pull(nc *nats.Conn, now time.Time) error {
+	request := pullRequest{MaxBytes: max(pullBytes, 2*nc.MaxPayload()), Expires: pullExpires, Heartbeat: pullHeartbeat}
+	switch {
+	case s.leaving || s.gap || s.short:
+	case s.joining && s.credit > 0:
+	case s.joining:
+		request.Batch = min(s.want-len(s.got), s.window)
+		request.Expires, request.Heartbeat = recallExpires, 0
+	case !s.owned || s.pin != "":
+		request.Batch = s.due()
+	case s.credit == 0 && now.After(s.after):
+		request.Batch = 1 // stand in line
+	}
+	if request.Batch == 0 {
 		return nil
 	}
-	body, err := json.Marshal(pullRequest{Batch: n, MaxBytes: max(pullBytes, 2*nc.MaxPayload()), Expires: pullExpires, Heartbeat: pullHeartbeat})
+	if s.owned {
+		request.Group, request.Pin = ownerGroup, s.pin
+	}
+	body, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
@@ -138,9 +176,10 @@ func (s *source) pull(nc *nats.Conn) error {
 		return err
 	}
 	if s.credit == 0 {
-		s.heard = time.Now()
+		s.heard = now
 	}
-	s.credit += n
+	s.credit += request.Batch
+	s.renewed = now
 	return nil
 }
 
@@ -148,6 +187,7 @@ var (
 	errConsumerGone  = errors.New("the group's consumer is gone")
 	errNotServed     = errors.New("the server has dropped a request for messages")
 	errRequestFailed = errors.New("the server refused a request for messages")
+	errNotOwner      = errors.New("the server has given the partition to another")
 )
 
 // status takes in a message of the server that is no delivery.
@@ -159,6 +199,7 @@ func (s *source) status(m *nats.Msg) error {
 		return nil
 	case "404", "408":
 		s.give(m)
+		s.short = s.joining && s.credit == 0
 		return nil
 	case "409":
 		lower := strings.ToLower(what)
@@ -173,7 +214,11 @@ func (s *source) status(m *nats.Msg) error {
 			return nil // all that the request asked for has come
 		}
 		s.give(m)
+		s.short = s.joining && s.credit == 0
 		return nil
+	case "423":
+		s.credit = 0
+		return errNotOwner
 	case "503":
 		s.credit = 0
 		return errConsumerGone

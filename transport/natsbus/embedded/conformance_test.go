@@ -22,28 +22,49 @@ var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 // own, which is killed and started again.
 func TestConformance_listening(t *testing.T) {
 	server := newChild(t)
-	open := func(ctx context.Context) (driver.Conn, error) {
-		return natsbus.Connect(ctx, natsbus.Options{URL: server.url(), AckWait: 3 * time.Second, Logger: quiet})
-	}
-	drivertest.Run(t, drivertest.Harness{
-		Open:    open,
-		Restart: server.restart,
+	drivertest.Run(t, harness(server, natsbus.Options{}))
+}
+
+// TestConformance_partitions_listening runs it with partitions that have an owner
+// at a time.
+func TestConformance_partitions_listening(t *testing.T) {
+	server := newChild(t)
+	drivertest.Run(t, harness(server, natsbus.Options{Partitions: 3, OwnerTTL: time.Second}))
+}
+
+// harness is a server for the suite.
+func harness(server *child, o natsbus.Options) drivertest.Harness {
+	o.URL, o.AckWait, o.Logger = server.url(), 3*time.Second, quiet
+	return drivertest.Harness{
+		Patience: time.Minute, // the machine may be busy
+		Open:     func(ctx context.Context) (driver.Conn, error) { return natsbus.Connect(ctx, o) },
+		Restart:  server.restart,
 		Forget: func(ctx context.Context) error {
 			return plain(server.url(), nil, func(nc *nats.Conn, js jetstream.JetStream) error { return forget(ctx, js) })
 		},
 		Inject: func(_ context.Context, channel string, headers driver.Headers, body []byte) error {
 			return plain(server.url(), nil, func(nc *nats.Conn, js jetstream.JetStream) error { return inject(nc, channel, headers, body) })
 		},
-	})
+	}
 }
 
 // TestConformance_in_process runs it against a server in this process that does
 // not listen. The server ends with each test's last connection, and the next
 // test's first finds what was stored.
 func TestConformance_in_process(t *testing.T) {
+	drivertest.Run(t, inProcess(t, natsbus.Options{}))
+}
+
+func TestConformance_partitions_in_process(t *testing.T) {
+	drivertest.Run(t, inProcess(t, natsbus.Options{Partitions: 3, OwnerTTL: time.Second}))
+}
+
+// inProcess is a server in this process for the suite.
+func inProcess(t *testing.T, o natsbus.Options) drivertest.Harness {
+	o.AckWait, o.Logger = 3*time.Second, quiet
 	dir := t.TempDir()
 	open := func(ctx context.Context) (*embedded.Conn, error) {
-		return embedded.Open(ctx, embedded.Options{Dir: dir, Logger: quiet}, natsbus.Options{AckWait: 3 * time.Second, Logger: quiet})
+		return embedded.Open(ctx, embedded.Options{Dir: dir, Logger: quiet}, o)
 	}
 	use := func(ctx context.Context, do func(nc *nats.Conn, js jetstream.JetStream) error) error {
 		c, err := open(ctx)
@@ -57,15 +78,16 @@ func TestConformance_in_process(t *testing.T) {
 		}
 		return errors.Join(do(nc, js), c.Close(ctx))
 	}
-	drivertest.Run(t, drivertest.Harness{
-		Open: func(ctx context.Context) (driver.Conn, error) { return open(ctx) },
+	return drivertest.Harness{
+		Patience: time.Minute, // the machine may be busy
+		Open:     func(ctx context.Context) (driver.Conn, error) { return open(ctx) },
 		Forget: func(ctx context.Context) error {
 			return use(ctx, func(_ *nats.Conn, js jetstream.JetStream) error { return forget(ctx, js) })
 		},
 		Inject: func(ctx context.Context, channel string, headers driver.Headers, body []byte) error {
 			return use(ctx, func(nc *nats.Conn, _ jetstream.JetStream) error { return inject(nc, channel, headers, body) })
 		},
-	})
+	}
 }
 
 // plain uses the server as a program does that knows nothing of Dovetail.

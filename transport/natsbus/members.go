@@ -1,0 +1,209 @@
+package natsbus
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/nats-io/nats.go"
+)
+
+// memberSubject is where the receivers of a group hear of each other. No channel
+// has a name in capitals, so that no stream keeps it.
+func memberSubject(stream, group string) string {
+	return "DOVETAIL.members." + stream + "." + objectName(group)
+}
+
+const (
+	// memberAnswer is how long to wait for the answer of a receiver that the
+	// server knows and that may be the ghost of a link that is gone.
+	memberAnswer = time.Second
+
+	// memberLapse is after how long without a word one that shares partitions
+	// is no longer counted.
+	memberLapse = 4 * shareEvery
+)
+
+// A roll is how the receivers of a group know of each other: over plain NATS,
+// where nothing is kept. What depends on it is who asks back what was lost, and
+// how partitions are shared; that a partition has one owner does not.
+type roll struct {
+	c       *Conn
+	subject string
+	id      string
+
+	mu    sync.Mutex
+	sub   *nats.Subscription
+	owned int // partitions
+	peers map[string]peer
+}
+
+// A peer is another receiver of the group.
+type peer struct {
+	heard time.Time
+	owned int
+}
+
+// A word is what a receiver says of itself.
+type word struct {
+	ID    string `json:"id"`
+	Owned int    `json:"owned,omitempty"` // partitions
+	Bye   bool   `json:"bye,omitempty"`
+}
+
+func newRoll(c *Conn, stream, group string) *roll {
+	return &roll{c: c, subject: memberSubject(stream, group), id: c.acks.unique + uniqueName(), peers: map[string]peer{}}
+}
+
+// alone asks whether anybody else receives for the group. The server says at
+// once where nobody listens; so we do not listen ourselves while it takes in the
+// question, and begin to behind it.
+func (m *roll) alone(ctx context.Context) (bool, error) {
+	doing := "look for other receivers"
+	link := m.c.watchLink()
+	f := &rollCall{m: m, absent: make(chan struct{}), heard: make(chan struct{})}
+	token := m.c.acks.open(f)
+	defer m.c.acks.close(token)
+	m.deafen()
+	m.mu.Lock()
+	clear(m.peers)
+	m.mu.Unlock()
+	if err := m.c.nc.PublishRequest(m.subject, m.c.acks.prefix+token, m.word(false)); err != nil {
+		return false, translate(doing, err)
+	}
+	if err := m.listen(); err != nil {
+		return false, translate(doing, err)
+	}
+	timer := time.NewTimer(memberAnswer)
+	defer timer.Stop()
+	for {
+		select {
+		case <-f.heard:
+			return false, nil
+		case <-f.absent:
+			return true, nil
+		case <-timer.C:
+			return true, nil // a ghost, or one that has been stopped
+		case <-link.event:
+			if link.lost() {
+				return false, errLinkLost(doing)
+			}
+		case <-ctx.Done():
+			return false, translate(doing, ctx.Err())
+		}
+	}
+}
+
+// A rollCall awaits the first answer to the question who is there.
+type rollCall struct {
+	m             *roll
+	absent, heard chan struct{}
+	once          sync.Once
+}
+
+func (f *rollCall) answer(_ string, msg *nats.Msg) {
+	if noResponders(msg) {
+		f.once.Do(func() { close(f.absent) })
+		return
+	}
+	f.m.hear(msg)
+	f.once.Do(func() { close(f.heard) })
+}
+
+func (m *roll) word(bye bool) []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b, err := json.Marshal(word{ID: m.id, Owned: m.owned, Bye: bye})
+	if err != nil {
+		panic(fmt.Sprintf("natsbus: a word that cannot be encoded: %v", err)) // it is a struct of our own
+	}
+	return b
+}
+
+func (m *roll) listen() error {
+	sub, err := m.c.nc.Subscribe(m.subject, m.hear)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.sub = sub
+	m.mu.Unlock()
+	return nil
+}
+
+func (m *roll) deafen() {
+	m.mu.Lock()
+	sub := m.sub
+	m.sub = nil
+	m.mu.Unlock()
+	if sub != nil {
+		_ = sub.Unsubscribe()
+	}
+}
+
+// hear takes in what another says, and answers what it asks.
+func (m *roll) hear(msg *nats.Msg) {
+	var w word
+	if json.Unmarshal(msg.Data, &w) != nil || w.ID == "" || w.ID == m.id {
+		return
+	}
+	m.mu.Lock()
+	if w.Bye {
+		delete(m.peers, w.ID)
+	} else {
+		m.peers[w.ID] = peer{time.Now(), w.Owned}
+	}
+	m.mu.Unlock()
+	if msg.Reply != "" {
+		_ = m.c.nc.Publish(msg.Reply, m.word(false))
+	}
+}
+
+// others reports whether another receiver of the group is known.
+func (m *roll) others() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.peers) > 0
+}
+
+// say tells the others how many partitions are ours.
+func (m *roll) say(owned int) {
+	m.mu.Lock()
+	m.owned = owned
+	m.mu.Unlock()
+	_ = m.c.nc.Publish(m.subject, m.word(false)) // again soon
+}
+
+// poorest is how few partitions another has that was heard of lately; ok is
+// false where there is none.
+func (m *roll) poorest(now time.Time) (owned int, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, p := range m.peers {
+		if now.Sub(p.heard) > memberLapse {
+			delete(m.peers, id)
+			continue
+		}
+		if !ok || p.owned < owned {
+			owned, ok = p.owned, true
+		}
+	}
+	return owned, ok
+}
+
+// leave says goodbye.
+func (m *roll) leave() {
+	m.deafen()
+	if m.c.nc.IsConnected() {
+		_ = m.c.nc.Publish(m.subject, m.word(true))
+	}
+}
+
+// refuseOrder says why a subscription cannot be ordered.
+func refuseOrder(s driver.Subscription) error {
+	return fmt.Errorf("natsbus: subscription of %s to %s: order across instances is %w without partitions: set partitions=8 in the URL before the channel is made (nats-server 2.11 or later), or run one instance",
+		s.Group, s.Channel.Name, driver.ErrUnsupported)
+}
