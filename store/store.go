@@ -84,7 +84,8 @@ type Outbox[Tx any] interface {
 	// answered, by inserting its token again: if that is a duplicate, it
 	// committed; otherwise it had not, and never will, since the token stands
 	// in its way. It waits for a commit that hangs; an error says that the
-	// outcome is still unknown.
+	// outcome is still unknown, and the next call finds out: a token that an
+	// earlier one has inserted is no proof of a commit.
 	Resolve(ctx context.Context, token string) (committed bool, err error)
 
 	// Forget deletes at most max tokens that are older than before and returns

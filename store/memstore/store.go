@@ -315,11 +315,16 @@ func (s *Store) Resolve(ctx context.Context, token string) (committed bool, err 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, taken := s.tokens[token]; taken {
-		return true, nil
+		_, ours := s.tokens[token+fenceMark]
+		return !ours, nil
 	}
-	s.tokens[token] = time.Now()
+	s.tokens[token], s.tokens[token+fenceMark] = time.Now(), time.Now()
 	return false, nil
 }
+
+// fenceMark and a token make the token that Resolve puts beside the one that it
+// inserts itself.
+const fenceMark = " fenced"
 
 // Forget deletes old tokens.
 func (s *Store) Forget(_ context.Context, before time.Time, max int) (n int, err error) {

@@ -183,16 +183,28 @@ func (c *core) cancel(ctx context.Context, q querier, source string, ids []strin
 	return int(n), fail("cancel", err)
 }
 
+// fenceMark and a token make the token that Resolve puts beside the one that it
+// inserts itself.
+const fenceMark = " fenced"
+
 // Resolve inserts the token again: a duplicate says that its transaction
-// committed. It waits for a transaction that is still committing.
+// committed, unless it is one that Resolve has inserted itself, in a call whose
+// answer was lost. It waits for a transaction that is still committing.
 func (c *core) Resolve(ctx context.Context, token string) (committed bool, err error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	tag, err := c.work.Exec(ctx, c.sql(tokenSQL+` ON CONFLICT DO NOTHING`), token)
+	tag, err := c.work.Exec(ctx, c.sql(`WITH fence AS (`+tokenSQL+` ON CONFLICT DO NOTHING RETURNING token)
+		INSERT INTO ~token (token) SELECT token || $2 FROM fence`), token, fenceMark)
+	if err == nil && tag.RowsAffected() == 0 {
+		// A statement of its own: what the insert has waited for, it does not see.
+		var ours bool
+		err = c.work.QueryRow(ctx, c.sql(`SELECT EXISTS (SELECT FROM ~token WHERE token = $1)`), token+fenceMark).Scan(&ours)
+		committed = !ours
+	}
 	if err != nil {
 		return false, fail("resolve token", err)
 	}
-	return tag.RowsAffected() == 0, nil
+	return committed, nil
 }
 
 // Forget deletes old tokens. They are UUIDs of version 7, so that their order is

@@ -227,18 +227,32 @@ func (s *Store) Cancel(ctx context.Context, tx *sql.Tx, source string, ids []str
 	return n, nil
 }
 
+// fenceMark and a token make the token that Resolve puts beside the one that it
+// inserts itself.
+const fenceMark = " fenced"
+
 // Resolve inserts the token again: a duplicate says that its transaction
-// committed.
+// committed, unless it is one that Resolve has inserted itself, in a call that
+// was cut short.
 func (s *Store) Resolve(ctx context.Context, token string) (committed bool, err error) {
-	res, err := s.writer.ExecContext(ctx, s.sql(tokenSQL+` ON CONFLICT DO NOTHING`), token, micros(time.Now()))
+	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
 		return false, fmt.Errorf("resolve token: %w", err)
 	}
-	n, err := res.RowsAffected()
+	defer tx.Rollback() // after the commit it does nothing
+	var there, ours bool
+	err = tx.QueryRowContext(ctx, s.sql(`SELECT EXISTS (SELECT 1 FROM ~token WHERE token = ?), EXISTS (SELECT 1 FROM ~token WHERE token = ?)`),
+		token, token+fenceMark).Scan(&there, &ours)
+	if err == nil && !there {
+		_, err = tx.ExecContext(ctx, s.sql(tokenSQL+`, (?, ?)`), token, micros(time.Now()), token+fenceMark, micros(time.Now()))
+	}
+	if err == nil {
+		err = tx.Commit()
+	}
 	if err != nil {
 		return false, fmt.Errorf("resolve token: %w", err)
 	}
-	return n == 0, nil
+	return there && !ours, nil
 }
 
 // Forget deletes old tokens. They are UUIDs of version 7, so that their order is
