@@ -61,7 +61,7 @@ func openDatabase(ctx context.Context, name, dir string) (t *target, err error) 
 		if err := os.MkdirAll(files, 0o755); err != nil {
 			return nil, err
 		}
-		t.kind, t.saved, raw.open = name, savedSQLite, openLiteRaw(files)
+		t.kind, t.url, t.saved, raw.open = name, files, savedSQLite, openLiteRaw(files)
 		t.ours = &oursBox[*sql.Tx]{bus: bus, engine: liteEngine(files), nats: client}
 		t.server, err = liteVersion(ctx, files)
 		return t, err
@@ -75,7 +75,7 @@ func openDatabase(ctx context.Context, name, dir string) (t *target, err error) 
 		ends = append(ends, func(context.Context) error { return s.Close() })
 		url = s.URL()
 	}
-	t.name, t.kind, t.saved, raw.open = redacted(name), "postgres", savedPostgres, openPGRaw(url)
+	t.name, t.kind, t.url, t.saved, raw.open = redacted(name), "postgres", url, savedPostgres, openPGRaw(url)
 	t.ours = &oursBox[pgx.Tx]{bus: bus, engine: pgEngine(url), nats: client}
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {

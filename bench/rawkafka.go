@@ -26,6 +26,10 @@ type rawKafka struct {
 // background commit does, only sooner than its five seconds.
 const kafkaCommitAfter = 100 * time.Millisecond
 
+// kafkaMetadataAge is how soon a client asks again about a topic that has just
+// been made; as kafkabus does.
+const kafkaMetadataAge = 100 * time.Millisecond
+
 func newRawKafka(brokers []string, partitions int) (*rawKafka, error) {
 	r := &rawKafka{brokers: brokers, partitions: int32(partitions)}
 	if partitions == 0 {
@@ -40,6 +44,7 @@ func (r *rawKafka) open(more ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append([]kgo.Opt{
 		kgo.SeedBrokers(r.brokers...), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.DisableClientMetrics(),
+		kgo.MetadataMinAge(kafkaMetadataAge),
 	}, more...)...)
 }
 

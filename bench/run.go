@@ -26,6 +26,9 @@ type Options struct {
 	Envelope   bool          // raw messages carry the same headers, where the transport has them: what is left is what Dovetail itself costs
 	Dir        string        // where servers keep their messages; default: a temporary directory, removed at the end
 
+	// Peers are other libraries to measure beside.
+	Peers []Peer
+
 	// Progress is called as the work goes on, from several goroutines.
 	Progress func(Progress)
 }
@@ -81,6 +84,9 @@ type runner struct {
 
 func (r *runner) target(ctx context.Context, report *Report, name, dir string) error {
 	t, err := openTarget(ctx, name, dir, r.o.Envelope)
+	if err == nil {
+		err = t.openPeers(ctx, r.o.Peers)
+	}
 	if err != nil {
 		return fmt.Errorf("bench %s: %w", redacted(name), err)
 	}
@@ -118,25 +124,33 @@ func (r *runner) measure(ctx context.Context, t *target, c *test) Result {
 		res.Error = "this transport keeps nothing"
 		return res
 	}
-	sides := []struct {
-		name string
-		side side
-		all  []sample
-	}{{"raw", raw, nil}, {"dovetail", ours, nil}}
+	sides := []*measuredSide{{name: "raw", side: raw}, {name: "dovetail", side: ours}}
+	if !c.durable {
+		for _, p := range t.peers {
+			sides = append(sides, &measuredSide{name: p.name, side: p.side, peer: true})
+		}
+	}
 	count, err := r.count(ctx, t, c, raw, ours)
+	for _, s := range sides {
+		if s.count = count; s.peer && err == nil {
+			s.count = r.peerCount(ctx, t, c, s, count)
+		}
+	}
 	for round := range r.o.Rounds {
-		for i := range sides {
-			s := &sides[i]
+		for _, s := range sides {
 			if s.side == nil || err != nil {
 				continue
 			}
 			var got sample
-			if got, err = r.round(ctx, t, c, s.side, s.name, round+1, count); err != nil {
-				if s.name == "raw" && errors.Is(err, errAbsent) {
+			if got, err = r.round(ctx, t, c, s.side, s.name, round+1, s.count); err != nil {
+				switch {
+				case s.name == "raw" && errors.Is(err, errAbsent):
 					s.side, err = nil, nil
-					continue
+				case s.peer && ctx.Err() == nil: // the others go on without it
+					s.side, s.err, err = nil, err, nil
+				default:
+					err = fmt.Errorf("%s, round %d: %w", s.name, round+1, err)
 				}
-				err = fmt.Errorf("%s, round %d: %w", s.name, round+1, err)
 				continue
 			}
 			s.all = append(s.all, got)
@@ -148,7 +162,34 @@ func (r *runner) measure(ctx context.Context, t *target, c *test) Result {
 	}
 	res.Count = count
 	res.sum(sides[0].all, sides[1].all)
+	for _, s := range sides[2:] {
+		if !errors.Is(s.err, errAbsent) {
+			res.Peers = append(res.Peers, s.peerResult(&res, sides[0].all))
+		}
+	}
 	return res
+}
+
+// A measuredSide is a side with its rounds.
+type measuredSide struct {
+	name  string
+	side  side // nil: no more
+	peer  bool
+	count int
+	err   error // of a peer
+	all   []sample
+}
+
+func (s *measuredSide) peerResult(r *Result, raw []sample) PeerResult {
+	p := PeerResult{Name: s.name}
+	if s.err != nil {
+		p.Error = s.err.Error()
+		return p
+	}
+	beside := Result{Latency: r.Latency}
+	beside.sum(raw, s.all)
+	p.Ratio, p.RatioP99, p.Figures = beside.Ratio, beside.RatioP99, beside.Ours
+	return p
 }
 
 // count finds how many messages a round takes, from a short one of each side.
@@ -167,19 +208,48 @@ func (r *runner) count(ctx context.Context, t *target, c *test, raw, ours side) 
 		if s == nil {
 			continue
 		}
-		got, err := r.round(ctx, t, c, s, "warm-up", 0, 500*max(1, min(4, c.callers)))
+		n, err := r.fits(ctx, t, c, s, "warm-up")
 		if errors.Is(err, errAbsent) {
 			continue
 		}
 		if err != nil {
 			return 0, fmt.Errorf("warm-up: %w", err)
 		}
-		// Short rounds are slower than long ones, so that this is a lower bound.
-		if n := int(got.rate() * r.o.Seconds * 1.5); count == 0 || n < count {
+		if count == 0 || n < count {
 			count = n
 		}
 	}
 	return min(max(count, 1000, c.least), r.most()), nil
+}
+
+// fits finds how many messages a side has time for: from a short round, and
+// from one of half the time, since short rounds are slower than long ones.
+func (r *runner) fits(ctx context.Context, t *target, c *test, s side, name string) (int, error) {
+	n, most := 500*max(1, min(4, c.callers)), 0
+	for range 2 {
+		got, err := r.round(ctx, t, c, s, name, 0, n)
+		if err != nil {
+			return 0, err
+		}
+		if most = int(got.rate() * r.o.Seconds); most/2 <= n {
+			break
+		}
+		n = min(most/2, r.most())
+	}
+	return most, nil
+}
+
+// peerCount is the count of a peer, which may be too slow for that of the
+// others: rates are compared, of rounds that take as long.
+func (r *runner) peerCount(ctx context.Context, t *target, c *test, s *measuredSide, count int) int {
+	if c.open || c.count > 0 || r.o.Count > 0 {
+		return count
+	}
+	n, err := r.fits(ctx, t, c, s.side, s.name)
+	if err != nil && ctx.Err() == nil {
+		s.side, s.err = nil, err
+	}
+	return min(max(n, 500), count)
 }
 
 // rate is of the open loop.

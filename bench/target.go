@@ -27,6 +27,8 @@ type target struct {
 	name   string
 	kind   string // which of targetNames it is like, for goals; empty for others
 	server string // what it says that it is
+	url    string // of a broker or a database, for peers
+	peers  []peerSide
 	saved  string // what a confirmation stands for, on both sides
 	ours   side
 	raw    side // nil where there is nothing to compare with
@@ -137,7 +139,7 @@ func openURL(ctx context.Context, name, kind, address, saved string) (*target, e
 	if err != nil {
 		return nil, err
 	}
-	t := &target{name: name, kind: kind, saved: saved}
+	t := &target{name: name, kind: kind, saved: saved, url: address}
 	if t.kind == "" {
 		t.kind = kindOf[hold.Capabilities().Name]
 	}

@@ -27,6 +27,9 @@ func (r *Report) WriteText(w io.Writer) error {
 		}
 		fmt.Fprintln(t, strings.Join([]string{res.ratio(), res.Ratio.span(), res.goal(), res.Path, res.Variant,
 			res.Ours.rate(), res.Raw.rate(), res.Ours.latency(), res.Raw.latency(), res.Ours.allocs(), res.Raw.allocs(), res.Ours.cpu(), res.Raw.cpu(), fmt.Sprint(res.Count), res.Ours.more(), res.Raw.more()}, "\t"))
+		for k := range res.Peers {
+			fmt.Fprintln(t, res.Peers[k].line(res))
+		}
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -42,6 +45,15 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintln(w, "error:", e)
 	}
 	return nil
+}
+
+// line is a peer's, below that of both sides.
+func (p *PeerResult) line(r *Result) string {
+	if p.Error != "" {
+		return fmt.Sprintf("–\t\t\t\t%s\terror: %s", p.Name, p.Error)
+	}
+	beside := Result{Latency: r.Latency, Ratio: p.Ratio, RatioP99: p.RatioP99}
+	return strings.Join([]string{beside.ratio(), p.Ratio.span(), "", "", "  " + p.Name, p.Figures.rate(), "", p.Figures.latency(), "", p.Figures.allocs(), "", p.Figures.cpu(), "", "", p.Figures.more()}, "\t")
 }
 
 func separate(server string) string {
