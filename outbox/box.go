@@ -54,7 +54,8 @@ type Options struct {
 
 	// Retention is how long published messages are kept. It is at least twice
 	// the window within which a broker may forget what it confirmed
-	// (driver.Volatile). Default: until the relay tidies up, every few seconds.
+	// (driver.Volatile), and must be less than InboxRetention. Default: until the
+	// relay tidies up, every few seconds.
 	Retention time.Duration
 
 	// InboxRetention is how long what was handled is remembered, to recognise
@@ -112,6 +113,10 @@ func (o *Options) check() error {
 		if f.value < 0 {
 			return fmt.Errorf("outbox: Options.%s: %d: want a positive value, or 0 for the default", f.name, f.value)
 		}
+	}
+	if d := o.withDefaults(); d.Retention >= d.InboxRetention {
+		return fmt.Errorf("outbox: Options.Retention: %v: want less than InboxRetention, %v: what is published again must find the inbox rows that know it",
+			d.Retention, d.InboxRetention)
 	}
 	return nil
 }

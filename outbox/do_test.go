@@ -303,13 +303,17 @@ func TestBox_delays_messages_where_the_transport_cannot(t *testing.T) {
 }
 
 func TestNew_with_wrong_options_fails_when_used(t *testing.T) {
-	idle(t, outbox.Options{Lease: -1}, func(b *bench) {
-		err := b.box.Do(b.Context(), func(context.Context, *memstore.Tx, dovetail.Sender) error { return nil })
-		if err == nil || !strings.Contains(err.Error(), "Options.Lease") {
-			b.Errorf("error %v, want one that names the field", err)
-		}
-		if err := b.svc.components[0].Run(b.Context()); err == nil {
-			b.Error("Run succeeded")
-		}
-	})
+	for field, opts := range map[string]outbox.Options{"Lease": {Lease: -1}, "Retention": {Retention: time.Hour, InboxRetention: time.Hour}} {
+		t.Run(field, func(t *testing.T) {
+			idle(t, opts, func(b *bench) {
+				err := b.box.Do(b.Context(), func(context.Context, *memstore.Tx, dovetail.Sender) error { return nil })
+				if err == nil || !strings.Contains(err.Error(), "Options."+field) {
+					b.Errorf("error %v, want one that names the field", err)
+				}
+				if err := b.svc.components[0].Run(b.Context()); err == nil {
+					b.Error("Run succeeded")
+				}
+			})
+		})
+	}
 }

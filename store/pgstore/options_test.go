@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/outbox"
 	"github.com/dovetail-go/dovetail/store"
 	"github.com/dovetail-go/dovetail/store/pgstore"
 )
@@ -194,4 +197,43 @@ func TestFail_over_that_undid_windows_begins_a_new_term(t *testing.T) {
 	if len(page.Rows) != 1 {
 		t.Errorf("%d rows after the term was resumed, want 1", len(page.Rows))
 	}
+}
+
+// The tables' owner need not be a superuser.
+func TestOwner_of_a_schema_may_do_everything(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	admin, err := pgx.Connect(t.Context(), server(t))
+	must(t, err)
+	defer admin.Close(context.Background())
+	role := schema(dir)
+	_, err = admin.PgConn().Exec(t.Context(), fmt.Sprintf(`CREATE ROLE %[1]s LOGIN PASSWORD 'x'; CREATE SCHEMA %[1]s AUTHORIZATION %[1]s`, role)).ReadAll()
+	must(t, err)
+	u, err := url.Parse(server(t))
+	must(t, err)
+	u.User = url.UserPassword(role, "x")
+	s, counter := opened(t, u.String(), dir, pgstore.Options{})
+	var super bool
+	must(t, s.Pool().QueryRow(t.Context(), `SELECT rolsuper FROM pg_roles WHERE rolname = current_user`).Scan(&super))
+	if super {
+		t.Fatal("the test's user is a superuser")
+	}
+	fastLeaves(t, s.Pool(), dir)
+	l := newLedger()
+	relaying(t, s, l, outbox.Options{Tidy: 20 * time.Millisecond, Advance: time.Millisecond})
+	box := outbox.New(newStub(1<<60), s, outbox.Options{NoRelay: true})
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 20 {
+		if err := business(t.Context(), box, counter, r); err != nil && err != errNot {
+			t.Fatal(err)
+		}
+	}
+	published(t, s)
+	for left := int64(1); left > 0; {
+		_, left = retired(t, s, dir)
+		pause(t, 10*time.Millisecond)
+	}
+	all, err := counts(t.Context(), s.Pool(), counter)
+	must(t, err)
+	l.compare(t, all, 0)
 }

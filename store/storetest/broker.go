@@ -47,7 +47,7 @@ func (s *service) Attach(c dovetail.Component)     { s.component = c }
 
 // faults are what a broker does wrong.
 type faults struct {
-	sick    bool // it refuses what goes to the channel "sick", at first
+	sick    bool // it refuses what goes to the channel "sick"
 	forgets bool // it is started anew all the time
 }
 
@@ -58,10 +58,8 @@ type fileConn struct {
 	faults
 	sent chan struct{}
 
-	mu      sync.Mutex
-	f       *os.File
-	refused int       // messages, and those since that it might have
-	since   time.Time // when it refused the first
+	mu sync.Mutex
+	f  *os.File
 }
 
 func (c *fileConn) Capabilities() driver.Capabilities { return driver.Capabilities{Name: "file"} }
@@ -73,7 +71,7 @@ func (c *fileConn) Send(_ context.Context, ms []*driver.Message) error {
 	var b strings.Builder
 	var se driver.SendError
 	for i, m := range ms {
-		if c.sick && m.Channel == "sick" && c.refuses() {
+		if c.sick && m.Channel == "sick" {
 			se.Fail(i, fmt.Errorf("not today: %w", driver.ErrDenied), false)
 			continue
 		}
@@ -88,15 +86,6 @@ func (c *fileConn) Send(_ context.Context, ms []*driver.Message) error {
 		return err
 	}
 	return se.OrNil()
-}
-
-// refuses reports whether the first refusals are not long ago: enough of them to
-// have the relay set messages aside.
-func (c *fileConn) refuses() bool {
-	if c.refused++; c.refused == 1 {
-		c.since = time.Now()
-	}
-	return c.refused <= 6 || time.Since(c.since) < 300*time.Millisecond
 }
 
 // forgetful is a broker that says of itself, at every look, that it was started

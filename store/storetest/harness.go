@@ -96,7 +96,7 @@ func Run[Tx any](t *testing.T, h Harness[Tx]) {
 			if job := childJob(); job != nil {
 				e.dir = job.Dir
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 			t.Cleanup(cancel)
 			e.ctx = ctx
 			e.open()

@@ -64,7 +64,7 @@ func (e *env[Tx]) child(j job) {
 	e.must(err)
 	exe, err := os.Executable()
 	e.must(err)
-	cmd := exec.CommandContext(e.ctx, exe, "-test.run=^"+strings.ReplaceAll(e.Name(), "/", "$/^")+"$", "-test.timeout=60s")
+	cmd := exec.CommandContext(e.ctx, exe, "-test.run=^"+strings.ReplaceAll(e.Name(), "/", "$/^")+"$", "-test.timeout=90s")
 	cmd.Env = append(os.Environ(), jobVariable+"="+string(text))
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
