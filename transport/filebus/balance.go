@@ -197,7 +197,7 @@ func (r *receiver) acquire(have, share, rank int) (int, error) {
 			continue
 		}
 		p := &part{id: id, lock: r.owners[id]}
-		if err := p.load(r.cursors, &r.group.meta); err != nil {
+		if err := p.load(r.cursors, &r.group.meta, r.ch.fromOldest); err != nil {
 			unlock(p.lock)
 			return have, err
 		}

@@ -1,6 +1,7 @@
 package filebus
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -18,6 +19,7 @@ type cursor struct {
 	next  position // first message that was never handed out
 	taken uint64   // messages of the partition before next
 	open  []opened // handed out and not settled, in order
+	torn  bool     // there was one, and it cannot be read; this is where the group began
 }
 
 type opened struct {
@@ -126,11 +128,11 @@ func decodeCursor(s []byte) (c cursor, hint position, ok bool) {
 	return c, hint, true
 }
 
-// readCursor returns a partition's newest cursor. A partition that has none
-// begins where its group did.
+// readCursor returns a partition's newest cursor. A partition that has none, or
+// none that is whole, begins where its group did.
 func readCursor(f *os.File, partition int, g *groupMeta) (c cursor, hint position, err error) {
 	buf := make([]byte, slotSize)
-	found := false
+	found, blank := false, make([]byte, slotHeader)
 	for gen := range uint64(2) {
 		n, err := f.ReadAt(buf, slotOffset(partition, gen))
 		if err != nil && err != io.EOF {
@@ -138,9 +140,11 @@ func readCursor(f *os.File, partition int, g *groupMeta) (c cursor, hint positio
 		}
 		if d, h, ok := decodeCursor(buf[:n]); ok && d.gen&1 == gen && (!found || d.gen > c.gen) {
 			c, hint, found = d, h, true
+		} else if n >= slotHeader && !bytes.Equal(buf[:slotHeader], blank) {
+			c.torn = true
 		}
 	}
-	if !found {
+	if c.torn = c.torn && !found; !found {
 		c.next = position{seq: g.Start, base: noBase}
 		if partition < len(g.Counts) {
 			c.taken = g.Counts[partition]

@@ -117,11 +117,23 @@ func (p *part) meet(seq uint64) *item {
 	return nil
 }
 
-// load takes over the cursor that the predecessor left.
-func (p *part) load(f *os.File, g *groupMeta) error {
+// load takes over the cursor that the predecessor left. If a loss of power tore
+// it, the partition goes on from what oldest says, the first message that there
+// is: segments are deleted once the cursors on disk have passed them.
+func (p *part) load(f *os.File, g *groupMeta, oldest func(*groupMeta) error) error {
 	c, hint, err := readCursor(f, p.id, g)
 	if err != nil {
 		return err
+	}
+	if c.torn {
+		first := *g
+		if err := oldest(&first); err != nil {
+			return err
+		}
+		if first.Start > g.Start {
+			c.next, c.taken = position{seq: first.Start, base: noBase}, first.Counts[p.id]
+			hint = c.next
+		}
 	}
 	p.gen, p.next, p.taken, p.hint, p.written = c.gen, c.next, c.taken, hint, c.next.seq
 	for _, o := range c.open {

@@ -258,6 +258,37 @@ func TestLog_damaged_at_its_end_is_not_taken_for_torn(t *testing.T) {
 	}
 }
 
+// A power cut may tear both slots of a cursor. Segments are deleted when every
+// cursor on disk has passed them: the oldest that is left is a place to go on
+// from, with repetitions.
+func TestReceiver_whose_cursor_is_torn_goes_on_from_the_oldest_segment(t *testing.T) {
+	drivertest.CheckLeaks(t)
+	b := newBench(t, Options{SegmentBytes: 64 << 10, Partitions: 1})
+	c := b.open()
+	r := b.receiver(c)
+	b.sendBig(c, 0, 40)
+	b.take(r, 40, true)
+	b.sendBig(c, 40, 5)
+	b.eventually("segments to be deleted", func() bool { c.channels[b.ch.Name].retain(); return b.segments() < 3 })
+	b.close(c)
+	f := must(os.OpenFile(filepath.Join(b.opts.Dir, "channels", "orders", "groups", "worker", "cursors"), os.O_RDWR, 0))
+	for gen := range uint64(2) {
+		must(f.WriteAt([]byte("torn"), slotOffset(0, gen)+slotHeader/2))
+	}
+	f.Close()
+	c = b.open()
+	r = b.receiver(c)
+	for {
+		d := b.take(r, 1, true)[0]
+		if d.Message.ID == "44" {
+			break
+		}
+	}
+	if n, err := r.Backlog(b.ctx()); n != 0 || err != nil {
+		t.Errorf("backlog %d, %v; want 0", n, err)
+	}
+}
+
 // A process that the kernel put aside while it wrote the mark leaves it half
 // written for a while.
 func TestReceiver_waits_for_a_mark_that_is_being_written(t *testing.T) {
