@@ -52,15 +52,37 @@ func Open(ctx context.Context, rawURL string) (Conn, error) {
 	openersMu.RLock()
 	open := openers[u.Scheme]
 	openersMu.RUnlock()
+	if u.Scheme == "" {
+		return nil, fmt.Errorf("broker URL %q has no scheme: write scheme://host:port or scheme:path (linked: %s)", u.Redacted(), strings.Join(Schemes(), ", "))
+	}
 	if open == nil {
-		return nil, fmt.Errorf("no transport for scheme %q is linked in (linked: %s): import its package for its effect, as in _ \"github.com/dovetail-go/dovetail/transport/membus\"",
-			u.Scheme, strings.Join(Schemes(), ", "))
+		return nil, fmt.Errorf("no transport for scheme %q is linked in (linked: %s): import its package for its effect, as in _ %q",
+			u.Scheme, strings.Join(Schemes(), ", "), home(u.Scheme))
 	}
 	conn, err := open(ctx, u)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", u.Redacted(), err)
 	}
 	return conn, nil
+}
+
+// home is the package that registers a scheme; that of mem for an unknown one,
+// as an example.
+func home(scheme string) string {
+	dir := "membus"
+	switch scheme {
+	case "file":
+		dir = "filebus"
+	case "nats", "tls":
+		dir = "natsbus"
+	case "embedded":
+		dir = "natsbus/embedded"
+	case "kafka":
+		dir = "kafkabus"
+	case "amqp", "amqps":
+		dir = "rabbitbus"
+	}
+	return "github.com/dovetail-go/dovetail/transport/" + dir
 }
 
 // Params reads a URL's query parameters one by one and at the end names those
