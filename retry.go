@@ -89,7 +89,7 @@ func (p RetryPolicy) judge(err error, attempt int) (v verdict, after time.Durati
 		return discard, 0
 	case errors.As(err, &refusal):
 		return done, 0
-	case errors.As(err, &permanent), attempt >= p.Attempts:
+	case errors.As(err, &permanent), errors.Is(err, ErrUndeclared), attempt >= p.Attempts: // no retry declares a contract
 		return bury, 0
 	case errors.As(err, &later):
 		return again, max(0, later.after)

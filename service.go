@@ -22,6 +22,7 @@ type Service struct {
 	opts Options
 
 	counts    counters
+	failing   sync.Map                            // group → when a failing attempt of it was last logged as a warning
 	unhandled sync.Map                            // group and type of what was logged as unhandled
 	sends     atomic.Pointer[map[string]declared] // what may be sent, by wire type; replaced, never changed
 	replies   replyBox

@@ -1,6 +1,7 @@
 package dovetail_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
@@ -302,6 +304,47 @@ func TestRun_returns_every_registration_error(t *testing.T) {
 	if err := svc.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// What no retry can mend is told at once, to the caller and the operator.
+func TestHandler_that_sends_what_is_undeclared_is_not_tried_again(t *testing.T) {
+	svc := open(t, "catalog", quick)
+	reserve.Handle(svc, func(ctx context.Context, i item) (item, error) {
+		return i, welcome.Send(ctx, svc, item{})
+	})
+	svc.Sends(reserve)
+	start(t, svc)
+	_, err := reserve.Request(t.Context(), svc, item{})
+	var failure *dovetail.RemoteError
+	if !errors.As(err, &failure) || failure.Attempts != 1 || !strings.Contains(err.Error(), "Sends") {
+		t.Errorf("got %v, want a failure after one attempt that names the remedy", err)
+	}
+}
+
+// A handler that fails shows in the log before its last attempt, and an outage
+// does not flood it.
+func TestLog_warns_of_failing_attempts_once_a_minute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		opts := quick
+		opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		opts.Retry = dovetail.RetryPolicy{Attempts: 1000, First: time.Second, Max: time.Second, Jitter: -1}
+		svc := open(t, "mail", opts)
+		welcome.Handle(svc, func(context.Context, item) error { return errors.New("no route to host") })
+		svc.Sends(welcome)
+		defer start(t, svc)()
+		for range 20 {
+			if err := welcome.Send(t.Context(), svc, item{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		timer := time.NewTimer(150 * time.Second)
+		<-timer.C
+		synctest.Wait()
+		if n := strings.Count(log.String(), "no route to host"); n != 3 {
+			t.Errorf("%d lines in two and a half minutes, want 3:\n%s", n, log.String())
+		}
+	})
 }
 
 func TestSend_of_an_undeclared_contract_is_refused_with_the_remedy(t *testing.T) {

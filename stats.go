@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
+	"time"
 )
 
 // Stats counts what a service has done since it was made. Counts only grow.
@@ -63,6 +64,11 @@ func (s *Service) log(n Notice) {
 	switch n.Kind {
 	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle:
 		level = slog.LevelWarn
+	case NoticeRetry: // an outage fails every message: one a minute in each group is told
+		at := now()
+		if last, told := s.failing.LoadOrStore(n.Group, at); !told || at.Sub(last.(time.Time)) > time.Minute && s.failing.CompareAndSwap(n.Group, last, at) {
+			level = slog.LevelWarn
+		}
 	case NoticeUnhandled: // routine on a shared channel: the first in each group is told
 		if _, told := s.unhandled.LoadOrStore(n.Group, true); !told {
 			level = slog.LevelInfo
