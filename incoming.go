@@ -47,7 +47,9 @@ func Current(ctx context.Context) *Incoming {
 }
 
 // Batch returns the messages that a batch handler is handling, in the order of
-// its values, and nil outside of batch handlers.
+// its values, and nil outside of batch handlers. What a batch handler sends with
+// its own context has no cause, and another id each time it is sent; with the
+// Context of one of these, both follow from that message.
 func Batch(ctx context.Context) []*Incoming {
 	ins, _ := ctx.Value(batchKey{}).([]*Incoming)
 	return ins
