@@ -145,7 +145,6 @@ func (s *Service) Sends(contracts ...Contract) {
 		if d, ok := next[spec.Type()]; ok && d.Channel.Name != spec.Channel.Name {
 			s.errs = append(s.errs, fmt.Errorf("service %s sends %s on channel %s and on %s: give one of them another name or Version",
 				s.name, spec.Type(), spec.Channel.Name, d.Channel.Name))
-			continue
 		}
 		b := batchers[spec.Channel.Name]
 		if b == nil {
