@@ -16,7 +16,8 @@
 //     has settled it.
 //   - Publish–subscribe: interest retention. A message stays until every group
 //     that was provisioned before it has settled it, whether that listens or not.
-//   - A group: a durable pull consumer with explicit acknowledgement.
+//   - A group: a durable pull consumer with explicit acknowledgement; of a channel
+//     with partitions, one for each, which delivers to one owner at a time.
 //   - A broadcast subscription: an ephemeral consumer that goes with its
 //     receiver, or a while after its instance was last seen.
 //   - A transient channel: the plain subject <channel>.t, with a queue group for
@@ -51,8 +52,13 @@
 // acknowledgements are answered before Settle returns. Messages of one key come
 // in order while one receiver of a group is open (driver.OrderInstance), also
 // across a loss of the link or a restart of the server: what was on its way is
-// asked back before anything later is taken. With several receivers it comes
-// again when its lease ends.
+// asked back before anything later is handed out. With several receivers it
+// comes again when its lease ends. Receivers of a group find each other over
+// plain NATS.
+//
+// With Options.Partitions, each partition has one owner among the receivers of a
+// group, whom the server pins (nats-server 2.11), and order holds across
+// instances (driver.OrderOwner); see docs/decisions/0014.
 //
 // # Messages
 //
