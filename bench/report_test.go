@@ -147,3 +147,22 @@ func TestReport_is_a_page_that_needs_nothing_else(t *testing.T) {
 		}
 	}
 }
+
+func TestReport_goes_into_a_document(t *testing.T) {
+	r := &Report{Rounds: 3, Results: []Result{{Path: PathSend, Transport: "nats", Variant: "1 caller"}, {Path: PathSend, Transport: "mem", Variant: "1 caller"}}}
+	for i := range r.Results {
+		r.Results[i].sum(samples(100, 100, 100), samples(50, 60, 70))
+	}
+	text := r.intoMarkdown("before\n\n<!-- figures: nats -->\nold\n<!-- figures end -->\n\nafter\n")
+	for _, part := range []string{"before\n", "\nafter\n", "| send, 1 caller | 0.60 | 0.50–0.70 |", "<!-- figures: mem -->"} {
+		if !strings.Contains(text, part) {
+			t.Errorf("want %q in:\n%s", part, text)
+		}
+	}
+	if strings.Contains(text, "old") {
+		t.Errorf("the old figures are still there:\n%s", text)
+	}
+	if again := r.intoMarkdown(text); again != text {
+		t.Errorf("written again it differs:\n%s\nfrom\n%s", again, text)
+	}
+}

@@ -55,6 +55,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.Rate, "rate", 1000, "messages per second where latency is measured")
 	output := flag.String("o", "table", "table or json")
 	page := flag.String("html", "", "file to write the report to as a page with plots")
+	document := flag.String("markdown", "", "document to write the tables into")
 	flag.Parse()
 	if len(o.Transports) == 0 {
 		o.Transports = []string{"nats"}
@@ -78,6 +79,9 @@ func run(ctx context.Context) error {
 		err = json.NewEncoder(os.Stdout).Encode(report)
 	} else {
 		err = report.WriteText(os.Stdout)
+	}
+	if err == nil && *document != "" {
+		err = report.UpdateMarkdown(*document)
 	}
 	if err != nil || *page == "" {
 		return err

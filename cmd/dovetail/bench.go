@@ -17,7 +17,7 @@ import (
 func (a *app) benchCommand() *cobra.Command {
 	var o bench.Options
 	var callers []string
-	var compare, page string
+	var compare, page, document string
 	var list bool
 	cmd := &cobra.Command{
 		Use:   "bench",
@@ -54,6 +54,7 @@ the URL of a PostgreSQL server of yours. Paths: ` + strings.Join(bench.Paths(), 
 	f.StringVar(&o.Dir, "dir", "", "where servers keep their messages (default: a temporary directory, removed at the end)")
 	f.StringVar(&compare, "compare", "", "report of an earlier run (-o json) to compare with")
 	f.StringVar(&page, "html", "", "file to write the report to as a page with plots, beside what is printed")
+	f.StringVar(&document, "markdown", "", "document to write the tables into, in the place of those of the same transports")
 	f.BoolVar(&list, "list", false, "list what would be measured")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.Callers = nil
@@ -92,6 +93,11 @@ the URL of a PostgreSQL server of yours. Paths: ` + strings.Join(bench.Paths(), 
 		}
 		if page != "" {
 			if err := writePage(page, report); err != nil {
+				return err
+			}
+		}
+		if document != "" {
+			if err := report.UpdateMarkdown(document); err != nil {
 				return err
 			}
 		}
