@@ -8,7 +8,7 @@ import (
 )
 
 func TestParseURL_reads_servers_and_parameters(t *testing.T) {
-	u, err := url.Parse("nats://shop:secret@a:4222?servers=b,[::1],c:4333&replicas=3&ack-wait=10s&dedupe=1m&max-bytes=1000&timeout=2s&expire=1h&name=till&tls=true")
+	u, err := url.Parse("nats://shop:secret@a:4222?servers=b,[::1],c:4333&replicas=3&ack-wait=10s&dedupe=1m&max-bytes=1000&timeout=2s&expire=1h&name=till&tls=true&partitions=8&owner-ttl=3s")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +20,7 @@ func TestParseURL_reads_servers_and_parameters(t *testing.T) {
 		t.Errorf("servers and credentials: %s %s tls %v", o.URL, o.User, o.TLS != nil)
 	}
 	if o.Replicas != 3 || o.AckWait != 10*time.Second || o.Dedupe != time.Minute || o.MaxBytes != 1000 || o.Timeout != 2*time.Second ||
-		o.Expire != time.Hour || o.Name != "till" {
+		o.Expire != time.Hour || o.Name != "till" || o.Partitions != 8 || o.OwnerTTL != 3*time.Second {
 		t.Errorf("parameters: %+v", o)
 	}
 }
@@ -46,7 +46,7 @@ func TestParseURL_names_what_is_wrong(t *testing.T) {
 }
 
 func TestOptions_impossible_values_are_errors(t *testing.T) {
-	for _, o := range []Options{{Replicas: 7}, {Timeout: -1}, {AckWait: -1}, {MaxBytes: -1}, {Dedupe: time.Millisecond}} {
+	for _, o := range []Options{{Replicas: 7}, {Timeout: -1}, {AckWait: -1}, {MaxBytes: -1}, {Partitions: -1}, {Partitions: 2000}, {OwnerTTL: time.Millisecond}, {Dedupe: time.Millisecond}} {
 		if _, err := o.withDefaults(); err == nil {
 			t.Errorf("%+v was taken", o)
 		}
