@@ -117,14 +117,6 @@ func (b *fastBatch) write() {
 	prefix := b.s.c.acks.prefix + b.token + "." + strconv.Itoa(batchFlow) + ".fail."
 	for ; room > 0 && b.next < len(b.index) && b.refused == nil; b.next++ {
 		i := b.index[b.next]
-		msg, err := b.s.encode(i, b.st)
-		if err != nil {
-			b.s.fail(i, err, false)
-			if b.next == len(b.index)-1 && len(b.order) > 0 {
-				b.commitEmpty(prefix)
-			}
-			continue
-		}
 		seq := len(b.order) + 1
 		operation := batchAppend
 		switch {
@@ -133,8 +125,15 @@ func (b *fastBatch) write() {
 		case seq == 1:
 			operation = batchStart
 		}
-		msg.Reply = prefix + strconv.Itoa(seq) + operation
-		if err := b.s.c.nc.PublishMsg(msg); err != nil {
+		unfit, err := b.s.publish(i, b.st, prefix+strconv.Itoa(seq)+operation)
+		if unfit != nil {
+			b.s.fail(i, unfit, false)
+			if b.next == len(b.index)-1 && len(b.order) > 0 {
+				b.commitEmpty(prefix)
+			}
+			continue
+		}
+		if err != nil {
 			if !notWritten(err) {
 				b.order = append(b.order, i)
 				b.next++

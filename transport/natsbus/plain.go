@@ -93,12 +93,10 @@ func (p *plain) launch(ctx context.Context) {
 			p.resolve(n, fmt.Errorf("natsbus: send to %s: %w: an earlier message of key %q was not confirmed: %w", p.st.name, driver.ErrRetryable, m.Key, err), false)
 			continue
 		}
-		msg, err := p.s.encode(i, p.st)
-		if err == nil {
-			msg.Reply = p.s.c.acks.prefix + p.token + "." + strconv.Itoa(first+n)
-			err = p.s.c.nc.PublishMsg(msg)
-		}
-		if err != nil {
+		unfit, err := p.s.publish(i, p.st, p.s.c.acks.prefix+p.token+"."+strconv.Itoa(first+n))
+		if unfit != nil {
+			p.resolve(n, unfit, false)
+		} else if err != nil {
 			p.resolve(n, translate("send to "+p.st.name, err), !notWritten(err))
 		}
 	}

@@ -20,7 +20,8 @@ const maxHeader = 65_535
 
 // An outgoing is the part of a Send that goes to one stream: start writes what
 // fits the window, finish writes the rest and waits for the confirmations. So a
-// batch over many channels takes one round trip, not one for each.
+// batch over many channels takes one round trip, not one for each. Those of one
+// Send finish beside each other: the server forgets a fast batch that idles.
 type outgoing interface {
 	start(ctx context.Context)
 	finish(ctx context.Context)
@@ -31,6 +32,8 @@ type sending struct {
 	c        *Conn
 	messages []*driver.Message
 	epoch    uint64 // of the link when it began
+
+	mu       sync.Mutex
 	enc      *encoder
 	failures []driver.SendFailure
 }
@@ -60,8 +63,14 @@ func (c *Conn) Send(ctx context.Context, messages []*driver.Message) error {
 	for _, p := range parts {
 		p.start(ctx)
 	}
-	for _, p := range parts {
-		p.finish(ctx)
+	if len(parts) == 1 {
+		parts[0].finish(ctx)
+	} else {
+		var finishing sync.WaitGroup
+		for _, p := range parts {
+			finishing.Go(func() { p.finish(ctx) })
+		}
+		finishing.Wait()
 	}
 	if len(s.failures) == 0 {
 		return nil
@@ -133,7 +142,22 @@ func (s *sending) split(ctx context.Context) []outgoing {
 }
 
 func (s *sending) fail(index int, err error, unknown bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.failures = append(s.failures, driver.SendFailure{Index: index, Err: err, Unknown: unknown})
+}
+
+// publish writes message i, to be answered to reply. What cannot be encoded is
+// told apart from what cannot be written.
+func (s *sending) publish(i int, st *channelState, reply string) (unfit, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	msg, unfit := s.encode(i, st)
+	if unfit != nil {
+		return unfit, nil
+	}
+	msg.Reply = reply
+	return nil, s.c.nc.PublishMsg(msg)
 }
 
 // encode returns message i, ready but for its reply subject.
@@ -169,12 +193,11 @@ func headerSize(h nats.Header) int {
 
 // publishTransient sends to whoever listens, at most once.
 func (s *sending) publishTransient(i int, st *channelState) {
-	msg, err := s.encode(i, st)
-	if err == nil {
-		err = translate("send to "+st.name, s.c.nc.PublishMsg(msg))
-	}
-	if err != nil {
-		s.fail(i, err, !notWritten(err))
+	unfit, err := s.publish(i, st, "")
+	if unfit != nil {
+		s.fail(i, unfit, false)
+	} else if err != nil {
+		s.fail(i, translate("send to "+st.name, err), !notWritten(err))
 	}
 }
 
