@@ -22,12 +22,22 @@ type sending struct {
 	parts []*target // by index; nil for what is not to be published
 	after []int     // by index: the next message of its key, or none
 	ready []int     // what may be published now, in order
-	sent  []int     // by tag, less that of the first
+	sent  []written // by tag, less that of the first
 	open  int       // of sent, without an answer
 	back  map[int]error
 }
 
 const none = -1
+
+// A written is a message that was published. The client tells of answers in the
+// order of tags, and tells wrongly of some: where the server refuses a message
+// and then acknowledges all up to a later one, the client (1.16.0) announces the
+// refused one as acknowledged. Its deferred confirmation has what the server
+// said first, which is the truth.
+type written struct {
+	index  int // none once it has been dealt with
+	answer *amqp.DeferredConfirmation
+}
 
 // Send publishes messages and waits until the server has confirmed each.
 //
@@ -241,12 +251,12 @@ func (b *sending) write(s *session, p *publisher, enc *encoder) error {
 			continue
 		}
 		t := b.parts[i]
-		err = p.ch.Publish(t.exchange, t.key, t.mandatory, false, pub)
+		answer, err := p.ch.PublishWithDeferredConfirm(t.exchange, t.key, t.mandatory, false, pub)
 		if errors.Is(err, amqp.ErrClosed) {
 			return err
 		}
 		p.next++
-		b.sent = append(b.sent, i)
+		b.sent = append(b.sent, written{i, answer})
 		b.open++
 		if err != nil {
 			return err // something of it may have been written
@@ -275,14 +285,18 @@ func (b *sending) confirm(p *publisher, conf amqp.Confirmation, first uint64) {
 		}
 		break
 	}
-	i := b.sent[conf.DeliveryTag-first]
-	b.sent[conf.DeliveryTag-first] = none
+	w := &b.sent[conf.DeliveryTag-first]
+	if w.answer == nil {
+		return // its write failed, and the link with it: what became of it is unknown
+	}
+	i := w.index
+	w.index = none
 	b.open--
 	m := b.messages[i]
 	switch err := b.back[i]; {
 	case err != nil:
 		b.failChain(i, err)
-	case !conf.Ack:
+	case !conf.Ack || !w.answer.Acked():
 		b.failChain(i, fmt.Errorf("rabbitbus: send to %s: %w: the server refused the message: its queue is full or failing", m.Channel, driver.ErrRetryable))
 	default:
 		b.parts[i] = nil
@@ -309,7 +323,8 @@ func (b *sending) failRestOf(ready []int, err error) {
 // returned notes that a message went to no queue. The server says which by its
 // properties alone; of those alike, the first was published first.
 func (b *sending) returned(r amqp.Return) {
-	for _, i := range b.sent {
+	for _, w := range b.sent {
+		i := w.index
 		if i == none || b.back[i] != nil {
 			continue
 		}
@@ -328,9 +343,9 @@ func (b *sending) returned(r amqp.Return) {
 
 // giveUp fails what has no answer as unknown, and the rest as not sent.
 func (b *sending) giveUp(err error) {
-	for _, i := range b.sent {
-		if i != none {
-			b.fail(i, err, true)
+	for _, w := range b.sent {
+		if w.index != none {
+			b.fail(w.index, err, true)
 		}
 	}
 	b.failRest(err)
@@ -370,13 +385,14 @@ func (b *sending) lost(s *session, p *publisher, first uint64, why error) bool {
 // missing fails the messages to an exchange that is gone. The server ends the
 // channel at the first of them; what came before may have reached it.
 func (b *sending) missing(why error) {
-	for n, i := range b.sent {
+	for n := range b.sent {
+		i := b.sent[n].index
 		if i == none || b.parts[i].exchange == "" || !strings.Contains(why.Error(), "'"+b.parts[i].exchange+"'") {
 			continue
 		}
 		m := b.messages[i]
 		b.c.forget(m.Channel)
-		b.sent[n] = none
+		b.sent[n].index = none
 		b.fail(i, fmt.Errorf("rabbitbus: send to %s: %w: %w", m.Channel, driver.ErrNotFound, why), true)
 	}
 }
