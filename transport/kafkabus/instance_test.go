@@ -6,6 +6,7 @@ import (
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/servers"
+	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 // An instance that was killed and comes back under its name goes on at once, not
@@ -51,5 +52,49 @@ func TestReceiver_of_an_instance_that_was_killed_gets_its_partitions_back_at_onc
 	other := receive("two")
 	if err := other.Close(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A process that ends after its successor has taken its name does not put the
+// successor out of the group.
+func TestReceiver_that_closes_late_leaves_the_group_for_itself_alone(t *testing.T) {
+	s := servers.Shared(t, servers.Kafka)
+	t.Parallel()
+	sub := subscription("succeeded", 1)
+	sub.Instance = "one"
+	c := connect(t, options(s))
+	provision(t, c, sub.Channel, sub)
+	adm := kadm.NewClient(plain(t, s))
+	member := func() (id string) {
+		groups, err := adm.DescribeGroups(t.Context(), "worker@succeeded")
+		if err == nil && len(groups["worker@succeeded"].Members) == 1 {
+			id = groups["worker@succeeded"].Members[0].MemberID
+		}
+		return id
+	}
+	join := func() driver.Receiver {
+		t.Helper()
+		before := member()
+		r, err := c.OpenReceiver(t.Context(), sub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() string { return "another member" }, func() bool { id := member(); return id != "" && id != before })
+		return r
+	}
+	first := join()
+	second := join()
+	joined := member()
+	if err := first.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if id := member(); id != joined {
+		t.Errorf("after the first was closed the group has member %q, want %q", id, joined)
+	}
+	if err := second.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if id := member(); id != "" {
+		t.Errorf("after both were closed the group has member %q", id)
 	}
 }

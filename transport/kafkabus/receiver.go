@@ -10,8 +10,8 @@ import (
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/driver/prefix"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // A receiver reads one subscription's topic with a client of its own: as a member
@@ -190,15 +190,22 @@ func (r *receiver) join(ctx context.Context) error {
 }
 
 // leave makes the group give our partitions to others now, as a member with an
-// instance's name does not by leaving.
+// instance's name does not by leaving. It leaves for itself alone: the name may
+// be a successor's already.
 func (r *receiver) leave(ctx context.Context) {
+	member, _ := r.client.GroupMetadata()
 	// A server that does not answer must not hold up the rest: it finds out by
 	// itself when the session ends.
 	_ = r.client.LeaveGroupContext(ctx)
-	if r.sub.Instance != "" {
-		_, _ = kadm.NewClient(r.client).LeaveGroup(ctx, kadm.LeaveGroup(groupID(r.sub.Group, r.topic.name)).
-			InstanceIDs(r.sub.Instance).Reason("the receiver was closed"))
+	if r.sub.Instance == "" || member == "" {
+		return
 	}
+	why := "the receiver was closed"
+	m := kmsg.NewLeaveGroupRequestMember()
+	m.MemberID, m.InstanceID, m.Reason = member, &r.sub.Instance, &why
+	req := kmsg.NewPtrLeaveGroupRequest()
+	req.Group, req.Members = groupID(r.sub.Group, r.topic.name), append(req.Members, m)
+	_, _ = req.RequestWith(ctx, r.client)
 }
 
 // follow reads every partition from where it ends now, without a group.
