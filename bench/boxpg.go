@@ -57,10 +57,14 @@ func pgHold(ctx context.Context, url, schema string) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, `BEGIN ISOLATION LEVEL REPEATABLE READ`); err == nil {
+	end := func() error { return conn.Close(context.WithoutCancel(ctx)) }
+	if _, err = conn.Exec(ctx, `BEGIN ISOLATION LEVEL REPEATABLE READ`); err == nil {
 		_, err = conn.Exec(ctx, fmt.Sprintf(countRow, schema), "held")
 	}
-	return func() error { return conn.Close(context.WithoutCancel(ctx)) }, err
+	if err != nil {
+		return nil, errors.Join(err, end())
+	}
+	return end, nil
 }
 
 // pgRaw is a table of messages as one would write it by hand. Its relay takes

@@ -153,7 +153,11 @@ func (o *outbox) Hold(ctx context.Context) (func() error, error) {
 	if _, err = conn.Exec(ctx, `BEGIN ISOLATION LEVEL REPEATABLE READ`); err == nil {
 		_, err = conn.Exec(ctx, `INSERT INTO `+o.counter()+` VALUES ('held', 1)`)
 	}
-	return func() error { return conn.Close(context.WithoutCancel(ctx)) }, err
+	end := func() error { return conn.Close(context.WithoutCancel(ctx)) }
+	if err != nil {
+		return nil, errors.Join(err, end())
+	}
+	return end, nil
 }
 
 func (o *outbox) Close(ctx context.Context) error {
