@@ -62,7 +62,11 @@ func (e *env[Tx]) die(j job) {
 		e.must(e.DB.RetryHeld(e.ctx, ""))
 	}
 	svc := newService(e.T, e.dir, faults{sick: sick, forgets: j.Point == crash.RelayRewound.Name})
-	box := outbox.New(svc, unanswered(e.DB), outbox.Options{Lease: 200 * time.Millisecond, Tidy: 20 * time.Millisecond, Poll: 5 * time.Millisecond,
+	lease := 200 * time.Millisecond
+	if slices.Contains(names(crash.RelayMoving, crash.RelayHeld, crash.RelayDrained, crash.RelayReleased), j.Point) {
+		lease = 2 * time.Second // many round trips within a term, on a busy machine
+	}
+	box := outbox.New(svc, unanswered(e.DB), outbox.Options{Lease: lease, Tidy: 20 * time.Millisecond, Poll: 5 * time.Millisecond,
 		Advance: 2 * time.Millisecond, Batch: 16, Flush: 20 * time.Millisecond})
 	ctx, cancel := context.WithTimeout(e.ctx, time.Minute)
 	defer cancel()
@@ -84,7 +88,8 @@ func (e *env[Tx]) die(j job) {
 		})
 	}
 	wg.Wait()
-	e.Errorf("point %s was not passed %d times", j.Point, j.Times)
+	st, err := box.Stats(e.ctx)
+	e.Errorf("point %s was not passed %d times: %+v, %v", j.Point, j.Times, st, err)
 }
 
 func (e *env[Tx]) report(err error) {
