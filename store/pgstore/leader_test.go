@@ -257,7 +257,7 @@ func TestRelay_says_little_while_the_database_is_away(t *testing.T) {
 	said := &logLines{}
 	svc := newStub(1 << 60)
 	svc.take, svc.log = l.take, slog.New(said)
-	box := outbox.New(svc, s, outbox.Options{Lease: 500 * time.Millisecond, Poll: 20 * time.Millisecond, Tidy: 50 * time.Millisecond})
+	box := outbox.New(svc, s, outbox.Options{Lease: 5 * time.Second, Poll: 20 * time.Millisecond, Tidy: 50 * time.Millisecond})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- svc.component.Run(ctx) }()
@@ -275,13 +275,14 @@ func TestRelay_says_little_while_the_database_is_away(t *testing.T) {
 		st, _ := box.Stats(ctx) // the database is away; what the relay says is not in it
 		return st.Trouble
 	}
+	before := said.total.Load()
 	proxy.Cut()
 	for trouble() == "" {
 		pause(t, 5*time.Millisecond)
 	}
 	put(20)
 	pause(t, 3*time.Second) // dozens of attempts
-	away := said.total.Load()
+	away := said.total.Load() - before
 	proxy.Heal()
 	published(t, direct)
 	for trouble() != "" {

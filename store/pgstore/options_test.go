@@ -104,7 +104,7 @@ func TestCalls_end_by_themselves(t *testing.T) {
 	dir := t.TempDir()
 	s, counter := opened(t, server(t), dir, pgstore.Options{})
 	ctx := context.Background() // no deadline
-	small, err := pgstore.Open(ctx, server(t), pgstore.Options{Schema: schema(dir), Conns: 1, Timeout: 300 * time.Millisecond})
+	small, err := pgstore.Open(ctx, server(t), pgstore.Options{Schema: schema(dir), Conns: 1, Timeout: 2 * time.Second})
 	must(t, err)
 	defer small.Close()
 	tx, err := small.Begin(ctx)
