@@ -176,7 +176,7 @@ func (s *sending) encode(i int, st *channelState) (*nats.Msg, error) {
 			s.enc.add(nats.MsgIdHdr, id)
 		}
 	}
-	msg.Subject = st.subjects[partitionFor(m.Key, len(st.subjects))]
+	msg.Subject = st.subjects[driver.PartitionOf(m.Key, len(st.subjects))]
 	return msg, nil
 }
 

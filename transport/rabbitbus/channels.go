@@ -43,7 +43,7 @@ func newState(name string, kind driver.ChannelKind, partitions int, transient bo
 
 // targetFor is where messages of a key go.
 func (st *channelState) targetFor(key string) *target {
-	return &st.targets[partitionFor(key, len(st.targets))]
+	return &st.targets[driver.PartitionOf(key, len(st.targets))]
 }
 
 // exclusive reports whether the channel's queues have one consumer at a time.

@@ -59,21 +59,6 @@ func instanceQueue(s driver.Subscription) string {
 	return s.Channel.Name + groupMark + s.Group + groupMark + s.Instance + "-" + strconv.FormatUint(rand.Uint64(), 36)
 }
 
-// partitionFor is the partition of a key: FNV-1a, 32 bits, modulo the number of
-// partitions, so that programs in other languages can agree. Messages without a
-// key go to partition 0.
-func partitionFor(key string, partitions int) int {
-	if key == "" || partitions < 2 {
-		return 0
-	}
-	h := uint32(2166136261)
-	for i := range len(key) {
-		h ^= uint32(key[i])
-		h *= 16777619
-	}
-	return int(h % uint32(partitions))
-}
-
 func validChannel(ch driver.Channel) error {
 	if err := driver.ValidName(ch.Name); err != nil {
 		return fmt.Errorf("rabbitbus: channel %w", err)
