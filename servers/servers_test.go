@@ -3,6 +3,8 @@ package servers
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -74,4 +76,14 @@ func TestShared_is_one_server(t *testing.T) {
 	if a, b := Shared(t, NATS), Shared(t, NATS); a != b || a.Answers(t.Context()) != nil {
 		t.Errorf("%p and %p", a, b)
 	}
+}
+
+// receive reads n bytes, or what comes of them within the time.
+func receive(c net.Conn, n int, within time.Duration) (string, error) {
+	if err := c.SetReadDeadline(time.Now().Add(within)); err != nil {
+		return "", err
+	}
+	buf := make([]byte, n)
+	n, err := io.ReadFull(c, buf)
+	return string(buf[:n]), err
 }

@@ -24,7 +24,7 @@ func (r *run) close(ctx context.Context) error {
 		}
 	}
 	for _, p := range r.proxies {
-		p.close()
+		p.Close()
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

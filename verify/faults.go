@@ -9,12 +9,14 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"github.com/dovetail-go/dovetail/internal/netfault"
 )
 
 // faults break things until they are told to stop.
 type faults struct {
 	fleet   *fleet
-	proxies []*proxy
+	proxies []*netfault.Proxy
 	seed    uint64
 	log     *slog.Logger
 
@@ -123,12 +125,12 @@ func (f *faults) cut(ctx context.Context, r *rand.Rand, every time.Duration) {
 	f.cuts++
 	f.mu.Unlock()
 	if r.IntN(2) == 0 {
-		p.breakAll()
+		p.Cut()
 	} else {
-		p.hold()
+		p.Stall()
 	}
 	pause(ctx, d)
-	p.heal()
+	p.Heal()
 }
 
 // restartTime is how long the command may take that restarts a server.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/netfault"
 )
 
 // Run runs writers, relays and consumers, breaks what it was asked to, and
@@ -70,7 +71,7 @@ type run struct {
 	groups  []Group
 	books   Store // the writers'
 	shelf   Store // the consumers'
-	proxies []*proxy
+	proxies []*netfault.Proxy
 	fleet   *fleet
 	faults  *faults
 

@@ -1,4 +1,4 @@
-package servers
+package netfault
 
 import (
 	"errors"
@@ -8,7 +8,26 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dovetail-go/dovetail/internal/leak"
 )
+
+// slow bounds what comes for certain, moment is how long nothing is waited for.
+const (
+	slow   = 30 * time.Second
+	moment = 50 * time.Millisecond
+)
+
+func listen(t *testing.T, target string) *Proxy {
+	t.Helper()
+	leak.Check(t)
+	p, err := Listen(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
 
 // echo answers every connection with what it sends.
 func echo(t *testing.T) (addr string) {
@@ -35,7 +54,7 @@ func echo(t *testing.T) (addr string) {
 
 func connect(t *testing.T, p *Proxy) net.Conn {
 	t.Helper()
-	c, err := dial(t.Context(), p.Addr())
+	c, err := net.Dial("tcp", p.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +64,7 @@ func connect(t *testing.T, p *Proxy) net.Conn {
 
 // attempt returns how a connection ends that may not even be made.
 func attempt(t *testing.T, p *Proxy) error {
-	c, err := dial(t.Context(), p.Addr())
+	c, err := net.Dial("tcp", p.Addr())
 	if err != nil {
 		return err
 	}
@@ -72,7 +91,7 @@ func receive(c net.Conn, n int, within time.Duration) (string, error) {
 }
 
 func TestProxy_forwards_and_passes_the_end_on(t *testing.T) {
-	p := NewProxy(t, echo(t))
+	p := listen(t, echo(t))
 	c := connect(t, p)
 	if got, err := exchange(c, "hello", slow); got != "hello" || err != nil {
 		t.Fatalf("got %q, %v", got, err)
@@ -89,7 +108,7 @@ func TestProxy_forwards_and_passes_the_end_on(t *testing.T) {
 }
 
 func TestProxy_Cut_resets_connections_until_Heal(t *testing.T) {
-	p := NewProxy(t, echo(t))
+	p := listen(t, echo(t))
 	c := connect(t, p)
 	if _, err := exchange(c, "hello", slow); err != nil {
 		t.Fatal(err)
@@ -108,7 +127,7 @@ func TestProxy_Cut_resets_connections_until_Heal(t *testing.T) {
 }
 
 func TestProxy_Stall_holds_bytes_until_Heal(t *testing.T) {
-	p := NewProxy(t, echo(t))
+	p := listen(t, echo(t))
 	c := connect(t, p)
 	if _, err := exchange(c, "hello", slow); err != nil {
 		t.Fatal(err)
@@ -135,7 +154,7 @@ func TestProxy_without_a_target_resets(t *testing.T) {
 	}
 	gone := l.Addr().String()
 	_ = l.Close()
-	if err := attempt(t, NewProxy(t, gone)); !errors.Is(err, syscall.ECONNRESET) {
+	if err := attempt(t, listen(t, gone)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("with nobody behind the proxy: %v, want a reset", err)
 	}
 }
