@@ -25,7 +25,7 @@ import (
 // the other and the brokers side by side.
 
 func TestScripts_on_NATS(t *testing.T) {
-	onServers(t, func() string { return servers.Shared(t, servers.NATS).URL() })
+	onServers(t, func() string { return servers.Shared(t, servers.NATS).URL() + "?partitions=4" })
 }
 
 func TestScripts_on_RabbitMQ(t *testing.T) {
