@@ -220,7 +220,7 @@ func TestWriters_with_rollbacks_savepoints_prepared_and_long_transactions_lose_a
 			s, counter := opened(t, server(t), dir, pgstore.Options{Shards: shards, Conns: 40})
 			other, _ := opened(t, server(t), dir, pgstore.Options{})
 			l := newLedger()
-			opts := outbox.Options{Lease: 2 * time.Second, Advance: 20 * time.Millisecond, Tidy: 300 * time.Millisecond}
+			opts := outbox.Options{Lease: 30 * time.Second, Advance: 20 * time.Millisecond, Tidy: 300 * time.Millisecond}
 			stop := relaying(t, s, l, opts)
 			relaying(t, other, l, opts)
 			box := outbox.New(newStub(1<<60), s, outbox.Options{NoRelay: true})
@@ -276,7 +276,7 @@ func TestRelays_of_twenty_stores_publish_each_row_once(t *testing.T) {
 	l := newLedger()
 	for range 20 {
 		other, _ := opened(t, server(t), dir, pgstore.Options{Conns: 1})
-		relaying(t, other, l, outbox.Options{Lease: 2 * time.Second, Poll: 20 * time.Millisecond})
+		relaying(t, other, l, outbox.Options{Lease: 30 * time.Second, Poll: 20 * time.Millisecond})
 	}
 	box := outbox.New(newStub(1<<60), s, outbox.Options{NoRelay: true})
 	r := rand.New(rand.NewPCG(1, 2))
