@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 )
 
@@ -101,12 +102,37 @@ func (p plain) receive(ctx context.Context, w work) (sample, error) {
 	})
 }
 
+// consume is Consume that has had a message, of a kind that see is not shown:
+// what a client has to learn of a new channel before it can send and receive is
+// no part of a flow.
+func (p plain) consume(ctx context.Context, w work, see func([]byte)) (stop func() error, err error) {
+	if err := p.Send(ctx, w.channel, []byte{keyAt: 0}); err != nil {
+		return nil, err
+	}
+	came := make(chan struct{})
+	var once sync.Once
+	stop, err = p.Consume(ctx, w.channel, func(b []byte) {
+		if len(b) < minSize {
+			once.Do(func() { close(came) })
+			return
+		}
+		see(b)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := waitFor(ctx, came); err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	return stop, nil
+}
+
 func (p plain) flow(ctx context.Context, w work) (sample, error) {
 	return p.round(ctx, w, func() (sample, error) {
 		a := newArrival(w)
 		sending := w
 		sending.tick = func(int) {}
-		stop, err := p.Consume(ctx, w.channel, func([]byte) { a.add() })
+		stop, err := p.consume(ctx, w, func([]byte) { a.add() })
 		if err != nil {
 			return sample{}, err
 		}
@@ -125,7 +151,7 @@ func (p plain) flow(ctx context.Context, w work) (sample, error) {
 func (p plain) latency(ctx context.Context, w work) (sample, error) {
 	return p.round(ctx, w, func() (sample, error) {
 		watch := newStopwatch(w)
-		stop, err := p.Consume(ctx, w.channel, watch.see)
+		stop, err := p.consume(ctx, w, watch.see)
 		if err != nil {
 			return sample{}, err
 		}
