@@ -10,10 +10,11 @@ import (
 )
 
 // mavenInstall fetches the jars that a pom names to a directory of the cache.
-// Java and Maven are installed where they are missing.
+// A JDK and Maven are installed where they are missing: the tests run clients from
+// their source.
 func mavenInstall(ctx context.Context, log io.Writer, pom, name string) error {
 	var missing []string
-	for program, pkg := range map[string]string{"java": "default-jre-headless", "mvn": "maven"} {
+	for program, pkg := range map[string]string{"javac": "default-jdk-headless", "mvn": "maven"} {
 		if _, err := exec.LookPath(program); err != nil {
 			missing = append(missing, pkg)
 		}
