@@ -9,14 +9,26 @@ import kafka
 
 _, broker, source, target = sys.argv
 
-consumer = kafka.KafkaConsumer(source, bootstrap_servers=broker, auto_offset_reset="earliest")
-record = next(consumer)
+
+def first():
+    """The first record of the topic. A consumer now and then never gets going; the next one does."""
+    for _ in range(6):
+        consumer = kafka.KafkaConsumer(source, bootstrap_servers=broker, auto_offset_reset="earliest",
+                                       consumer_timeout_ms=15_000)
+        try:
+            for record in consumer:
+                return record
+        finally:
+            consumer.close()
+    sys.exit("nothing came from " + source)
+
+
+record = first()
 print("partition", record.partition, sep="\t")
 print("key", record.key.decode(), sep="\t")
 for name, value in record.headers:
     print("header " + name, value.decode(), sep="\t")
 print("body", record.value.decode(), sep="\t")
-consumer.close()
 
 producer = kafka.KafkaProducer(bootstrap_servers=broker, acks="all")
 sent = producer.send(target, key="17850".encode(), value='{"sku":"85123A","name":"铁皮 lantern"}'.encode(), headers=[
