@@ -146,6 +146,15 @@ func (in *Incoming) restart() {
 	in.answer = nil
 }
 
+// Repeat says that what the handler has sent so far is undone and that it is
+// called again within this attempt: it then sends the same ids. Packages that
+// hold what handlers send in a transaction use it.
+func (in *Incoming) Repeat() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.derive = nil
+}
+
 // OnDeadLetter has f called if this attempt is the last, once the broker has
 // confirmed the dead letter and before the message is settled. f is called
 // again, here or where the message is delivered next, until it succeeds.

@@ -17,6 +17,11 @@ import (
 // each message that was not handled before, in order; what it changed and sent
 // is undone alone if it returns an error, and the message is tried again by
 // policy. A failing commit fails all.
+//
+// One savepoint serves the batch while nothing fails: one for each message would
+// be two round trips each, where a batch has few in all. When a call of f fails,
+// what the calls before it did is undone, and f is called again for each message,
+// now with savepoints of their own.
 func Batch[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, out dovetail.Sender, v T) error) func(context.Context, []T) []error {
 	return func(ctx context.Context, vs []T) []error {
 		ins := dovetail.Batch(ctx)
@@ -111,6 +116,9 @@ func (b *batch[Tx]) handle(ctx context.Context, f func(ctx context.Context, i in
 			b.set(same, r.again(b.found[e], nil))
 		}
 	}
+	if whole, err := b.whole(ctx, first, f); whole || err != nil {
+		return err
+	}
 	var left []int // entries whose effect was undone
 	for i := range b.ins {
 		e := first[i] - 1
@@ -135,6 +143,38 @@ func (b *batch[Tx]) handle(ctx context.Context, f func(ctx context.Context, i in
 		}
 	}
 	return b.leave(ctx, left)
+}
+
+// whole runs f for each message that is new under one savepoint, and reports
+// whether all went well. If not, it is as if f had not been called.
+func (b *batch[Tx]) whole(ctx context.Context, first []int, f func(ctx context.Context, i int) error) (bool, error) {
+	var fresh []int
+	for i := range b.ins {
+		if first[i] > 0 {
+			fresh = append(fresh, i)
+		}
+	}
+	if len(fresh) < 2 {
+		return len(fresh) == 0, nil
+	}
+	err := b.t.Part(ctx, func() error {
+		for _, i := range fresh {
+			if err := f(ctx, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var broken *outbox.PartError
+	if errors.As(err, &broken) {
+		return false, broken
+	}
+	if err != nil {
+		for _, i := range fresh {
+			b.ins[i].Repeat()
+		}
+	}
+	return err == nil, nil
 }
 
 func (b *batch[Tx]) set(items []int, err error) {

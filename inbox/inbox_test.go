@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -384,44 +385,57 @@ func TestHandlers_outside_a_service_say_so(t *testing.T) {
 
 func TestBatch_handles_each_message_once_and_undoes_failures_alone(t *testing.T) {
 	within(t, func(s *shop) {
-		failed := map[string]int{}
-		seen := []string{}
+		calls := map[string]int{}
+		ids := map[string][]string{}
 		handle := inbox.Batch(s.box, func(ctx context.Context, tx *memstore.Tx, out dovetail.Sender, i item) error {
-			seen = append(seen, i.SKU)
-			if _, err := add(ctx, tx, out, i); err != nil {
+			calls[i.SKU]++
+			var sent []string
+			_, err := add(ctx, tx, recorder{out, &sent}, i)
+			ids[i.SKU] = append(ids[i.SKU], sent...)
+			switch {
+			case err != nil:
 				return err
-			}
-			switch i.SKU {
-			case "b":
-				if failed[i.SKU]++; failed[i.SKU] == 1 {
-					return errors.New("not yet")
-				}
-			case "c":
+			case i.SKU == "b" && calls["b"] < 3:
+				return errors.New("not yet")
+			case i.SKU == "c":
 				return dovetail.Refuse("no", "not this one")
-			}
-			if dovetail.Current(ctx) == nil {
+			case dovetail.Current(ctx) == nil:
 				s.Error("an item's context has no message")
 			}
 			return nil
 		})
 		arrived.SubscribeBatch(s.svc, handle, dovetail.Concurrency(1))
 		s.h.Start()
-		items := []item{{"a", 1}, {"b", 2}, {"c", 3}, {"d", 4}}
-		for round := range 2 {
-			for _, i := range items {
-				s.must(arrived.Publish(s.Context(), s.svc, i, dovetail.ID("delivery-"+i.SKU)))
+		deliver := func() { // all at once, again under the same ids
+			var all []*driver.Message
+			for _, sku := range []string{"a", "b", "c", "d"} {
+				all = append(all, &driver.Message{Channel: arrived.Spec().Channel.Name, ID: "delivery-" + sku, Source: "docks",
+					Type: arrived.Spec().Type(), Key: sku, ContentType: "application/json", Body: []byte(`{"SKU":"` + sku + `","Count":1}`)})
 			}
-			if round == 0 {
-				s.h.Advance(time.Second)
-			}
+			s.h.Deliver(all...)
+			s.h.Advance(time.Second)
 		}
-		s.h.Advance(time.Second)
-		slices.Sort(seen)
-		if want := []string{"a", "b", "b", "c", "d"}; !slices.Equal(seen, want) {
-			s.Errorf("handled %v, want %v", seen, want)
+		deliver()
+		before := maps.Clone(calls)
+		if calls["b"] != 3 { // the others once or twice, as they came before b or c or behind
+			s.Errorf("calls %v: want three of b", calls)
+		}
+		deliver()
+		if !maps.Equal(calls, before) {
+			s.Errorf("calls %v, and with copies %v", before, calls)
+		}
+		for sku, sent := range ids {
+			if same := slices.Compact(slices.Clone(sent)); len(same) != 1 {
+				s.Errorf("calls for %s sent the ids %v: want one", sku, same)
+			}
 		}
 		if keys := s.db.Keys(); !slices.Equal(keys, []string{"a", "b", "d"}) {
 			s.Errorf("effects on %v, want on all but c, which was refused", keys)
+		}
+		for _, sku := range s.db.Keys() {
+			if v, _ := s.db.Get(sku); string(v) != "1" {
+				s.Errorf("%s of %s, want 1", v, sku)
+			}
 		}
 		if len(s.low) != 3 {
 			s.Errorf("%d events, want 3", len(s.low))
