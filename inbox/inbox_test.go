@@ -472,8 +472,8 @@ func TestBatch_shares_a_commit_and_fails_together_with_it(t *testing.T) {
 		if v, _ := s.db.Get("tea"); string(v) != "50" {
 			s.Errorf("%s effects, want 50", v)
 		}
-		if sizes[0] != 50 {
-			s.Errorf("batches of %v, want all at first", sizes)
+		if sizes[0] < 32 { // as many as are fetched before their sizes are known
+			s.Errorf("batches of %v, want many at first", sizes)
 		}
 	})
 }
