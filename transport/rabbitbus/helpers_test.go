@@ -72,19 +72,31 @@ func failed(ms []*driver.Message, se *driver.SendError) []*driver.Message {
 
 // sendAll sends again what was not confirmed, in order, until all is.
 func sendAll(ctx context.Context, c driver.Conn, ms []*driver.Message) error {
+	_, err := sendAllCounting(ctx, c, ms)
+	return err
+}
+
+// sendAllCounting also says of how many the outcome was unknown: those may be
+// there twice.
+func sendAllCounting(ctx context.Context, c driver.Conn, ms []*driver.Message) (unknown int, err error) {
 	for {
 		err := c.Send(ctx, ms)
 		if err == nil {
-			return nil
+			return unknown, nil
 		}
 		var se *driver.SendError
 		if errors.As(err, &se) {
+			for _, f := range se.Failures {
+				if f.Unknown {
+					unknown++
+				}
+			}
 			ms = failed(ms, se)
 		} else if c.Classify(err) != driver.Retryable {
-			return err
+			return unknown, err
 		}
 		if pause(ctx, 10*time.Millisecond); ctx.Err() != nil {
-			return err
+			return unknown, err
 		}
 	}
 }
