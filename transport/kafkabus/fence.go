@@ -17,7 +17,7 @@ import (
 //
 // Nearly all failures are ours, since the client tries until a record's time is
 // over: the fence then stands before any record has failed. Where the server has
-// refused a record for good, it stands a moment later.
+// refused a record for good, it stands before the client has room for another.
 
 // fencing is what the fences of a sending need; all but the atomics belong to
 // Conn.sendMu.
@@ -98,6 +98,7 @@ func (c *Conn) fence(s *sending, topic string) {
 	defer c.sendMu.Unlock()
 	if !slices.Contains(s.holds, topic) {
 		c.hold(s, topic)
+		s.endTopic(topic)
 		c.fenceOff(topic)
 	}
 }

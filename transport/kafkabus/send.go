@@ -21,6 +21,7 @@ type sending struct {
 	cancel context.CancelFunc
 	index  []int // of each record's message
 	topics []string
+	ends   []topicEnd // of each topic, where there are several
 	fencing
 
 	mu     sync.Mutex
@@ -28,6 +29,12 @@ type sending struct {
 	left   bool // Send has returned
 	failed []failedRecord
 	done   chan struct{} // one slot: all records are done
+}
+
+// A topicEnd ends the records of one topic.
+type topicEnd struct {
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
 type failedRecord struct {
@@ -62,6 +69,12 @@ func (c *Conn) Send(ctx context.Context, messages []*driver.Message) error {
 		return (&driver.SendError{Failures: failures}).OrNil()
 	}
 	s.ctx, s.cancel = context.WithCancel(c.life)
+	if len(s.topics) > 1 {
+		for range s.topics {
+			ctx, cancel := context.WithCancel(s.ctx)
+			s.ends = append(s.ends, topicEnd{ctx, cancel})
+		}
+	}
 	s.open = len(s.records)
 	c.begin(s)
 	promise := s.promise
@@ -71,7 +84,7 @@ func (c *Conn) Send(ctx context.Context, messages []*driver.Message) error {
 			promise(r, errBehind)
 			continue
 		}
-		c.client.Produce(s.ctx, r, promise)
+		c.client.Produce(s.contextOf(r.Topic), r, promise)
 	}
 	select {
 	case <-s.done:
@@ -88,6 +101,24 @@ func (c *Conn) Send(ctx context.Context, messages []*driver.Message) error {
 	}
 	slices.SortFunc(failures, func(a, b driver.SendFailure) int { return a.Index - b.Index })
 	return (&driver.SendError{Failures: failures}).OrNil()
+}
+
+// contextOf is the context of a topic's records.
+func (s *sending) contextOf(topic string) context.Context {
+	if len(s.ends) == 0 {
+		return s.ctx
+	}
+	return s.ends[slices.Index(s.topics, topic)].ctx
+}
+
+// endTopic cancels a topic's records, also the one that waits for room in the
+// client's buffer, which the failure of another makes.
+func (s *sending) endTopic(topic string) {
+	if len(s.ends) == 0 {
+		s.cancel()
+		return
+	}
+	s.ends[slices.Index(s.topics, topic)].cancel()
 }
 
 // prepare encodes the messages that may go, and returns those that may not.
@@ -192,7 +223,8 @@ func (s *sending) recycle() {
 	s.reset()
 	clear(s.failed)
 	clear(s.topics)
-	s.index, s.topics, s.failed = s.index[:0], s.topics[:0], s.failed[:0]
+	clear(s.ends)
+	s.index, s.topics, s.failed, s.ends = s.index[:0], s.topics[:0], s.failed[:0], s.ends[:0]
 	s.c, s.ctx, s.cancel, s.open, s.left = nil, nil, nil, 0, false
 	s.late.Store(false)
 	s.shut.Store(false)
