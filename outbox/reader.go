@@ -154,7 +154,8 @@ func (t *term[Tx]) fill(ctx context.Context) error {
 func (t *term[Tx]) blocked(ctx context.Context, rows []store.Row) ([]*store.Lane, error) {
 	blocked := make([]*store.Lane, len(rows))
 	var ask []store.Lane
-	var at []int
+	asked := map[laneKey]int{} // in ask
+	at := map[int]int{}        // row → in ask: all of a lane get one answer, or the last would pass the first
 	c := &t.channels
 	c.mu.Lock()
 	for i, r := range rows {
@@ -170,7 +171,14 @@ func (t *term[Tx]) blocked(ctx context.Context, rows []store.Row) ([]*store.Lane
 		case c.pending[laneKey{lane.Channel, lane.Name}]:
 			blocked[i] = &lane
 		case r.Message.Key != "":
-			ask, at = append(ask, lane), append(at, i)
+			key := laneKey{lane.Channel, lane.Name}
+			k, ok := asked[key]
+			if !ok {
+				k = len(ask)
+				asked[key] = k
+				ask = append(ask, lane)
+			}
+			at[i] = k
 		}
 	}
 	c.mu.Unlock()
@@ -181,7 +189,7 @@ func (t *term[Tx]) blocked(ctx context.Context, rows []store.Row) ([]*store.Lane
 	if err != nil {
 		return nil, err
 	}
-	for k, i := range at {
+	for i, k := range at {
 		if held[k] {
 			blocked[i] = &ask[k]
 		}

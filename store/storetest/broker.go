@@ -23,12 +23,19 @@ type service struct {
 	component dovetail.Component
 }
 
-func newService(t *testing.T, dir string, faults faults) *service {
+// remark begins a line of the broker's file that names the process that writes
+// what follows.
+const remark = "# "
+
+func newService(t *testing.T, dir, who string, faults faults) *service {
 	f, err := os.OpenFile(filepath.Join(dir, "broker"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
+	if _, err := fmt.Fprintln(f, remark+who); err != nil {
+		t.Fatal(err)
+	}
 	c := &fileConn{f: f, sent: make(chan struct{}, 1), faults: faults}
 	s := &service{conn: c, sent: c.sent}
 	if faults.forgets {

@@ -61,7 +61,7 @@ func (e *env[Tx]) die(j job) {
 	if !sick { // what is held drains now, and not when its lanes' back-off is over
 		e.must(e.DB.RetryHeld(e.ctx, ""))
 	}
-	svc := newService(e.T, e.dir, faults{sick: sick, forgets: j.Point == crash.RelayRewound.Name})
+	svc := newService(e.T, e.dir, j.Point, faults{sick: sick, forgets: j.Point == crash.RelayRewound.Name})
 	lease := 200 * time.Millisecond
 	if slices.Contains(names(crash.RelayMoving, crash.RelayHeld, crash.RelayDrained, crash.RelayReleased), j.Point) {
 		lease = 2 * time.Second // many round trips within a term, on a busy machine
@@ -134,7 +134,7 @@ func (e *env[Tx]) countAndSend(ctx context.Context, box *outbox.Box[Tx], r *rand
 // publishRest runs a relay until nothing is left.
 func (e *env[Tx]) publishRest() {
 	e.must(e.DB.RetryHeld(e.ctx, ""))
-	svc := newService(e.T, e.dir, faults{})
+	svc := newService(e.T, e.dir, "the rest", faults{})
 	outbox.New(svc, e.DB, outbox.Options{Poll: 5 * time.Millisecond, Advance: time.Millisecond})
 	ctx, cancel := context.WithCancel(e.ctx)
 	ended := make(chan error, 1)
@@ -165,8 +165,13 @@ func (e *env[Tx]) compare() {
 	last := map[string]int64{}
 	seen := map[string]bool{}
 	copies := 0
+	who, by := "", map[string]string{} // which process is at it, and was at it last for a key
 	for s := bufio.NewScanner(f); s.Scan(); {
 		id := s.Text()
+		if process, ok := strings.CutPrefix(id, remark); ok {
+			who = process
+			continue
+		}
 		if seen[id] {
 			copies++
 			continue
@@ -178,8 +183,9 @@ func (e *env[Tx]) compare() {
 			e.Fatalf("id %q: %v", id, err)
 		}
 		if n != last[key]+1 && !strings.HasPrefix(key, "late") {
-			e.Errorf("key %s: %d came after %d", key, n, last[key])
+			e.Errorf("key %s: %d came after %d (from the process that dies at %s, after that at %s)", key, n, last[key], who, by[key])
 		}
+		by[key] = who
 		last[key] = max(last[key], n)
 	}
 	counts, err := e.Counts(e.ctx)
