@@ -49,10 +49,16 @@ func (r *rawNATS) stream(ctx context.Context, w work) (js jetstream.JetStream, r
 	if js, err = jetstream.New(r.from, jetstream.WithPublishAsyncMaxPending(max(w.batch, 1))); err != nil {
 		return nil, nil, err
 	}
-	_, err = js.CreateStream(ctx, jetstream.StreamConfig{
-		Name: streamOf(w), Subjects: []string{w.channel + ".*"}, Retention: jetstream.WorkQueuePolicy,
-		Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew, Duplicates: 30 * time.Second, AllowDirect: true,
-	})
+	// A server that is removing the last of its streams removes the directory that
+	// the next one is made in.
+	const noStore = 10049
+	var refused *jetstream.APIError
+	for try := 0; try == 0 || try < 10 && errors.As(err, &refused) && refused.ErrorCode == noStore; try++ {
+		_, err = js.CreateStream(ctx, jetstream.StreamConfig{
+			Name: streamOf(w), Subjects: []string{w.channel + ".*"}, Retention: jetstream.WorkQueuePolicy,
+			Storage: jetstream.FileStorage, Discard: jetstream.DiscardNew, Duplicates: 30 * time.Second, AllowDirect: true,
+		})
+	}
 	return js, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
