@@ -18,6 +18,11 @@ type tally struct {
 	took                      float64 // seconds, of all packages together
 }
 
+// sub takes away what was added.
+func (t *tally) sub(o tally) {
+	t.add(tally{-o.run, -o.passed, -o.failed, -o.gaps, -o.took})
+}
+
 func (t *tally) add(o tally) {
 	t.run += o.run
 	t.passed += o.passed
@@ -37,12 +42,15 @@ type results struct {
 	tallies map[*house.Module]*tally
 	notes   map[*house.Module]*notes
 	open    map[string]*pkg // packages that have not ended
+	sick    map[string]*pkg // that failed
+	again   []string        // packages that failed, with tests, and were run again
 	done    int
 	failed  []string // names of tests
 }
 
 // A pkg is what is known of a package while its tests run.
 type pkg struct {
+	sum    tally
 	tests  map[string]*strings.Builder // running → what it printed
 	failed []failure
 	other  strings.Builder // printed outside of tests
@@ -56,7 +64,7 @@ func newResults(r *repo) *results {
 
 func resultsOf(out io.Writer, modules []*house.Module) *results {
 	res := &results{
-		out: out, modules: modules, open: map[string]*pkg{},
+		out: out, modules: modules, open: map[string]*pkg{}, sick: map[string]*pkg{},
 		tallies: map[*house.Module]*tally{}, notes: map[*house.Module]*notes{},
 	}
 	for _, m := range modules {
@@ -107,7 +115,7 @@ func (res *results) add(e event) {
 	if m == nil {
 		return
 	}
-	t := res.tallies[m]
+	t := &p.sum
 	switch e.Action {
 	case "run":
 		t.run++
@@ -123,6 +131,7 @@ func (res *results) add(e event) {
 		if e.Test == "" {
 			t.took += e.Elapsed
 			res.end(e, p, t)
+			res.tallies[m].add(*t)
 			return
 		}
 		switch e.Action {
@@ -151,6 +160,7 @@ func (res *results) end(e event, p *pkg, t *tally) {
 	res.done++
 	summary, rest := splitSummary(p.other.String())
 	if e.Action == "fail" || len(p.failed) > 0 {
+		res.sick[e.Package] = p
 		for name, b := range p.tests { // the process died before they ended
 			t.failed++
 			p.failed = append(p.failed, failure{name, b.String()})
@@ -226,6 +236,9 @@ func (res *results) totalLocked() tally {
 	sum := res.checks
 	for _, t := range res.tallies {
 		sum.add(*t)
+	}
+	for _, p := range res.open {
+		sum.add(p.sum)
 	}
 	return sum
 }

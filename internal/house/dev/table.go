@@ -88,6 +88,12 @@ func (res *results) write(out io.Writer) {
 	}
 	line("total", total, "")
 	res.writeGaps(out)
+	if len(res.again) > 0 {
+		fmt.Fprintln(out, "\nfailed, and were run again by themselves:")
+		for _, name := range res.again {
+			fmt.Fprintln(out, "  "+name)
+		}
+	}
 	if len(res.failed) > 0 {
 		fmt.Fprintln(out, "\nfailed:")
 		const most = 50
