@@ -112,7 +112,7 @@ func TestFleet_starts_again_what_was_killed_and_keeps_its_counts(t *testing.T) {
 
 func TestFleet_stops_and_wakes_processes(t *testing.T) {
 	if !canStop {
-		t.Skip("this system has no SIGSTOP: declared in canStop")
+		t.Skip("declared gap: this system has no SIGSTOP (canStop)")
 	}
 	f := newFleet(t, "serves")
 	f.start(job{Role: writing, Instance: "one"}, false)

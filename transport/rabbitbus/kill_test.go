@@ -19,9 +19,6 @@ import (
 // TestServer_killed_amid_20000_messages_loses_and_inverts_nothing kills the
 // server under two instances that share the partitions, and starts it again.
 func TestServer_killed_amid_20000_messages_loses_and_inverts_nothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes the server seconds to come back")
-	}
 	srv := servers.Shared(t, servers.RabbitMQ)
 	drivertest.CheckLeaks(t)
 	o, c, s := partitioned(t, srv, 3)
