@@ -30,14 +30,14 @@ type Options struct {
 	// the subscription says otherwise. Default: 16.
 	Concurrency int
 
-	// Window is how many messages of one subscription are in hand at most,
-	// received and not settled, those that wait behind a held key left out. A
-	// crash repeats at most so many. Default: 1024, and at least four times the
-	// concurrency.
+	// Window is how many messages of one subscription are received and not
+	// handled at most, those that wait behind a held key left out. Default:
+	// 1024, and at least four times the concurrency.
 	Window int
 
-	// Held is how many messages of one subscription may wait behind keys that
-	// are held for a retry, beyond the window. Default: 2 × Window.
+	// Held is how many messages of one subscription may be in hand beyond the
+	// window: behind keys that are held for a retry, or handled and not settled
+	// yet. A crash repeats at most Window + Held. Default: 2 × Window.
 	Held int
 
 	// WindowBytes is how many bytes of messages one subscription has in hand

@@ -11,7 +11,8 @@ import (
 // scheduled by key, not by a hash of it, so a held key holds no neighbour.
 //
 // What is in hand is bounded: at most window messages that can move, at most
-// held more that wait in held lanes, and at most maxBytes in all.
+// held more that wait in held lanes or to be settled, and at most maxBytes in
+// all. A broker that is slow to take settlements thus does not idle the workers.
 type scheduler struct {
 	window, held, maxBytes int
 
@@ -23,6 +24,7 @@ type scheduler struct {
 	all      taskList
 	count    int // in hand
 	stuck    int // of them in held lanes
+	settling int // of them handled, and not settled yet
 	bytes    int
 	big      int     // bytes of a large message, as they have come lately
 	done     []*task // to be settled
@@ -60,7 +62,7 @@ func (s *scheduler) capacity() int {
 	if s.count > 0 && s.bytes >= s.maxBytes {
 		return 0
 	}
-	n := min(s.window-(s.count-s.stuck), s.window+s.held-s.count)
+	n := min(s.window-(s.count-s.stuck-s.settling), s.window+s.held-s.count)
 	if s.big > 0 {
 		n = min(n, max(1, (s.maxBytes-s.bytes)/s.big))
 	}
@@ -169,6 +171,7 @@ func (s *scheduler) over(t *task) {
 	switch {
 	case t.verdict != again:
 		t.state = taskDone
+		s.settling++
 		s.done = append(s.done, t)
 		s.advance(t)
 		select {
@@ -283,6 +286,7 @@ func (s *scheduler) settled(tasks []*task) {
 	for _, t := range tasks {
 		s.forget(t)
 	}
+	s.settling -= len(tasks)
 	s.signalRoom()
 }
 

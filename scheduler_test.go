@@ -124,13 +124,16 @@ func (m *schedulerModel) end() {
 }
 
 func (m *schedulerModel) check(seed uint64) {
-	count, bytes, stuck := 0, 0, 0
+	count, bytes, stuck, settling := 0, 0, 0, 0
 	live := map[*lane]int{}
 	for t := m.s.all.head; t != nil; t = t.nextAll {
 		count++
 		bytes += t.size
 		if t.state == taskDropped {
 			m.t.Fatalf("seed %d: a dropped task is in hand", seed)
+		}
+		if t.state == taskDone {
+			settling++
 		}
 		if t.lane != nil && t.state != taskDone {
 			live[t.lane]++
@@ -141,8 +144,9 @@ func (m *schedulerModel) check(seed uint64) {
 			stuck++
 		}
 	}
-	if count != m.s.count || bytes != m.s.bytes || stuck != m.s.stuck {
-		m.t.Fatalf("seed %d: count %d, bytes %d, stuck %d; want %d, %d, %d", seed, m.s.count, m.s.bytes, m.s.stuck, count, bytes, stuck)
+	if count != m.s.count || bytes != m.s.bytes || stuck != m.s.stuck || settling != m.s.settling {
+		m.t.Fatalf("seed %d: count %d, bytes %d, stuck %d, settling %d; want %d, %d, %d, %d", seed,
+			m.s.count, m.s.bytes, m.s.stuck, m.s.settling, count, bytes, stuck, settling)
 	}
 	for key, l := range m.s.lanes {
 		if l.n != live[l] {

@@ -153,7 +153,7 @@ func (o *oursBox[Tx]) delivering(ctx context.Context, w work, do func(*boxRound[
 			}
 		}
 		return r.held(ctx, w, func() (sample, error) {
-			return measured(func() (sample, error) { return do(r, l) })
+			return w.measured(func() (sample, error) { return do(r, l) })
 		})
 	})
 }
@@ -170,7 +170,7 @@ func (o *oursBox[Tx]) cost(ctx context.Context, w work) (sample, error) {
 	return o.round(ctx, w, nil, outbox.Options{NoRelay: true}, func(r *boxRound[Tx]) (sample, error) {
 		ring := bodies(w.size)
 		return r.held(ctx, w, func() (sample, error) {
-			return measured(func() (sample, error) {
+			return w.measured(func() (sample, error) {
 				return timed(ctx, w, func(ctx context.Context, n int) error { return r.write(ctx, rowName(n), ring[n%len(ring)]) })
 			})
 		})
@@ -207,7 +207,7 @@ func (o *oursBox[Tx]) inbox(ctx context.Context, w work) (s sample, err error) {
 	} else {
 		doc.Handle(m.Service, inbox.Once(box, handle), dovetail.Concurrency(w.callers))
 	}
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		if err := m.start(ctx); err != nil {
 			return sample{}, err
 		}

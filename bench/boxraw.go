@@ -101,7 +101,7 @@ func (r *rawBox) delivering(ctx context.Context, w work, do func(Outbox, *lags) 
 		}
 		defer func() { err = errors.Join(err, stop()) }()
 		return held(ctx, w, ob.Hold, func() (sample, error) {
-			return measured(func() (sample, error) { return do(ob, l) })
+			return w.measured(func() (sample, error) { return do(ob, l) })
 		})
 	})
 }
@@ -118,7 +118,7 @@ func (r *rawBox) cost(ctx context.Context, w work) (sample, error) {
 	return r.round(ctx, w, func(ob Outbox) (sample, error) {
 		ring := bodies(w.size)
 		return held(ctx, w, ob.Hold, func() (sample, error) {
-			return measured(func() (sample, error) {
+			return w.measured(func() (sample, error) {
 				return timed(ctx, w, func(ctx context.Context, n int) error { return ob.Write(ctx, rowName(n), ring[n%len(ring)]) })
 			})
 		})
@@ -128,7 +128,7 @@ func (r *rawBox) cost(ctx context.Context, w work) (sample, error) {
 // inbox enters ids that the goroutines take turns to make.
 func (r *rawBox) inbox(ctx context.Context, w work) (sample, error) {
 	return r.round(ctx, w, func(ob Outbox) (sample, error) {
-		return measured(func() (sample, error) {
+		return w.measured(func() (sample, error) {
 			batches := w
 			batches.count, batches.tick = (w.count+w.batch-1)/w.batch, func(n int) { w.tick(n * w.batch) }
 			s, err := many(ctx, batches, func(ctx context.Context, n int) error {

@@ -79,7 +79,7 @@ func (p plain) send(ctx context.Context, w work) (sample, error) {
 		if err := p.Send(ctx, w.channel, bodies(w.size)[0]); err != nil {
 			return sample{}, err
 		}
-		return measured(func() (sample, error) { return p.publish(ctx, w) })
+		return w.measured(func() (sample, error) { return p.publish(ctx, w) })
 	})
 }
 
@@ -91,7 +91,7 @@ func (p plain) receive(ctx context.Context, w work) (sample, error) {
 			return sample{}, err
 		}
 		a := newArrival(w)
-		return measured(func() (sample, error) {
+		return w.measured(func() (sample, error) {
 			stop, err := p.Consume(ctx, w.channel, func([]byte) { a.add() })
 			if err != nil {
 				return sample{}, err
@@ -136,7 +136,7 @@ func (p plain) flow(ctx context.Context, w work) (sample, error) {
 		if err != nil {
 			return sample{}, err
 		}
-		s, err := measured(func() (sample, error) {
+		s, err := w.measured(func() (sample, error) {
 			begin := time.Now()
 			_, err := p.publish(ctx, sending)
 			if err == nil {
@@ -155,7 +155,7 @@ func (p plain) latency(ctx context.Context, w work) (sample, error) {
 		if err != nil {
 			return sample{}, err
 		}
-		s, err := measured(func() (sample, error) {
+		s, err := w.measured(func() (sample, error) {
 			err := openLoop(ctx, w, func(ctx context.Context, body []byte) error { return p.Send(ctx, w.channel, body) })
 			if err == nil {
 				err = watch.wait(ctx)
@@ -181,5 +181,5 @@ func (p plain) request(ctx context.Context, w work) (s sample, err error) {
 	if err := one(ctx, 0); err != nil {
 		return s, err
 	}
-	return measured(func() (sample, error) { return timed(ctx, w, one) })
+	return w.measured(func() (sample, error) { return timed(ctx, w, one) })
 }

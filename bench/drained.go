@@ -17,7 +17,7 @@ func drained(ctx context.Context, w work, start func() (stop func() error, err e
 	debug.FreeOSMemory()
 	resetPeakMemory()
 	heap := watchHeap()
-	s, err = measured(func() (s sample, err error) {
+	s, err = w.measured(func() (s sample, err error) {
 		begin := time.Now()
 		stop, err := start()
 		if err != nil {

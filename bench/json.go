@@ -38,7 +38,7 @@ func typedJSON(ctx context.Context, t *target, s side, w work) (sample, error) {
 	if o, ok := s.(*ours); ok {
 		return o.typed(ctx, w)
 	}
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		c, failed := make(chan []byte, memoryBuffer), error(nil)
 		done := sink(c, func(b []byte) {
 			var v invoice
@@ -83,7 +83,7 @@ func (o *ours) typed(ctx context.Context, w work) (s sample, err error) {
 	for i := range values {
 		values[i] = someInvoice()
 	}
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		begin := time.Now()
 		for n := 0; n < w.count; {
 			batch := values[:min(len(values), w.count-n)]

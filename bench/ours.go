@@ -102,7 +102,7 @@ func (o *ours) send(ctx context.Context, w work) (s sample, err error) {
 	if err := doc.Send(ctx, m, bodies(w.size)[0]); err != nil { // provisions
 		return s, err
 	}
-	return measured(func() (sample, error) { return publish(ctx, w, m.Service, doc) })
+	return w.measured(func() (sample, error) { return publish(ctx, w, m.Service, doc) })
 }
 
 // publish sends w.count messages, in batches or one by one.
@@ -141,7 +141,7 @@ func (o *ours) receive(ctx context.Context, w work) (s sample, err error) {
 	}
 	a := newArrival(w)
 	doc.Handle(m.Service, func(context.Context, []byte) error { a.add(); return nil })
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		if err := m.start(ctx); err != nil {
 			return sample{}, err
 		}
@@ -167,7 +167,7 @@ func (o *ours) flow(ctx context.Context, w work) (s sample, err error) {
 	}
 	sending := w
 	sending.tick = func(int) {}
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		begin := time.Now()
 		if _, err := publish(ctx, sending, from.Service, doc); err != nil {
 			return sample{}, err
@@ -202,7 +202,7 @@ func (o *ours) latency(ctx context.Context, w work) (s sample, err error) {
 	if err := to.start(ctx); err != nil {
 		return s, err
 	}
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		err := openLoop(ctx, w, func(ctx context.Context, body []byte) error { return doc.Send(ctx, from.Service, body) })
 		if err != nil {
 			return sample{}, err
@@ -243,7 +243,7 @@ func (o *ours) ask(ctx context.Context, w work, call dovetail.Call[[]byte, []byt
 	if err := one(ctx, 0); err != nil {
 		return s, err
 	}
-	return measured(func() (sample, error) { return timed(ctx, w, one) })
+	return w.measured(func() (sample, error) { return timed(ctx, w, one) })
 }
 
 // durable is ours with requests that survive the receiver's death.

@@ -96,7 +96,7 @@ func (r *rawFile) send(ctx context.Context, w work) (s sample, err error) {
 		return s, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	return measured(func() (sample, error) { return fill(ctx, j, w) })
+	return w.measured(func() (sample, error) { return fill(ctx, j, w) })
 }
 
 func fill(ctx context.Context, j *journal, w work) (sample, error) {
@@ -141,7 +141,7 @@ func (r *rawFile) receive(ctx context.Context, w work) (s sample, err error) {
 	}
 	defer func() { err = errors.Join(err, mark.Close(), os.Remove(mark.Name())) }()
 	a := newArrival(w)
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		in := bufio.NewReaderSize(j.f, 1<<20)
 		var size, at [8]byte
 		for n := 1; n <= w.count; n++ {
@@ -175,7 +175,7 @@ func (r *rawFile) flow(ctx context.Context, w work) (s sample, err error) {
 		return s, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		c := make(chan []byte, memoryBuffer)
 		a := newArrival(w)
 		done := sink(c, func([]byte) { a.add() })
@@ -205,7 +205,7 @@ func (r *rawFile) latency(ctx context.Context, w work) (s sample, err error) {
 		return s, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		c := make(chan []byte, memoryBuffer)
 		watch := newStopwatch(w)
 		done := sink(c, watch.see)

@@ -26,7 +26,7 @@ func sink(c <-chan []byte, see func([]byte)) (done chan struct{}) {
 
 // send puts messages into a channel that has room for all.
 func (rawMemory) send(ctx context.Context, w work) (sample, error) {
-	return measured(func() (sample, error) { return feed(ctx, w, make(chan []byte, w.count)) })
+	return w.measured(func() (sample, error) { return feed(ctx, w, make(chan []byte, w.count)) })
 }
 
 func feed(ctx context.Context, w work, c chan<- []byte) (sample, error) {
@@ -53,14 +53,14 @@ func (rawMemory) receive(ctx context.Context, w work) (sample, error) {
 	}
 	close(c)
 	a := newArrival(w)
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		<-sink(c, func([]byte) { a.add() })
 		return a.between(), nil
 	})
 }
 
 func (rawMemory) flow(ctx context.Context, w work) (sample, error) {
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		c := make(chan []byte, memoryBuffer)
 		a := newArrival(w)
 		done := sink(c, func([]byte) { a.add() })
@@ -75,7 +75,7 @@ func (rawMemory) flow(ctx context.Context, w work) (sample, error) {
 }
 
 func (rawMemory) latency(ctx context.Context, w work) (sample, error) {
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		c := make(chan []byte, memoryBuffer)
 		watch := newStopwatch(w)
 		done := sink(c, watch.see)
@@ -102,7 +102,7 @@ func (rawMemory) request(ctx context.Context, w work) (sample, error) {
 		}
 	}()
 	ring := bodies(w.size)
-	s, err := measured(func() (sample, error) {
+	s, err := w.measured(func() (sample, error) {
 		return timed(ctx, w, func(_ context.Context, n int) error {
 			a := ask{ring[n%len(ring)], make(chan []byte, 1)}
 			asks <- a

@@ -75,7 +75,7 @@ func (r *rawNATS) send(ctx context.Context, w work) (s sample, err error) {
 	if _, err := js.Publish(ctx, w.channel+".p0", bodies(w.size)[0]); err != nil {
 		return s, err
 	}
-	return measured(func() (sample, error) { return r.publish(ctx, js, w) })
+	return w.measured(func() (sample, error) { return r.publish(ctx, js, w) })
 }
 
 // publish is one caller that keeps the pipeline full, or w.callers that each
@@ -166,7 +166,7 @@ func (r *rawNATS) receive(ctx context.Context, w work) (s sample, err error) {
 		return s, err
 	}
 	a := newArrival(w)
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		stop, err := r.consume(ctx, w, func([]byte) { a.add() })
 		if err != nil {
 			return sample{}, err
@@ -185,7 +185,7 @@ func (r *rawNATS) flow(ctx context.Context, w work) (s sample, err error) {
 	a := newArrival(w)
 	sending := w
 	sending.tick = func(int) {}
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		stop, err := r.consume(ctx, w, func([]byte) { a.add() })
 		if err != nil {
 			return sample{}, err
@@ -206,7 +206,7 @@ func (r *rawNATS) latency(ctx context.Context, w work) (s sample, err error) {
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	watch := newStopwatch(w)
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		stop, err := r.consume(ctx, w, watch.see)
 		if err != nil {
 			return sample{}, err
@@ -235,7 +235,7 @@ func (r *rawNATS) request(ctx context.Context, w work) (s sample, err error) {
 		return s, err
 	}
 	ring := bodies(w.size)
-	return measured(func() (sample, error) {
+	return w.measured(func() (sample, error) {
 		return timed(ctx, w, func(ctx context.Context, n int) error {
 			ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 			defer cancel()

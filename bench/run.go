@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"time"
@@ -25,6 +27,10 @@ type Options struct {
 	LongTx     time.Duration // how long a transaction stays open beside each round of path outbox, PostgreSQL only; default 0, none
 	Envelope   bool          // raw messages carry the same headers, where the transport has them: what is left is what Dovetail itself costs
 	Dir        string        // where servers keep their messages; default: a temporary directory, removed at the end
+
+	// Profile is a directory for processor profiles of Dovetail's side, one file
+	// for each test, of its last round; empty for none. Their rounds are slower.
+	Profile string
 
 	// Peers are other libraries to measure beside.
 	Peers []Peer
@@ -56,6 +62,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			return nil, err
 		}
 		defer os.RemoveAll(dir)
+	}
+	if o.Profile != "" {
+		if err := os.MkdirAll(o.Profile, 0o755); err != nil {
+			return nil, err
+		}
 	}
 	report := newReport(o)
 	r := &runner{o: &o, begun: time.Now()}
@@ -281,6 +292,9 @@ func (r *runner) round(ctx context.Context, t *target, c *test, s side, name str
 	if c.batch > 0 {
 		w.batch = c.batch
 	}
+	if r.o.Profile != "" && name == "dovetail" && round == r.o.Rounds {
+		w.profile = filepath.Join(r.o.Profile, fileName(p.Name)+".pprof")
+	}
 	// A round takes about Seconds; one that hangs must end.
 	limit := time.Duration((r.o.Seconds*20 + 60) * float64(time.Second))
 	if c.open {
@@ -292,6 +306,11 @@ func (r *runner) round(ctx context.Context, t *target, c *test, s side, name str
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return c.run(ctx, t, s, w)
+}
+
+// fileName makes a test's name one that files can have.
+func fileName(test string) string {
+	return strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(test), "-"), "-")
 }
 
 // machine describes where figures come from.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"os"
 	"runtime"
+	"runtime/pprof"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -23,6 +25,7 @@ type work struct {
 	unkeyed bool          // ours has no keys, so that nothing is kept in order
 	longTx  time.Duration // how long a transaction stays open beside; 0 for none
 	tick    func(n int)
+	profile string // where a processor profile of what is measured is written; empty for none
 }
 
 // A sample is what one side reached in one round.
@@ -94,12 +97,25 @@ func stampOf(body []byte) int64 { return int64(binary.BigEndian.Uint64(body[stam
 // measured runs do and returns its sample with what it cost this process for
 // each message. Processor time says more than the clock where other programs
 // share the machine.
-func measured(do func() (sample, error)) (sample, error) {
+func (w *work) measured(do func() (sample, error)) (s sample, err error) {
 	runtime.GC()
+	if w.profile != "" {
+		f, err := os.Create(w.profile)
+		if err != nil {
+			return s, err
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return s, errors.Join(err, f.Close())
+		}
+		defer func() {
+			pprof.StopCPUProfile()
+			err = errors.Join(err, f.Close())
+		}()
+	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	used := processorTime()
-	s, err := do()
+	s, err = do()
 	used = processorTime() - used
 	runtime.ReadMemStats(&after)
 	if s.count > 0 {

@@ -52,6 +52,7 @@ the URL of a PostgreSQL server of yours. Paths: ` + strings.Join(bench.Paths(), 
 	f.IntVar(&o.Backlog, "backlog", 100_000, "messages in an outbox that is drained")
 	f.DurationVar(&o.LongTx, "long-tx", 0, "a transaction stays open for so long beside each round of path outbox (PostgreSQL)")
 	f.StringVar(&o.Dir, "dir", "", "where servers keep their messages (default: a temporary directory, removed at the end)")
+	f.StringVar(&o.Profile, "profile", "", "directory for processor profiles of Dovetail's side, one for each test, of its last round, which is slower for it")
 	f.StringVar(&compare, "compare", "", "report of an earlier run (-o json) to compare with")
 	f.StringVar(&page, "html", "", "file to write the report to as a page with plots, beside what is printed")
 	f.StringVar(&document, "markdown", "", "document to write the tables into, in the place of those of the same transports")
