@@ -99,6 +99,7 @@ type Capabilities struct {
 	RetryAfter      bool          // honours Settlement.After; without it a retried delivery comes back at once
 	CountsAttempts  bool          // Delivery.Attempt counts deliveries, also those to a process that died
 	Broadcast       bool          // honours Subscription.Broadcast
+	LateSettle      bool          // Settle returns before the engine has the settlements; see Receiver.Settle
 	PublishRetained bool          // a publish–subscribe message waits for every provisioned group while none listens
 	Lease           time.Duration // default time to settle before redelivery; 0: redelivery only when a receiver is gone
 	MaxBatch        int           // most messages in one Send that share a round trip; 0 for no bound
@@ -154,7 +155,9 @@ type Receiver interface {
 	// Settle says what became of deliveries of this receiver, in any order.
 	// It returns once the engine has the settlements, as far as the engine
 	// confirms them; after an error they may or may not have been taken, and
-	// messages may come again. Deliveries that are no longer this receiver's
+	// messages may come again. With Capabilities.LateSettle it returns before:
+	// the engine has them within moments, which a crash repeats, and at the
+	// latest when Close returns or a partition is another receiver's. Deliveries that are no longer this receiver's
 	// (an expired lease, a lost partition), or never were because another
 	// receiver of the group made them before this one was opened in its stead,
 	// are passed over without an error.

@@ -73,6 +73,7 @@ func testBrowse(e *env) {
 		e.attempt(d, 1)
 	}
 	e.settle(r, driver.Ack, ds...)
+	e.learn(c)
 	if got := e.page(b, ch.Name, 10); len(got) != 0 {
 		e.Fatalf("%d messages are still there after all were acknowledged", len(got))
 	}

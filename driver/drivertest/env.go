@@ -66,9 +66,11 @@ func (e *env) conn() driver.Conn {
 	return c
 }
 
-// crash ends a connection as the death of its process would.
+// crash ends a connection as the death of its process would. Where the engine
+// learns late of what was settled, the process lives until it has.
 func (e *env) crash(c driver.Conn) {
 	e.Helper()
+	e.learn(c)
 	if e.h.Crash != nil {
 		if err := e.h.Crash(c); err != nil {
 			e.Fatalf("crash: %v", err)
@@ -78,6 +80,13 @@ func (e *env) crash(c driver.Conn) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = c.Close(ended) // it may well complain about the context
+}
+
+// learn waits until the engine has what was settled, where it has it late.
+func (e *env) learn(c driver.Conn) {
+	if c.Capabilities().LateSettle {
+		time.Sleep(e.h.Quiet)
+	}
 }
 
 func (e *env) unique(what string) string {

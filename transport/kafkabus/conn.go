@@ -74,7 +74,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 // Capabilities says what Kafka can do, whatever the server.
 func (c *Conn) Capabilities() driver.Capabilities {
 	return driver.Capabilities{
-		Name: "kafkabus", Durable: true, Shared: true, Order: driver.OrderOwner, OrderedPipeline: true, RetryAfter: true,
+		Name: "kafkabus", Durable: true, Shared: true, Order: driver.OrderOwner, OrderedPipeline: true, RetryAfter: true, LateSettle: true,
 		Broadcast: true, PublishRetained: true, MaxBytes: c.opts.MaxBytes,
 	}
 }

@@ -191,7 +191,7 @@ func TestConn_ends_in_time_under_a_server_that_does_not_answer(t *testing.T) {
 	}
 	ctx := context.Background()
 	within("send", driver.Retryable, func() error { return c.Send(ctx, []*driver.Message{numbered("stopped", 0, 1)}) })
-	within("settle", driver.Retryable, func() error { return r.Settle(ctx, []driver.Settlement{{Delivery: ds[0]}}) })
+	within("settle", driver.Unclassified, func() error { return r.Settle(ctx, []driver.Settlement{{Delivery: ds[0]}}) })
 	within("provision", driver.Retryable, func() error { return c.Provision(ctx, []driver.Channel{sub.Channel}, nil) })
 	within("open receiver", driver.Retryable, func() error { _, err := c.OpenReceiver(ctx, sub); return err })
 	within("receive", driver.Retryable, func() error {

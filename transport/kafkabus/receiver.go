@@ -25,6 +25,7 @@ type receiver struct {
 	topic  *topic
 	client *kgo.Client
 	kill   context.CancelFunc // ends what the client still does for good
+	leaves context.CancelFunc // ends keepCommitting
 	group  bool               // a member of a group, which commits
 	filter bool               // several channels share the topic
 	begin  []int64            // where the group begins, by partition
@@ -36,23 +37,25 @@ type receiver struct {
 	err    error // of Close
 
 	commits chan struct{} // one token: who has it commits
+	noted   chan struct{} // something was settled that no commit holds
 
-	mu        sync.Mutex
-	parts     map[int32]*part
-	order     []*part // parts by id
-	turn      int     // which of them is next
-	inHand    int     // handed out and not settled
-	queued    int     // polled and not handed out
-	retries   retries
-	polling   *polling       // the poll under way
-	changed   chan struct{}  // closed and replaced when Receive should look again
-	settled   uint64         // counts changes that want a commit
-	committed uint64         // of settled, the last that a commit holds
-	held      map[int32]int  // partitions whose loss the core has not released, and how often
-	paused    map[int32]bool // what the client does not fetch; it remembers it beyond a rebalance
-	lost      error          // an error that no partition has
-	revoked   chan []int
-	expired   map[int32]bool // partitions that had no committed offset when they were assigned
+	mu          sync.Mutex
+	parts       map[int32]*part
+	order       []*part // parts by id
+	turn        int     // which of them is next
+	inHand      int     // handed out and not settled
+	queued      int     // polled and not handed out
+	retries     retries
+	polling     *polling       // the poll under way
+	changed     chan struct{}  // closed and replaced when Receive should look again
+	settled     uint64         // counts changes that want a commit
+	committed   uint64         // of settled, the last that a commit holds
+	uncommitted error          // why the last commit failed for good, until Settle has told
+	held        map[int32]int  // partitions whose loss the core has not released, and how often
+	paused      map[int32]bool // what the client does not fetch; it remembers it beyond a rebalance
+	lost        error          // an error that no partition has
+	revoked     chan []int
+	expired     map[int32]bool // partitions that had no committed offset when they were assigned
 }
 
 // A part is a partition while it is ours.
@@ -100,7 +103,8 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	}
 	r := &receiver{
 		c: c, sub: s, topic: t, filter: t.name != s.Channel.Name, group: !s.Broadcast && !isReply(s.Channel.Name, s.Channel.Transient),
-		limit: max(s.Window, c.opts.MaxAhead), done: make(chan struct{}), commits: make(chan struct{}, 1), parts: map[int32]*part{},
+		limit: max(s.Window, c.opts.MaxAhead), done: make(chan struct{}), commits: make(chan struct{}, 1),
+		noted: make(chan struct{}, 1), parts: map[int32]*part{},
 		changed: make(chan struct{}), held: map[int32]int{}, paused: map[int32]bool{}, revoked: make(chan []int, 64), expired: map[int32]bool{},
 	}
 	r.sub.Window = max(1, s.Window)
@@ -111,6 +115,11 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	}
 	if err != nil {
 		return nil, fmt.Errorf("kafkabus: %s: %w", doing, err)
+	}
+	keep, leaves := context.WithCancel(context.Background())
+	r.leaves = leaves
+	if r.group {
+		r.wg.Go(func() { r.keepCommitting(keep) })
 	}
 	c.mu.Lock()
 	closed := c.shut.Load()
@@ -295,6 +304,7 @@ func (r *receiver) Close(ctx context.Context) error {
 		r.mu.Lock()
 		close(r.done)
 		r.mu.Unlock()
+		r.leaves()
 		r.wake()
 		r.c.mu.Lock()
 		delete(r.c.receivers, r)

@@ -11,9 +11,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Settle notes what became of deliveries, and commits. Several that settle at
-// once share a commit.
-func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) error {
+// Settle notes what became of deliveries; keepCommitting commits it. To wait for
+// that would idle the group: Kafka's coordinator gathers for 5 ms
+// (group.coordinator.append.linger.ms) before it answers a commit.
+func (r *receiver) Settle(_ context.Context, settlements []driver.Settlement) error {
 	if r.closed() {
 		return fmt.Errorf("kafkabus: settle: %w", driver.ErrClosed)
 	}
@@ -57,11 +58,38 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 			r.polling.cancel()
 		}
 	}
+	err := r.uncommitted
+	r.uncommitted = nil
 	r.mu.Unlock()
-	if !r.group {
-		return nil
+	if changed && r.group {
+		select {
+		case r.noted <- struct{}{}:
+		default:
+		}
 	}
-	return r.commitIn(ctx)
+	return err
+}
+
+// keepCommitting commits what was settled, one commit after another, until ctx
+// ends. The next Settle returns an error that trying again at once does not mend.
+func (r *receiver) keepCommitting(ctx context.Context) {
+	for {
+		select {
+		case <-r.noted:
+		case <-ctx.Done():
+			return
+		}
+		for failed := r.commitIn(ctx); failed != nil && ctx.Err() == nil; failed = r.commitIn(ctx) {
+			again := 20 * time.Millisecond
+			if !errors.Is(failed, driver.ErrRetryable) {
+				again = time.Second
+				r.mu.Lock()
+				r.uncommitted = failed
+				r.mu.Unlock()
+			}
+			_ = pause(ctx, again) // the loop sees that ctx has ended
+		}
+	}
 }
 
 // commitIn is commit with a deadline of ours.
@@ -101,7 +129,7 @@ func (r *receiver) commit(ctx context.Context) error {
 		}
 		r.mu.Lock()
 		if err == nil {
-			r.committed = max(r.committed, upTo)
+			r.committed, r.uncommitted = max(r.committed, upTo), nil
 		} else {
 			for _, p := range parts {
 				p.dirty = true
