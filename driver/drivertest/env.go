@@ -84,8 +84,12 @@ func (e *env) crash(c driver.Conn) {
 
 // learn waits until the engine has what was settled, where it has it late.
 func (e *env) learn(c driver.Conn) {
-	if c.Capabilities().LateSettle {
-		time.Sleep(e.h.Quiet)
+	if !c.Capabilities().LateSettle {
+		return
+	}
+	select {
+	case <-time.After(e.h.Quiet):
+	case <-e.Context().Done():
 	}
 }
 
