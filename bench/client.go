@@ -47,6 +47,12 @@ type plain struct{ Client }
 
 func (p plain) close(ctx context.Context) error { return p.Close(ctx) }
 
+func (p plain) carry() {
+	if c, ok := p.Client.(enveloped); ok {
+		c.carry()
+	}
+}
+
 // round prepares a channel for do and removes it afterwards.
 func (p plain) round(ctx context.Context, w work, do func() (sample, error)) (s sample, err error) {
 	remove, err := p.Prepare(ctx, w.channel)

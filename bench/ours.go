@@ -83,12 +83,33 @@ func (m *member) leave(channels ...string) error {
 	}
 	if r, ok := m.conn.(driver.Remover); ok {
 		for _, c := range append(channels, dovetail.DeadLetterChannel(m.Name()), dovetail.RequeueChannel(m.Name())) {
-			if err := r.RemoveChannel(ctx, c); err != nil && m.conn.Classify(err) != driver.NotFound {
+			if err := m.remove(ctx, r, c); err != nil {
 				errs = append(errs, err)
 			}
 		}
 	}
 	return errors.Join(append(errs, m.conn.Close(ctx))...)
+}
+
+// remove removes a channel, trying again where the server fails: RabbitMQ is seen
+// to end a connection with an internal error when queues are deleted at once.
+func (m *member) remove(ctx context.Context, from driver.Remover, channel string) error {
+	for attempt := 1; ; attempt++ {
+		err := from.RemoveChannel(ctx, channel)
+		switch m.conn.Classify(err) {
+		case driver.NotFound:
+			return nil
+		case driver.Retryable:
+			if attempt < 5 {
+				select {
+				case <-time.After(200 * time.Millisecond):
+					continue
+				case <-ctx.Done():
+				}
+			}
+		}
+		return err
+	}
 }
 
 func (o *ours) send(ctx context.Context, w work) (s sample, err error) {

@@ -20,6 +20,13 @@ type rawKafka struct {
 	partitions int32 // of a topic; -1 for the server's
 	client     *kgo.Client
 	ask        *asker
+	envelope   []kgo.RecordHeader // what its records carry beside the body; nil for nothing
+}
+
+func (r *rawKafka) carry() {
+	for _, a := range envelopeOf("ce_", false) {
+		r.envelope = append(r.envelope, kgo.RecordHeader{Key: a.Name, Value: []byte(a.Value)})
+	}
 }
 
 // kafkaCommitAfter is how long a commit waits for more, as franz-go's own
@@ -76,12 +83,12 @@ func (r *rawKafka) topics(ctx context.Context, partitions int32, names ...string
 	}, err
 }
 
-func recordOf(topic string, body []byte) *kgo.Record {
-	return &kgo.Record{Topic: topic, Key: []byte(KeyOf(body)), Value: body}
+func (r *rawKafka) record(topic string, body []byte) *kgo.Record {
+	return &kgo.Record{Topic: topic, Key: []byte(KeyOf(body)), Headers: r.envelope, Value: body}
 }
 
 func (r *rawKafka) Send(ctx context.Context, channel string, body []byte) error {
-	return r.client.ProduceSync(ctx, recordOf(channel, body)).FirstErr()
+	return r.client.ProduceSync(ctx, r.record(channel, body)).FirstErr()
 }
 
 // Stream leaves the window to the client: 10,000 records are its own bound.
@@ -89,7 +96,7 @@ func (r *rawKafka) Stream(ctx context.Context, channel string, count, _ int, bod
 	var mu sync.Mutex
 	var failed error
 	for n := range count {
-		r.client.Produce(ctx, recordOf(channel, body(n)), func(_ *kgo.Record, err error) {
+		r.client.Produce(ctx, r.record(channel, body(n)), func(_ *kgo.Record, err error) {
 			if err != nil {
 				mu.Lock()
 				failed = err
@@ -186,7 +193,7 @@ func (r *rawKafka) Answer(ctx context.Context, channel string) (func() error, er
 		err = errors.Join(
 			read(channel, func(rec *kgo.Record) {
 				// An answer that is lost is a request that fails.
-				serve.Produce(run, &kgo.Record{Topic: answers, Key: rec.Key, Value: rec.Value}, nil)
+				serve.Produce(run, &kgo.Record{Topic: answers, Key: rec.Key, Headers: r.envelope, Value: rec.Value}, nil)
 			}),
 			read(answers, func(rec *kgo.Record) { r.ask.answer(string(rec.Key)) }))
 	}
@@ -204,6 +211,6 @@ func (r *rawKafka) Answer(ctx context.Context, channel string) (func() error, er
 
 func (r *rawKafka) Request(ctx context.Context, channel string, body []byte) error {
 	id, answered := r.ask.begin()
-	r.client.Produce(ctx, &kgo.Record{Topic: channel, Key: []byte(id), Value: body}, nil)
+	r.client.Produce(ctx, &kgo.Record{Topic: channel, Key: []byte(id), Headers: r.envelope, Value: body}, nil)
 	return waitFor(ctx, answered)
 }

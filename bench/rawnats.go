@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dovetail-go/dovetail"
-	"github.com/dovetail-go/dovetail/driver"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -24,15 +22,11 @@ type rawNATS struct {
 
 func (r *rawNATS) close(ctx context.Context) error { return r.done(ctx) }
 
-// envelopeOf is the headers of a message of ours, of the same sizes.
-func envelopeOf() nats.Header {
-	m := &driver.Message{ID: dovetail.NewID(), Source: "bench-sender", Type: "bench.r-100.v1", Time: time.Now().UTC().Truncate(time.Microsecond),
-		ContentType: "application/octet-stream", Key: keys[0]}
-	h := nats.Header{}
-	for _, a := range driver.AppendAttributes(nil, "ce-", m, true) {
-		h[a.Name] = []string{a.Value}
+func (r *rawNATS) carry() {
+	r.envelope = nats.Header{}
+	for _, a := range envelopeOf("ce-", true) {
+		r.envelope[a.Name] = []string{a.Value}
 	}
-	return h
 }
 
 // message makes a message; the headers are shared, as nobody changes them.

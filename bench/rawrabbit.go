@@ -19,6 +19,14 @@ type rawRabbit struct {
 	send     *amqp.Channel // in confirm mode, for those who wait for each message
 	asking   *amqp.Channel // of the round that measures requests
 	ask      *asker
+	envelope amqp.Table // what its messages carry beside the body; nil for nothing
+}
+
+func (r *rawRabbit) carry() {
+	r.envelope = amqp.Table{}
+	for _, a := range envelopeOf("cloudEvents_", false) {
+		r.envelope[a.Name] = a.Value
+	}
 }
 
 const (
@@ -84,14 +92,14 @@ func (r *rawRabbit) Prepare(_ context.Context, channel string) (func() error, er
 	}, err
 }
 
-func persistent(body []byte) amqp.Publishing {
-	return amqp.Publishing{DeliveryMode: amqp.Persistent, ContentType: "application/octet-stream", Body: body}
+func (r *rawRabbit) persistent(body []byte) amqp.Publishing {
+	return amqp.Publishing{DeliveryMode: amqp.Persistent, ContentType: "application/octet-stream", Headers: r.envelope, Body: body}
 }
 
 var errRefused = errors.New("the server refused the message")
 
 func (r *rawRabbit) Send(ctx context.Context, channel string, body []byte) error {
-	c, err := r.send.PublishWithDeferredConfirmWithContext(ctx, "", channel, true, false, persistent(body))
+	c, err := r.send.PublishWithDeferredConfirmWithContext(ctx, "", channel, true, false, r.persistent(body))
 	if err != nil {
 		return err
 	}
@@ -111,7 +119,7 @@ func (r *rawRabbit) Stream(ctx context.Context, channel string, count, window in
 		open := 0
 		for n := 0; n < count || open > 0; {
 			if n < count && open < window {
-				if err := ch.PublishWithContext(ctx, "", channel, true, false, persistent(body(n))); err != nil {
+				if err := ch.PublishWithContext(ctx, "", channel, true, false, r.persistent(body(n))); err != nil {
 					return err
 				}
 				n++
@@ -210,7 +218,7 @@ func (r *rawRabbit) Answer(ctx context.Context, channel string) (stop func() err
 	running.Go(func() {
 		for d := range in {
 			// An answer that is lost is a request that fails.
-			_ = serve.PublishWithContext(ctx, "", d.ReplyTo, false, false, amqp.Publishing{CorrelationId: d.CorrelationId, Body: d.Body})
+			_ = serve.PublishWithContext(ctx, "", d.ReplyTo, false, false, amqp.Publishing{CorrelationId: d.CorrelationId, Headers: r.envelope, Body: d.Body})
 		}
 	})
 	running.Go(func() {
@@ -227,7 +235,7 @@ func (r *rawRabbit) Answer(ctx context.Context, channel string) (stop func() err
 
 func (r *rawRabbit) Request(ctx context.Context, channel string, body []byte) error {
 	id, answered := r.ask.begin()
-	err := r.asking.PublishWithContext(ctx, "", channel, false, false, amqp.Publishing{ReplyTo: directReply, CorrelationId: id, Body: body})
+	err := r.asking.PublishWithContext(ctx, "", channel, false, false, amqp.Publishing{ReplyTo: directReply, CorrelationId: id, Headers: r.envelope, Body: body})
 	if err != nil {
 		return err
 	}

@@ -65,8 +65,8 @@ const (
 func openTarget(ctx context.Context, name, dir string, envelope bool) (*target, error) {
 	t, err := openNamed(ctx, name, dir)
 	if err == nil && envelope {
-		if r, ok := t.raw.(*rawNATS); ok {
-			r.envelope = envelopeOf()
+		if r, ok := t.raw.(enveloped); ok {
+			r.carry()
 		}
 	}
 	return t, err
