@@ -3,6 +3,9 @@ package dovetail_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"reflect"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -49,8 +52,9 @@ func TestSend_that_leads_a_batch_ends_with_its_own_context(t *testing.T) {
 		}
 		results := make(chan result, 4)
 		from := time.Now()
-		// The first sends alone; the second then leads for those behind it, of
-		// whom the third gives up before it does.
+		// Of one key, the first sends alone; the second then leads for those
+		// behind it, of whom the third gives up before it does.
+		welcome := welcome.Keyed(func(item) string { return "ann" })
 		for n, within := range []time.Duration{1, 3, 2, 3600} {
 			go func() {
 				ctx, cancel := context.WithTimeout(t.Context(), within*time.Second)
@@ -72,6 +76,72 @@ func TestSend_that_leads_a_batch_ends_with_its_own_context(t *testing.T) {
 		arrived, err := conn.Conn.(driver.Browser).Browse(t.Context(), welcome.Spec().Channel.Name, "", 10)
 		if err != nil || len(arrived) != 1 {
 			t.Errorf("%d messages arrived, want 1; %v", len(arrived), err)
+		}
+	})
+}
+
+// Single sends do not wait for each other as far as they need not: a few are
+// under way at once, the rest is sent with the next, and of a key one goes after
+// another.
+func TestSend_has_a_few_under_way_at_once_and_one_of_a_key(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := scriptedConn(t)
+		svc := dovetail.New("mail", conn, quick)
+		welcome := welcome.Keyed(func(i item) string { return i.SKU })
+		svc.Sends(welcome)
+		if err := svc.Provision(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		var flights [][]string      // the bodies of each send, in the order in which they began
+		under := map[string]bool{}  // keys
+		next := make(chan struct{}) // lets one go
+		conn.send = func(ctx context.Context, ms []*driver.Message) error {
+			mu.Lock()
+			var bodies []string
+			for _, m := range ms {
+				if m.Key != "" && under[m.Key] {
+					t.Errorf("two sends of key %s at once", m.Key)
+				}
+				bodies = append(bodies, string(m.Body))
+			}
+			for _, m := range ms {
+				under[m.Key] = true
+			}
+			flights = append(flights, bodies)
+			mu.Unlock()
+			<-next
+			mu.Lock()
+			for _, m := range ms {
+				delete(under, m.Key)
+			}
+			mu.Unlock()
+			return conn.Conn.Send(ctx, ms)
+		}
+		var sending sync.WaitGroup
+		send := func(key string, n int) {
+			sending.Go(func() {
+				if err := welcome.Send(t.Context(), svc, item{SKU: key, Count: n}); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+		}
+		for i, key := range []string{"a", "a", "", "b", "", "", "c", "a", ""} {
+			send(key, i)
+		}
+		for range 5 {
+			next <- struct{}{}
+			synctest.Wait()
+		}
+		sending.Wait()
+		body := func(key string, n int) string { return fmt.Sprintf(`{"sku":%q,"count":%d}`, key, n) }
+		want := [][]string{
+			{body("a", 0)}, {body("", 2)}, {body("b", 3)}, {body("", 4)}, // at once
+			{body("a", 1), body("", 5), body("c", 6), body("a", 7), body("", 8)}, // when the first is over
+		}
+		if !reflect.DeepEqual(flights, want) {
+			t.Errorf("sent %q, want %q", flights, want)
 		}
 	})
 }
