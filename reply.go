@@ -133,9 +133,8 @@ func (r *replyBox) take(src *source, ds []*driver.Delivery) {
 			r.s.notice(Notice{Kind: NoticeLateReply, Channel: r.channel.Name, Message: d.Message})
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if from, err := src.settle(ctx, settlements); err != nil {
+	// The transport's own deadlines end it, as they do every call to a server.
+	if from, err := src.settle(context.Background(), settlements); err != nil {
 		r.s.notice(Notice{Kind: NoticeSettle, Channel: r.channel.Name, Err: err})
 		src.renew(from) // else they stay in its window for ever
 	}

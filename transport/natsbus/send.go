@@ -164,7 +164,7 @@ func (s *sending) publish(i int, st *channelState, reply string) (unfit, err err
 func (s *sending) encode(i int, st *channelState) (*nats.Msg, error) {
 	m := s.messages[i]
 	msg := s.enc.encode(m)
-	if n := headerSize(msg.Header); n > maxHeader {
+	if n := s.enc.size; n > maxHeader {
 		return nil, fmt.Errorf("natsbus: send to %s: %w: its headers take %d bytes and NATS stores %d", m.Channel, driver.ErrTooLarge, n, maxHeader)
 	} else if size, limit := n+len(m.Body), s.c.nc.MaxPayload(); int64(size) > limit {
 		return nil, fmt.Errorf("natsbus: send to %s: %w: it takes %d bytes and the server's max_payload is %d", m.Channel, driver.ErrTooLarge, size, limit)
@@ -178,17 +178,6 @@ func (s *sending) encode(i int, st *channelState) (*nats.Msg, error) {
 	}
 	msg.Subject = st.subjects[driver.PartitionOf(m.Key, len(st.subjects))]
 	return msg, nil
-}
-
-// headerSize is what the headers take on the wire.
-func headerSize(h nats.Header) int {
-	n := len("NATS/1.0\r\n\r\n")
-	for name, values := range h {
-		for _, v := range values {
-			n += len(name) + len(v) + len(": \r\n")
-		}
-	}
-	return n
 }
 
 // publishTransient sends to whoever listens, at most once.

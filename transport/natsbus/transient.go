@@ -47,6 +47,13 @@ type transientReceipt struct {
 	done bool
 }
 
+// A transientSlot is what a delivery takes in memory.
+type transientSlot struct {
+	d driver.Delivery
+	m driver.Message
+	r transientReceipt
+}
+
 func (c *Conn) openTransient(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
 	doing := "receive from " + s.Channel.Name + " as " + s.Group
 	r := &transientReceiver{c: c, s: s, in: make(chan *nats.Msg, s.Window+transientBound), closing: make(chan struct{}), freed: make(chan struct{}, 1)}
@@ -109,12 +116,12 @@ func (r *transientReceiver) open() error {
 	}
 }
 
-// take returns what is there, or how long until a retried message is due.
+// take returns what is there, or how long until a retried message is due, 0 where
+// there is none.
 func (r *transientReceiver) take(max int) (ds []*driver.Delivery, wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	wait = time.Hour
 	max = min(max, r.s.Window-r.held)
 	for len(ds) < max {
 		if len(r.again) > 0 {
@@ -140,13 +147,14 @@ func (r *transientReceiver) take(max int) (ds []*driver.Delivery, wait time.Dura
 }
 
 func (r *transientReceiver) deliver(m *nats.Msg, attempt int) *driver.Delivery {
-	d := &driver.Delivery{Message: &driver.Message{}, Attempt: attempt, Receipt: &transientReceipt{r: r, m: m, n: attempt}}
+	s := &transientSlot{r: transientReceipt{r: r, m: m, n: attempt}}
+	s.d = driver.Delivery{Message: &s.m, Attempt: attempt, Receipt: &s.r}
 	body := m.Data
 	if attempt > 1 {
 		body = slices.Clone(body) // the first delivery's receiver may have written into it
 	}
-	d.Fault = decode(d.Message, r.s.Channel.Name, m.Header, body)
-	return d
+	s.d.Fault = decode(&s.m, r.s.Channel.Name, m.Header, body)
+	return &s.d
 }
 
 // wait returns when take may have something, or with why not.
@@ -157,8 +165,12 @@ func (r *transientReceiver) wait(ctx context.Context, due time.Duration) error {
 		in = nil // until a settlement makes room
 	}
 	r.mu.Unlock()
-	timer := time.NewTimer(due)
-	defer timer.Stop()
+	var timeout <-chan time.Time
+	if due > 0 {
+		timer := time.NewTimer(due)
+		defer timer.Stop()
+		timeout = timer.C
+	}
 	link := r.c.linkEvent()
 	select {
 	case m := <-in:
@@ -168,7 +180,7 @@ func (r *transientReceiver) wait(ctx context.Context, due time.Duration) error {
 			r.again = slices.Insert(r.again, 0, retried{m: m}) // due at once
 		}
 	case <-r.freed:
-	case <-timer.C:
+	case <-timeout:
 	case <-link:
 	case <-r.closing:
 	case <-ctx.Done():

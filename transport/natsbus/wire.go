@@ -25,6 +25,7 @@ type encoder struct {
 	msg    nats.Msg
 	attrs  driver.Headers
 	values []string
+	size   int // of the headers on the wire, in bytes
 }
 
 func newEncoder() *encoder {
@@ -35,7 +36,7 @@ func newEncoder() *encoder {
 // valid until the next call.
 func (e *encoder) encode(m *driver.Message) *nats.Msg {
 	clear(e.msg.Header)
-	e.values = e.values[:0]
+	e.values, e.size = e.values[:0], len("NATS/1.0\r\n\r\n")
 	e.attrs = driver.AppendAttributes(e.attrs[:0], attributePrefix, m, true)
 	for i := range e.attrs {
 		e.add(e.attrs[i].Name, driver.EscapeValue(e.attrs[i].Value))
@@ -53,6 +54,7 @@ func (e *encoder) encode(m *driver.Message) *nats.Msg {
 }
 
 func (e *encoder) add(name, value string) {
+	e.size += len(name) + len(value) + len(": \r\n")
 	if have, ok := e.msg.Header[name]; ok {
 		e.msg.Header[name] = append(have, value)
 		return
@@ -95,8 +97,10 @@ func decode(m *driver.Message, channel string, header nats.Header, body []byte) 
 	m.Channel, m.Body = channel, body
 	foreign := 0
 	for name, values := range header {
-		if len(name) < len(attributePrefix) || !hasPrefixFold(name, attributePrefix) {
-			foreign += len(values)
+		if !strings.HasPrefix(name, attributePrefix) && !hasPrefixFold(name, attributePrefix) {
+			if name != nats.MsgIdHdr {
+				foreign += len(values)
+			}
 			continue
 		}
 		value := ""
