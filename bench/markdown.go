@@ -8,7 +8,8 @@ import (
 )
 
 // Documents keep figures between two lines, of which the first names the
-// transport, with ", with peers" where others were measured beside.
+// transport, with ", with peers" where others were measured beside, and with
+// ", raw with headers" where the raw client sent headers as well.
 const (
 	figuresBegin = "<!-- figures: %s -->\n"
 	figuresEnd   = "<!-- figures end -->\n"
@@ -31,8 +32,11 @@ func (r *Report) intoMarkdown(text string) string {
 		if slices.ContainsFunc(g, func(r *Result) bool { return len(r.Peers) > 0 }) {
 			name += ", with peers"
 		}
+		if r.Envelope {
+			name += ", raw with headers"
+		}
 		begin := fmt.Sprintf(figuresBegin, name)
-		table := begin + "\n" + r.markdown(g) + "\n" + figuresEnd
+		table := begin + "\n### " + name + "\n\n" + r.markdown(g) + "\n" + figuresEnd
 		before, rest, there := strings.Cut(text, begin)
 		_, after, closed := strings.Cut(rest, figuresEnd)
 		if !there || !closed {
