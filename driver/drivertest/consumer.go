@@ -2,64 +2,10 @@ package drivertest
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
-
-// A ledger is what a set of consumers handled, in the order in which they did.
-type ledger struct {
-	mu      sync.Mutex
-	count   map[string]int          // by channel, group and id
-	last    map[string]int          // by channel, group and key: highest number whose first copy came
-	by      map[driver.Receiver]int // how many each handled
-	invert  []string                // first copies that came out of order
-	dupes   int                     // copies after the first
-	unmark  int                     // copies after the first that were not marked as such
-	changed chan struct{}           // closed and replaced with every change
-}
-
-func newLedger() *ledger {
-	return &ledger{count: map[string]int{}, last: map[string]int{}, by: map[driver.Receiver]int{}, changed: make(chan struct{})}
-}
-
-func (l *ledger) note(r driver.Receiver, group string, ds []*driver.Delivery) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, d := range ds {
-		m := d.Message
-		l.by[r]++
-		id := m.Channel + "|" + group + "|" + m.ID
-		l.count[id]++
-		if l.count[id] > 1 {
-			l.dupes++
-			if d.Attempt == 1 {
-				l.unmark++
-			}
-			continue
-		}
-		if m.Key == "" {
-			continue
-		}
-		key := m.Channel + "|" + group + "|" + m.Key
-		last, seen := l.last[key]
-		if n := number(m); !seen && n != 0 || seen && n != last+1 {
-			l.invert = append(l.invert, fmt.Sprintf("%s: %d after %d", key, n, last))
-		}
-		l.last[key] = number(m)
-	}
-	close(l.changed)
-	l.changed = make(chan struct{})
-}
-
-// unique returns how many messages were handled, copies left out, and what to
-// wait on for it to change.
-func (l *ledger) unique() (int, <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.count), l.changed
-}
 
 // consume starts a consumer on r, which handles what it gets by noting it and
 // acknowledges each batch. stop ends it and waits until it has.
@@ -80,7 +26,7 @@ func (e *env) consume(l *ledger, r driver.Receiver, group string) (stop func()) 
 				}
 				continue
 			}
-			l.note(r, group, ds)
+			l.note("", group, ds...)
 			ss := make([]driver.Settlement, len(ds))
 			for i, d := range ds {
 				ss[i] = driver.Settlement{Delivery: d, Outcome: driver.Ack}

@@ -50,9 +50,15 @@ func (e *env) within() (context.Context, context.CancelFunc) {
 // conn opens a connection that is closed when the test ends.
 func (e *env) conn() driver.Conn {
 	e.Helper()
+	return e.open(e.h.Open)
+}
+
+// open is conn by other means.
+func (e *env) open(by func(context.Context) (driver.Conn, error)) driver.Conn {
+	e.Helper()
 	ctx, cancel := e.within()
 	defer cancel()
-	c, err := e.h.Open(ctx)
+	c, err := by(ctx)
 	if err != nil {
 		e.Fatalf("open: %v", err)
 	}
@@ -201,18 +207,18 @@ func (e *env) closeReceiver(r driver.Receiver) {
 
 // message is the n-th message of key for ch, with a short body that says so.
 func (e *env) message(ch driver.Channel, key string, n int) *driver.Message {
-	return &driver.Message{Channel: ch.Name, ID: key + "/" + strconv.Itoa(n), Source: "drivertest", Type: "drivertest.numbered.v1",
-		Time: time.Now().UTC().Truncate(time.Microsecond), ContentType: "text/plain", Key: key, Body: []byte(strconv.Itoa(n))}
+	return numbered(ch.Name, key, n)
 }
 
 // messages returns n messages for ch, over so many keys, each key numbered
 // from 0.
 func (e *env) messages(ch driver.Channel, n, keys int) []*driver.Message {
-	ms := make([]*driver.Message, n)
-	for i := range ms {
-		ms[i] = e.message(ch, "k"+strconv.Itoa(i%keys), i/keys)
-	}
-	return ms
+	return Numbered(ch.Name, "k", 0, n, keys)
+}
+
+func numbered(channel, key string, n int) *driver.Message {
+	return &driver.Message{Channel: channel, ID: key + "/" + strconv.Itoa(n), Source: "drivertest", Type: "drivertest.numbered.v1",
+		Time: time.Now().UTC().Truncate(time.Microsecond), ContentType: "text/plain", Key: key, Body: []byte(strconv.Itoa(n))}
 }
 
 // number is what message's n was.

@@ -1,17 +1,15 @@
 package drivertest
 
 import (
-	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
 
 var failureTests = map[string]test{
-	"Restart_in_mid_stream_loses_nothing_confirmed": {run: testRestart, gap: needsRestart},
-	"Restart_keeps_the_order_within_a_batch":        {run: testRestartBatch, gap: needsRestartAndOrderedBatch},
+	"Restart_in_mid_stream_loses_nothing_confirmed": {run: func(e *env) { e.killed(600, 5, 1) }, gap: needsRestart},
+	"Restart_keeps_the_order_within_a_batch":        {run: func(e *env) { e.killed(2000, 4, 25) }, gap: needsRestartAndOrderedBatch},
 	"Restart_keeps_what_was_unsettled":              {run: testRestartUnsettled, gap: needsRestart},
 	"Restart_keeps_what_waits_for_every_group":      {run: testRestartGroups, gap: needsRestart},
 	"Restart_keeps_what_is_not_due":                 {run: testRestartDelay, gap: needsRestartAndDelay},
@@ -37,127 +35,11 @@ func (e *env) restart() {
 	}
 }
 
-// sendUntilConfirmed sends messages again, under the same ids, until each is
-// confirmed, as the core does.
-func (e *env) sendUntilConfirmed(c driver.Conn, ms []*driver.Message) error {
-	ctx, cancel := e.within()
-	defer cancel()
-	pause := time.NewTicker(20 * time.Millisecond)
-	defer pause.Stop()
-	for len(ms) > 0 {
-		err := c.Send(ctx, ms)
-		if err == nil {
-			return nil
-		}
-		var se *driver.SendError
-		if errors.As(err, &se) {
-			// Order by key: everything from the first failure on goes again.
-			ms = ms[se.Failures[0].Index:]
-		}
-		if k := c.Classify(err); se == nil && k != driver.Retryable && k != driver.Unclassified {
-			return fmt.Errorf("send during a restart is %q, want it retryable: %w", k, err)
-		}
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			return fmt.Errorf("the link did not come back within %v: %w", e.h.Patience, err)
-		}
-	}
-	return nil
-}
-
-func testRestart(e *env) {
-	sender, consumer := e.conn(), e.conn()
-	ch, s := e.queue(sender)
-	const n, keys, batch = 600, 5, 10
-	l := newLedger()
-	e.consume(l, e.receiver(consumer, s), s.Group)
-	ms := e.messages(ch, n, keys)
-	third := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for i := 0; i < n; i += batch {
-			if i == n/3 {
-				close(third)
-			}
-			if err := e.sendUntilConfirmed(sender, ms[i:i+batch]); err != nil {
-				e.Errorf("batch at %d: %v", i, err)
-				return
-			}
-		}
-	})
-	await(e, third, "a third of the messages to be sent")
-	e.restart()
-	wg.Wait()
-	if e.Failed() {
-		return
-	}
-	e.awaitUnique(l, n)
-	if e.caps.Order >= driver.OrderInstance {
-		e.inOrder(l)
-	}
-}
-
 func needsRestartAndOrderedBatch(c driver.Capabilities, h Harness) string {
 	if !c.OrderedBatch {
 		return "OrderedBatch is not declared"
 	}
 	return needsRestart(c, h)
-}
-
-// testRestartBatch sends again only what a batch is said not to have stored: had
-// something of a key been stored behind it, it would come out of order.
-func testRestartBatch(e *env) {
-	sender, consumer := e.conn(), e.conn()
-	ch, s := e.queue(sender)
-	const n, keys, batch = 2000, 3, 100
-	l := newLedger()
-	e.consume(l, e.receiver(consumer, s), s.Group)
-	ms := e.messages(ch, n, keys)
-	third := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		pause := time.NewTicker(20 * time.Millisecond)
-		defer pause.Stop()
-		ctx, cancel := e.within()
-		defer cancel()
-		for i := 0; i < n; i += batch {
-			if i == n/batch/3*batch {
-				close(third)
-			}
-			for left := ms[i : i+batch]; len(left) > 0; {
-				err := sender.Send(ctx, left)
-				var se *driver.SendError
-				switch {
-				case err == nil:
-					left = nil
-					continue
-				case errors.As(err, &se):
-					var failed []*driver.Message
-					for _, f := range se.Failures {
-						failed = append(failed, left[f.Index])
-					}
-					left = failed
-				}
-				select {
-				case <-pause.C:
-				case <-ctx.Done():
-					e.Errorf("the link did not come back within %v: %v", e.h.Patience, err)
-					return
-				}
-			}
-		}
-	})
-	await(e, third, "a third of the messages to be sent")
-	e.restart()
-	wg.Wait()
-	if e.Failed() {
-		return
-	}
-	e.awaitUnique(l, n)
-	if e.caps.Order >= driver.OrderInstance {
-		e.inOrder(l)
-	}
 }
 
 func testRestartUnsettled(e *env) {

@@ -3,7 +3,8 @@ package drivertest
 import (
 	"context"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,6 +39,24 @@ type Harness struct {
 	// handing anything back. nil lets the suite use Close with a context that
 	// has ended already.
 	Crash func(c driver.Conn) error
+
+	// URL is what driver.Open reaches the engine by in another process, with
+	// leases or sessions as short as those of Open. Faults kills processes that
+	// consume; TestMain has to call Main. "" where no other process gets there.
+	URL string
+
+	// Through opens a connection that reaches the engine by way of a proxy at
+	// addr, whatever addresses the engine tells it of. Its calls should give a
+	// silent link up within seconds. Addr is where the proxy goes on to, the
+	// host and port that the engine listens on. nil where there is no network.
+	Through func(ctx context.Context, addr string) (driver.Conn, error)
+	Addr    string
+
+	// Full opens a connection that provisions channels with little room: for
+	// less than a hundred messages of some bytes, of five hundred where
+	// OrderedBatch or OrderedPipeline is declared. Sends beyond it are refused
+	// until something is handled. nil where nothing is refused.
+	Full func(ctx context.Context) (driver.Conn, error)
 
 	// Cumulative says that the transport acknowledges prefixes only, so that
 	// after a take-over messages that were settled beyond the first unsettled
@@ -92,6 +111,10 @@ type test struct {
 	// With verify set, a gap is not skipped: verify shows that it is refused.
 	gap    func(driver.Capabilities, Harness) string
 	verify func(*env)
+
+	// beside says that it leaves the engine to others, and takes its time: it
+	// runs in parallel with others like it, after those that do not.
+	beside bool
 }
 
 // suites are filled by the files of the package, one subject each.
@@ -102,14 +125,17 @@ var suites = []map[string]test{
 
 // Run runs the whole suite against the engine of h, each test as a subtest by
 // name. It fails when a test leaves goroutines behind.
-func Run(t *testing.T, h Harness) {
+func Run(t *testing.T, h Harness) { run(t, h, suites...) }
+
+func run(t *testing.T, h Harness, of ...map[string]test) {
 	if h.Open == nil {
 		t.Fatal("drivertest: Harness.Open is required: set it to a function that connects to the engine under test")
 	}
+	leak.Check(t) // those that run beside each other are told from what is not theirs at the end
 	h = h.withDefaults()
 	caps := capabilities(t, h)
 	tests := map[string]test{}
-	for _, s := range suites {
+	for _, s := range of {
 		for name, tt := range s {
 			if _, twice := tests[name]; twice {
 				t.Fatalf("drivertest: two tests are called %s", name)
@@ -118,17 +144,13 @@ func Run(t *testing.T, h Harness) {
 		}
 	}
 	for name := range h.KnownGaps {
-		if _, ok := tests[name]; !ok {
+		if !slices.ContainsFunc(append(suites, faultTests), func(s map[string]test) bool { _, ok := s[name]; return ok }) {
 			t.Errorf("drivertest: Harness.KnownGaps names %q, which is no test of the suite", name)
 		}
 	}
-	names := make([]string, 0, len(tests))
-	for name := range tests {
-		names = append(names, name)
-	}
-	sort.Strings(names)
 	gaps := &gapTable{}
-	for _, name := range names {
+	t.Cleanup(func() { gaps.log(t, caps) })
+	for _, name := range slices.Sorted(maps.Keys(tests)) {
 		tt := tests[name]
 		t.Run(name, func(t *testing.T) {
 			if why, ok := h.KnownGaps[name]; ok {
@@ -146,11 +168,14 @@ func Run(t *testing.T, h Harness) {
 					run = tt.verify
 				}
 			}
-			leak.Check(t)
+			if tt.beside {
+				t.Parallel()
+			} else {
+				leak.Check(t)
+			}
 			run(newEnv(t, h, caps, gaps, name))
 		})
 	}
-	gaps.log(t, caps)
 }
 
 // CheckLeaks reports goroutines that are still running when t and the cleanups

@@ -16,7 +16,8 @@ import (
 
 // A mutant is a good transport with one defect, which the suite must find.
 type mutant struct {
-	caught  string // by this test
+	caught  string   // by this test; of those under faults, in these words
+	only    []string // under these faults; all where empty
 	caps    func(*driver.Capabilities)
 	opening func(*driver.Subscription)
 	send    func(driver.Conn, context.Context, []*driver.Message) error
