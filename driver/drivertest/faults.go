@@ -245,8 +245,8 @@ func testOwnerHalfOpen(e *env) {
 	crew.Check()
 }
 
-// testProcessKilled kills the oldest of the consuming processes as soon as it has
-// something to lose.
+// testProcessKilled kills the oldest of the consuming processes in the midst of
+// its work.
 func testProcessKilled(e *env) {
 	c := e.conn()
 	crew := e.crew(c)
@@ -257,7 +257,7 @@ func testProcessKilled(e *env) {
 		names = append(names, ps.start())
 	}
 	works := func(instance string) {
-		crew.until(instance+" to handle something", func() bool { return crew.ledger.by[instance] > 0 })
+		crew.until(instance+" to be at work", func() bool { return crew.ledger.by[instance] >= 50 })
 	}
 	for kills := range 3 {
 		works(names[kills])
@@ -266,8 +266,8 @@ func testProcessKilled(e *env) {
 	}
 	works(names[len(names)-1])
 	stop()
-	ps.end()
 	crew.Check()
+	ps.end()
 	crew.checkMarked()
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/servers"
 	"github.com/dovetail-go/dovetail/transport/natsbus"
 )
@@ -19,13 +20,10 @@ const patience = 2 * time.Minute
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// TestMain runs the test binary again as a consumer that can be killed.
-func TestMain(m *testing.M) {
-	if url := os.Getenv("DOVETAIL_TEST_CONSUMER"); url != "" {
-		consumeInChild(url)
-		return
-	}
-	os.Exit(servers.Main(m).Run())
+func TestMain(m *testing.M) { os.Exit(drivertest.Main(servers.Main(m)).Run()) }
+
+func work(channel string) driver.Subscription {
+	return driver.Subscription{Channel: driver.Channel{Name: channel}, Group: "worker", Instance: "1", Window: 400}
 }
 
 func within(t testing.TB) context.Context {
@@ -50,11 +48,6 @@ func connect(t testing.TB, o natsbus.Options) *natsbus.Conn {
 		}
 	})
 	return c
-}
-
-// partitioned are options with partitions whose owners are missed soon.
-func partitioned(url string, n int) natsbus.Options {
-	return natsbus.Options{URL: url, Partitions: n, OwnerTTL: time.Second, AckWait: 5 * time.Second, Timeout: 2 * time.Second}
 }
 
 func provision(t testing.TB, c driver.Conn, s driver.Subscription) {
