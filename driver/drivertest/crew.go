@@ -58,13 +58,18 @@ func (c *Crew) Join(conn driver.Conn, instance string) (leave func()) {
 	s := c.s
 	s.Instance = instance
 	h := &hand{conn: conn, s: s, each: c.Each, fail: c.t.Errorf,
-		note: func(ds ...*driver.Delivery) { c.ledger.note(instance, c.s.Group, ds...) }}
+		note: func(ds ...*driver.Delivery) { c.Note(instance, ds...) }}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { h.work(ctx) })
 	leave = sync.OnceFunc(func() { cancel(); wg.Wait() })
 	c.t.Cleanup(leave)
 	return leave
+}
+
+// Note keeps account of what the test itself handles.
+func (c *Crew) Note(instance string, ds ...*driver.Delivery) {
+	c.ledger.note(instance, c.s.Group, ds...)
 }
 
 // Send sends messages until each is confirmed: what was not goes again, in order

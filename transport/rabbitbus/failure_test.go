@@ -17,73 +17,19 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// through are options that reach a server by way of a proxy.
-func through(t testing.TB, srv *servers.Server, addr string) rabbitbus.Options {
-	o := optionsFor(t, srv)
+// by changes options so that they reach the server by way of a proxy, and give a
+// silent link up soon.
+func by(o *rabbitbus.Options, addr string) {
 	o.Servers = []string{addr}
 	o.Timeout = 2 * time.Second
 	o.Heartbeat = time.Second
+}
+
+// through are such options.
+func through(t testing.TB, srv *servers.Server, addr string) rabbitbus.Options {
+	o := optionsFor(t, srv)
+	by(&o, addr)
 	return o
-}
-
-// A network that fails while messages flow: connections are cut, or are left
-// open and carry nothing until both sides have given them up.
-func testLinkFails(t *testing.T) {
-	srv := servers.Shared(t, servers.RabbitMQ)
-	for _, tt := range []struct {
-		name       string
-		partitions int
-		faults     int
-		fail       func(*servers.Proxy, *rabbitbus.Conn)
-	}{
-		{"cut", 0, 5, func(p *servers.Proxy, _ *rabbitbus.Conn) { p.Cut() }},
-		{"half-open", 0, 2, halfOpen},
-		{"half-open with partitions", 2, 2, halfOpen},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			proxy := servers.NewProxy(t, srv.Addr())
-			o := through(t, srv, proxy.Addr())
-			o.Partitions = tt.partitions
-			c := connect(t, o)
-			s := newQueue(t, c, 100)
-			const n, batch = 4000, 50
-			ms := numbered(s.Channel.Name, n, 16)
-			r := openReceiver(t, c, s)
-			ctx := within(t)
-			fault := make(chan struct{})
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				defer close(fault)
-				for i := 0; i < n; i += batch {
-					if every := n / (tt.faults + 1) / batch * batch; i > 0 && i%every == 0 {
-						fault <- struct{}{}
-					}
-					if err := sendAll(ctx, c, ms[i:i+batch]); err != nil {
-						t.Errorf("batch at %d: %v", i, err)
-						return
-					}
-				}
-			})
-			wg.Go(func() {
-				for range fault {
-					tt.fail(proxy, c)
-					proxy.Heal()
-				}
-			})
-			consumeAll(ctx, t, c, r, n)
-			wg.Wait()
-		})
-	}
-}
-
-// halfOpen lets nothing through until the client has noticed, which takes it a
-// heartbeat and a half.
-func halfOpen(p *servers.Proxy, c *rabbitbus.Conn) {
-	p.Stall()
-	for conn := new(amqp.Connection); c.As(&conn); {
-		pause(context.Background(), 20*time.Millisecond)
-	}
 }
 
 func testLinkStalls(t *testing.T) {
@@ -113,9 +59,7 @@ func TestServer_that_is_stopped_hangs_nobody(t *testing.T) {
 	// Shutting down while the server is stopped ends in time as well.
 	c := connect(t, o)
 	s := newQueue(t, c, 10)
-	if err := sendAll(within(t), c, numbered(s.Channel.Name, 5, 1)); err != nil {
-		t.Fatal(err)
-	}
+	sendAll(t, c, numbered(s.Channel.Name, 5, 1))
 	r := openReceiver(t, c, s)
 	ds := take(t, r, 3)
 	pause()
@@ -140,9 +84,7 @@ func stall(t *testing.T, c *rabbitbus.Conn, stop, goOn func()) {
 	s := newQueue(t, c, 10)
 	ms := numbered(s.Channel.Name, 20, 1)
 	r := openReceiver(t, c, s)
-	if err := sendAll(within(t), c, ms[:10]); err != nil {
-		t.Fatal(err)
-	}
+	sendAll(t, c, ms[:10])
 	ds := take(t, r, 5)
 	stop()
 	inTime(t, "a send to a server that does not answer", func() {
@@ -166,9 +108,7 @@ func stall(t *testing.T, c *rabbitbus.Conn, stop, goOn func()) {
 		}
 	})
 	goOn()
-	if err := sendAll(within(t), c, ms[10:]); err != nil {
-		t.Fatal(err)
-	}
+	sendAll(t, c, ms[10:])
 	seen := map[string]bool{ds[0].Message.ID: true} // settled, whether the server knows or not
 	for ctx := within(t); len(seen) < len(ms); {
 		got, err := r.Receive(ctx, 10)
@@ -249,14 +189,26 @@ func testLostLink(t *testing.T) {
 			o.Partitions = partitions
 			c := connect(t, o)
 			s := newQueue(t, c, 10)
+			crew := drivertest.NewCrew(t, s)
 			const n = 60
-			if err := c.Send(within(t), numbered(s.Channel.Name, n, 3)); err != nil {
+			if err := crew.Send(within(t), c, numbered(s.Channel.Name, n, 3)); err != nil {
 				t.Fatal(err)
 			}
 			r := openReceiver(t, c, s)
 			hand := take(t, r, 5) // of the rest of the window nobody ever hears
+			crew.Note("1", hand...)
 			proxy.tear()
-			consumeAll(within(t), t, c, r, n, hand...)
+			seen := map[string]bool{}
+			for _, d := range hand {
+				seen[d.Message.ID] = true
+			}
+			for len(seen) < n {
+				d := take(t, r, 1)[0]
+				crew.Note("1", d)
+				seen[d.Message.ID] = true
+				_ = r.Settle(within(t), []driver.Settlement{{Delivery: d}}) // it comes again if that fails
+			}
+			crew.Check()
 		})
 	}
 }

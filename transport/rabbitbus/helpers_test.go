@@ -2,7 +2,6 @@ package rabbitbus_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"sync/atomic"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/transport/rabbitbus"
 )
 
@@ -53,51 +53,21 @@ func newQueue(t testing.TB, c *rabbitbus.Conn, window int) driver.Subscription {
 
 // numbered are n messages over so many keys, each key numbered from 0.
 func numbered(channel string, n, keys int) []*driver.Message {
-	ms := make([]*driver.Message, n)
-	for i := range ms {
-		key := "k" + strconv.Itoa(i%keys)
-		ms[i] = &driver.Message{Channel: channel, ID: key + "/" + strconv.Itoa(i/keys), Source: "test", Type: "test.numbered.v1", Key: key, Body: []byte(strconv.Itoa(i / keys))}
-	}
-	return ms
+	return drivertest.Numbered(channel, "k", 0, n, keys)
 }
 
-// failed are the messages that a send did not confirm.
-func failed(ms []*driver.Message, se *driver.SendError) []*driver.Message {
-	left := make([]*driver.Message, len(se.Failures))
-	for i, f := range se.Failures {
-		left[i] = ms[f.Index]
-	}
-	return left
+func sendAll(t testing.TB, c driver.Conn, ms []*driver.Message) {
+	t.Helper()
+	again(t, c, "send", func(ctx context.Context) error { return c.Send(ctx, ms) })
 }
 
-// sendAll sends again what was not confirmed, in order, until all is.
-func sendAll(ctx context.Context, c driver.Conn, ms []*driver.Message) error {
-	_, err := sendAllCounting(ctx, c, ms)
-	return err
-}
-
-// sendAllCounting also says of how many the outcome was unknown: those may be
-// there twice.
-func sendAllCounting(ctx context.Context, c driver.Conn, ms []*driver.Message) (unknown int, err error) {
-	for {
-		err := c.Send(ctx, ms)
-		if err == nil {
-			return unknown, nil
-		}
-		var se *driver.SendError
-		if errors.As(err, &se) {
-			for _, f := range se.Failures {
-				if f.Unknown {
-					unknown++
-				}
-			}
-			ms = failed(ms, se)
-		} else if c.Classify(err) != driver.Retryable {
-			return unknown, err
-		}
-		if pause(ctx, 10*time.Millisecond); ctx.Err() != nil {
-			return unknown, err
-		}
+// pause waits before something is tried again.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -3,7 +3,6 @@ package rabbitbus_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -32,42 +31,19 @@ func TestSend_keeps_the_order_of_a_key_when_the_queue_refuses(t *testing.T) {
 			change(&o)
 			c := connect(t, o)
 			s := newQueue(t, c, 8)
-			const n, batch = 1500, 100
-			ms := numbered(s.Channel.Name, n, 10)
-			ctx := within(t)
-			full := make(chan struct{})
-			fill := sync.OnceFunc(func() { close(full) })
-			defer fill()
-			refused := 0
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				for i := 0; i < n; i += batch {
-					left := ms[i : i+batch]
-					for len(left) > 0 {
-						err := c.Send(ctx, left)
-						if err == nil {
-							break
-						}
-						var se *driver.SendError
-						if !errors.As(err, &se) || c.Classify(err) != driver.Retryable {
-							t.Errorf("a full queue is %v, want a retryable SendError", err)
-							return
-						}
-						left = failed(left, se)
-						refused += len(left)
-						fill()
-						pause(ctx, time.Millisecond)
-					}
+			crew := drivertest.NewCrew(t, s)
+			crew.Each = time.Millisecond
+			crew.Join(c, "1")
+			const n, batch, keys = 1500, 100, 10
+			for i := 0; i < n; i += batch {
+				if err := crew.Send(within(t), c, drivertest.Numbered(s.Channel.Name, "k", i, i+batch, keys)); err != nil {
+					t.Fatal(err)
 				}
-			})
-			select {
-			case <-full:
-			case <-ctx.Done():
+			}
+			crew.Check()
+			if crew.Failed() == 0 {
 				t.Error("nothing was refused: the test shows nothing")
 			}
-			consumeAll(ctx, t, c, openReceiver(t, c, s), n)
-			wg.Wait()
-			t.Logf("%d refusals", refused)
 		})
 	}
 }
@@ -101,9 +77,7 @@ func TestSend_to_a_server_short_of_memory_fails_in_time_and_goes_on_later(t *tes
 	o.Timeout = 2 * time.Second
 	c := connect(t, o)
 	s := newQueue(t, c, 10)
-	if err := sendAll(within(t), c, numbered(s.Channel.Name, 4, 1)); err != nil {
-		t.Fatal(err)
-	}
+	sendAll(t, c, numbered(s.Channel.Name, 4, 1))
 	r := openReceiver(t, c, s)
 	ctl(t, srv, "set_vm_memory_high_watermark", "absolute", "1")
 	calm := sync.OnceFunc(func() { ctl(t, srv, "set_vm_memory_high_watermark", "absolute", "1GB") })
@@ -143,9 +117,7 @@ func TestSend_to_a_server_short_of_memory_fails_in_time_and_goes_on_later(t *tes
 		_ = other.Close(within(t))
 	})
 	calm()
-	if err := sendAll(within(t), c, numbered(s.Channel.Name, 4, 1)); err != nil {
-		t.Fatal(err)
-	}
+	sendAll(t, c, numbered(s.Channel.Name, 4, 1))
 }
 
 // The server takes back all that a consumer has when it holds one message for
@@ -163,9 +135,7 @@ func TestReceiver_goes_on_after_the_server_has_ended_its_consumer(t *testing.T) 
 	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	c := connect(t, o)
 	s := newQueue(t, c, 10)
-	if err := sendAll(within(t), c, numbered(s.Channel.Name, 6, 1)); err != nil {
-		t.Fatal(err)
-	}
+	sendAll(t, c, numbered(s.Channel.Name, 6, 1))
 	r := openReceiver(t, c, s)
 	late := take(t, r, 6)
 	for n := 0; n < len(late); { // they come again, since none was settled in time

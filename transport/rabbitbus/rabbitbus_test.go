@@ -21,15 +21,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(consumerVariable) != "" { // a process of a test
-		_, _ = fmt.Fprintln(os.Stderr, consumerMain(context.Background()))
-		os.Exit(1)
-	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", "12"); err != nil { // see TestBeside_each_other
 		panic(err)
 	}
-	os.Exit(servers.Main(m).Run())
+	os.Exit(drivertest.Main(servers.Main(m)).Run())
 }
 
 // optionsFor are what reaches a server.
@@ -129,11 +125,24 @@ func harness(t testing.TB, srv *servers.Server, change func(*rabbitbus.Options))
 		}
 		return channel
 	}
+	open := func(ctx context.Context, change func(*rabbitbus.Options)) (driver.Conn, error) {
+		o := o
+		change(&o)
+		return rabbitbus.Connect(ctx, o)
+	}
 	return drivertest.Harness{
 		Patience: patience, // a restart takes long on a busy machine
 		Open:     func(ctx context.Context) (driver.Conn, error) { return rabbitbus.Connect(ctx, o) },
-		Restart:  func(ctx context.Context) error { return restart(ctx, srv) },
-		Forget:   func(ctx context.Context) error { return forget(ctx, srv, o) },
+		URL:      fmt.Sprintf("%s?partitions=%d", srv.URL(), o.Partitions),
+		Addr:     srv.Addr(),
+		Through: func(ctx context.Context, addr string) (driver.Conn, error) {
+			return open(ctx, func(o *rabbitbus.Options) { by(o, addr) })
+		},
+		Full: func(ctx context.Context) (driver.Conn, error) {
+			return open(ctx, func(o *rabbitbus.Options) { o.MaxLength = int64(20 / max(1, o.Partitions)) })
+		},
+		Restart: func(ctx context.Context) error { return restart(ctx, srv) },
+		Forget:  func(ctx context.Context) error { return forget(ctx, srv, o) },
 		Inject: func(ctx context.Context, channel string, headers driver.Headers, body []byte) error {
 			table := amqp.Table{}
 			for _, h := range headers {
@@ -195,6 +204,18 @@ func TestRabbitbus_passes_the_conformance_suite(t *testing.T) {
 				h.KnownGaps = map[string]string{"Browser_pages_through_a_channel_and_consumes_nothing": looked}
 			}
 			drivertest.Run(t, h)
+		})
+	}
+}
+
+func TestFaults_lose_and_invert_nothing(t *testing.T) {
+	for name, partitions := range map[string]int{"quorum": 0, "partitions": 4} {
+		t.Run(name, func(t *testing.T) {
+			h := harness(t, servers.Shared(t, servers.RabbitMQ), func(o *rabbitbus.Options) { o.Partitions = partitions })
+			if partitions == 0 {
+				h.Restart = nil // it takes the server long, and the suite has done it
+			}
+			drivertest.Faults(t, h)
 		})
 	}
 }
