@@ -67,6 +67,9 @@ func (c *Crew) Join(conn driver.Conn, instance string) (leave func()) {
 	return leave
 }
 
+// Sent keeps account of what the test itself sent.
+func (c *Crew) Sent(ms ...*driver.Message) { c.ledger.send(ms) }
+
 // Note keeps account of what the test itself handles.
 func (c *Crew) Note(instance string, ds ...*driver.Delivery) {
 	c.ledger.note(instance, c.s.Group, ds...)
@@ -78,7 +81,6 @@ func (c *Crew) Send(ctx context.Context, conn driver.Conn, ms []*driver.Message)
 	ctx, cancel := context.WithTimeout(ctx, c.Patience)
 	defer cancel()
 	c.ledger.send(ms)
-	caps := conn.Capabilities()
 	for {
 		err := conn.Send(ctx, ms)
 		if err == nil {
@@ -90,10 +92,8 @@ func (c *Crew) Send(ctx context.Context, conn driver.Conn, ms []*driver.Message)
 		unknown := 0
 		var se *driver.SendError
 		if errors.As(err, &se) {
-			if caps.OrderedBatch || caps.OrderedPipeline {
-				if err := overtaken(ms, se); err != nil {
-					return err
-				}
+			if err := overtaken(ms, se, conn.Capabilities()); err != nil {
+				return err
 			}
 			left := make([]*driver.Message, len(se.Failures))
 			for i, f := range se.Failures {
@@ -115,19 +115,22 @@ func (c *Crew) Send(ctx context.Context, conn driver.Conn, ms []*driver.Message)
 }
 
 // overtaken is an error if something was confirmed behind a message of its key
-// that was refused.
-func overtaken(ms []*driver.Message, se *driver.SendError) error {
-	refused := map[string]int{}
+// that was refused or, in a pipeline that keeps its order, failed in any way.
+func overtaken(ms []*driver.Message, se *driver.SendError, caps driver.Capabilities) error {
+	if !caps.OrderedBatch && !caps.OrderedPipeline {
+		return nil
+	}
+	failed := map[string]int{}
 	failures := se.Failures
 	for i, m := range ms {
 		if len(failures) == 0 || failures[0].Index != i {
-			if at, ok := refused[m.Channel+"|"+m.Key]; ok && m.Key != "" {
-				return fmt.Errorf("message %d of a batch was confirmed, and message %d of its key was refused: %w", i, at, se)
+			if at, ok := failed[m.Channel+"|"+m.Key]; ok && m.Key != "" {
+				return fmt.Errorf("message %d of a batch was confirmed, and message %d of its key was not: %w", i, at, se)
 			}
 			continue
 		}
-		if !failures[0].Unknown {
-			refused[m.Channel+"|"+m.Key] = i
+		if !failures[0].Unknown || caps.OrderedPipeline {
+			failed[m.Channel+"|"+m.Key] = i
 		}
 		failures = failures[1:]
 	}

@@ -271,9 +271,9 @@ func testProcessKilled(e *env) {
 	crew.checkMarked()
 }
 
-// testOwnersChange replaces one of two instances every second. One in four goes
-// without a farewell, with all that it has in hand, and the next change waits
-// until it is succeeded.
+// testOwnersChange replaces one of two instances every second, as often as the
+// period has seconds. One in four goes without a farewell, with all that it has
+// in hand, and the next change waits until it is succeeded.
 func testOwnersChange(e *env) {
 	c := e.conn()
 	crew := e.crew(c)
@@ -292,20 +292,11 @@ func testOwnersChange(e *env) {
 	}
 	join()
 	join()
-	changes := 0
-	for end := time.After(period(e.T)); ; changes++ {
-		select {
-		case <-time.After(time.Second):
-		case <-end:
-			stop()
-			crew.Check()
-			crew.checkMarked()
-			e.Logf("an instance came and another went %d times", changes)
-			return
-		}
+	for i := range max(1, int(period(e.T)/time.Second)) {
+		pause(context.Background(), time.Second)
 		oldest := members[0]
 		members = members[1:]
-		if changes%4 == 3 {
+		if i%4 == 3 {
 			e.crash(oldest.c)
 			oldest.leave()
 			name := join()
@@ -315,6 +306,9 @@ func testOwnersChange(e *env) {
 		oldest.leave()
 		join()
 	}
+	stop()
+	crew.Check()
+	crew.checkMarked()
 }
 
 func testOwnersShare(e *env) {

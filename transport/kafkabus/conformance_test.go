@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/driver/drivertest"
@@ -13,11 +14,18 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-func TestKafkabus_passes_the_conformance_suite(t *testing.T) {
-	s := servers.Shared(t, servers.Kafka)
+// by changes options so that every connection goes to addr, whatever the server
+// advertises, and calls end soon.
+func by(o *kafkabus.Options, addr string, l *lifeline) {
+	l.to = addr
+	o.Brokers, o.Timeout, o.Client = []string{addr}, 2*time.Second, []kgo.Opt{kgo.Dialer(l.dial)}
+}
+
+// harness is a server for the suite.
+func harness(t *testing.T, s *servers.Server) drivertest.Harness {
 	var lifelines sync.Map // driver.Conn to its *lifeline
 	foreign := plain(t, s)
-	drivertest.Run(t, drivertest.Harness{
+	return drivertest.Harness{
 		Patience: patience, // a restart takes long on a busy machine
 		Open: func(ctx context.Context) (driver.Conn, error) {
 			l := &lifeline{}
@@ -29,6 +37,13 @@ func TestKafkabus_passes_the_conformance_suite(t *testing.T) {
 			}
 			lifelines.Store(c, l)
 			return c, nil
+		},
+		URL:  s.URL() + "?session-timeout=6s&heartbeat=100ms",
+		Addr: broker(s),
+		Through: func(ctx context.Context, addr string) (driver.Conn, error) {
+			o := options(s)
+			by(&o, addr, &lifeline{})
+			return kafkabus.Connect(ctx, o)
 		},
 		Restart: s.Restart,
 		Forget:  func(ctx context.Context) error { return forget(ctx, s) },
@@ -50,6 +65,14 @@ func TestKafkabus_passes_the_conformance_suite(t *testing.T) {
 			_ = c.Close(ended) // frees what the process would have taken with it
 			return nil
 		},
-		Quiet: 200 * 1e6,
-	})
+		Quiet: 200 * time.Millisecond,
+	}
+}
+
+func TestKafkabus_passes_the_conformance_suite(t *testing.T) {
+	drivertest.Run(t, harness(t, servers.Shared(t, servers.Kafka)))
+}
+
+func TestFaults_lose_and_invert_nothing(t *testing.T) {
+	drivertest.Faults(t, harness(t, servers.Shared(t, servers.Kafka)))
 }

@@ -12,85 +12,7 @@ import (
 	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/servers"
 	"github.com/dovetail-go/dovetail/transport/kafkabus"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-// through returns options whose every connection goes through a proxy.
-func through(s *servers.Server, p *servers.Proxy) kafkabus.Options {
-	o := options(s)
-	o.Brokers = []string{p.Addr()}
-	o.Timeout = 2 * time.Second
-	o.Client = []kgo.Opt{kgo.Dialer((&lifeline{to: p.Addr()}).dial)}
-	return o
-}
-
-func testLink(t *testing.T, name string, trouble func(*servers.Proxy)) {
-	s := servers.Shared(t, servers.Kafka)
-	t.Parallel()
-	sub := subscription(name, 3)
-	provision(t, connect(t, options(s)), sub.Channel, sub)
-	p := servers.NewProxy(t, broker(s))
-	c := connect(t, through(s, p))
-	h := newHandled()
-	defer consume(t, connect(t, through(s, p)), sub, h, 0)()
-	const keys, rounds = 12, 150
-	ms := numberedAll(name, keys*rounds, keys)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	middle := make(chan struct{})
-	var again int
-	wg.Go(func() {
-		for i := 0; i < len(ms); i += keys {
-			a, err := resend(c, ms[i:i+keys])
-			if err != nil {
-				t.Errorf("send: %v", err)
-				return
-			}
-			again += a
-			if i == len(ms)/3 {
-				close(middle)
-			}
-		}
-	})
-	await(t, middle)
-	trouble(p)
-	wg.Wait()
-	h.await(t, len(ms))
-	h.check(t, len(ms))
-	t.Logf("%d messages, %d sends again, %d copies", len(ms), again, h.copies)
-}
-
-func TestLink_that_is_cut_again_and_again_loses_and_inverts_nothing(t *testing.T) {
-	testLink(t, "cut", func(p *servers.Proxy) {
-		for range 3 {
-			p.Cut()
-			<-time.After(150 * time.Millisecond)
-			p.Heal()
-			<-time.After(150 * time.Millisecond)
-		}
-	})
-}
-
-func TestLink_that_is_half_open_loses_and_inverts_nothing(t *testing.T) {
-	testLink(t, "half-open", func(p *servers.Proxy) {
-		p.Stall()
-		<-time.After(3 * time.Second)
-		p.Cut() // what was written meanwhile must not arrive: the network forgot it
-		p.Heal()
-	})
-}
-
-// What the network has kept for longer than the client waited arrives after all,
-// beside what the client has sent again since.
-func TestLink_that_delivers_late_loses_and_inverts_nothing(t *testing.T) {
-	testLink(t, "late", func(p *servers.Proxy) {
-		for range 2 {
-			p.Stall()
-			<-time.After(2500 * time.Millisecond) // and Options.Timeout is 2 s
-			p.Heal()
-		}
-	})
-}
 
 // Several batches of a key are under way when the link is cut for longer than
 // their deadline: whatever fails, what is confirmed is a prefix.
@@ -100,18 +22,26 @@ func TestSend_keeps_the_order_of_a_pipelined_key(t *testing.T) {
 	sub := subscription("pipelined", 1)
 	provision(t, connect(t, options(s)), sub.Channel, sub)
 	p := servers.NewProxy(t, broker(s))
-	c := connect(t, through(s, p))
-	if _, err := resend(c, []*driver.Message{numbered("pipelined", 0, 0)}); err != nil {
-		t.Fatal(err)
+	o := options(s)
+	by(&o, p.Addr(), &lifeline{})
+	c := connect(t, o)
+	crew := drivertest.NewCrew(t, sub)
+	send := func(ms []*driver.Message) {
+		t.Helper()
+		if err := crew.Send(t.Context(), c, ms); err != nil {
+			t.Fatal(err)
+		}
 	}
+	send(numberedAll("pipelined", 1, 1))
 	const batches = 40
+	batch := func(i int) []*driver.Message { return drivertest.Numbered("pipelined", "k", 2*i+1, 2*i+3, 1) }
 	outcome := make([]error, batches)
 	var wg sync.WaitGroup
 	for i := range batches {
 		began := make(chan struct{})
 		wg.Go(func() {
 			close(began)
-			outcome[i] = c.Send(context.Background(), []*driver.Message{numbered("pipelined", 0, 2*i+1), numbered("pipelined", 0, 2*i+2)})
+			outcome[i] = c.Send(context.Background(), batch(i))
 		})
 		<-began
 		<-time.After(10 * time.Millisecond)
@@ -139,15 +69,15 @@ func TestSend_keeps_the_order_of_a_pipelined_key(t *testing.T) {
 		t.Fatal("nothing failed: the test stalled nothing")
 	}
 	t.Logf("%d of %d batches were confirmed", failed, batches)
-	for i := failed; i < batches; i++ {
-		if _, err := resend(c, []*driver.Message{numbered("pipelined", 0, 2*i+1), numbered("pipelined", 0, 2*i+2)}); err != nil {
-			t.Fatal(err)
+	for i := range batches {
+		if i < failed {
+			crew.Sent(batch(i)...)
+			continue
 		}
+		send(batch(i))
 	}
-	h := newHandled()
-	defer consume(t, c, sub, h, 0)()
-	h.await(t, 2*batches+1)
-	h.check(t, 2*batches+1)
+	crew.Join(c, "1")
+	crew.Check()
 }
 
 // Every call has a deadline of ours, and shutdown ends in time, while the server
@@ -160,7 +90,7 @@ func TestConn_ends_in_time_under_a_server_that_does_not_answer(t *testing.T) {
 	o := options(s)
 	o.Timeout = 2 * time.Second
 	c := connect(t, o)
-	if _, err := resend(c, []*driver.Message{numbered("stopped", 0, 0), numbered("stopped", 1, 0)}); err != nil {
+	if err := drivertest.NewCrew(t, sub).Send(t.Context(), c, numberedAll("stopped", 2, 2)); err != nil {
 		t.Fatal(err)
 	}
 	r := open(t, c, sub)

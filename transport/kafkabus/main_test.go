@@ -3,7 +3,6 @@ package kafkabus_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/internal/leak"
 	"github.com/dovetail-go/dovetail/servers"
 	"github.com/dovetail-go/dovetail/transport/kafkabus"
@@ -24,11 +24,7 @@ import (
 // have channels of their own run in parallel, and what they leave behind is
 // found at the end.
 func TestMain(m *testing.M) {
-	if os.Getenv(consumerVariable) != "" {
-		fmt.Fprintln(os.Stderr, consumerMain(context.Background()))
-		os.Exit(1)
-	}
-	os.Exit(leak.Main(servers.Main(m)))
+	os.Exit(leak.Main(drivertest.Main(servers.Main(m))))
 }
 
 // broker is the address of a server.

@@ -1,76 +1,12 @@
 package kafkabus_test
 
 import (
-	"context"
-	"os"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/servers"
 )
-
-// rebalances is how long instances join and leave every second:
-// DOVETAIL_KAFKABUS_REBALANCES, such as 1m, or some seconds.
-func rebalances(t testing.TB) time.Duration {
-	v := os.Getenv("DOVETAIL_KAFKABUS_REBALANCES")
-	if v == "" {
-		return 10 * time.Second
-	}
-	d, err := time.ParseDuration(v)
-	if err != nil {
-		t.Fatalf("DOVETAIL_KAFKABUS_REBALANCES is %q: %v", v, err)
-	}
-	return d
-}
-
-// Watermill-kafka's PR 30 and issue 210: a rebalance during a handler hangs, or
-// loops, or commits for a generation that is over.
-func TestReceiver_keeps_order_by_key_while_instances_join_and_leave_every_second(t *testing.T) {
-	s := servers.Shared(t, servers.Kafka)
-	t.Parallel()
-	c := connect(t, options(s))
-	sub := subscription("rebalanced", 6)
-	provision(t, c, sub.Channel, sub)
-	h := newHandled()
-	for range 2 {
-		defer consume(t, connect(t, options(s)), sub, h, 200*time.Microsecond)()
-	}
-	const keys = 24
-	sent, joined := 0, 0
-	ctx, cancel := context.WithTimeout(t.Context(), rebalances(t))
-	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for n := 0; ctx.Err() == nil; n++ {
-			ms := make([]*driver.Message, keys)
-			for k := range ms {
-				ms[k] = numbered("rebalanced", k, n)
-			}
-			if _, err := resend(c, ms); err != nil {
-				t.Errorf("send: %v", err)
-				return
-			}
-			sent += len(ms)
-			<-time.After(20 * time.Millisecond) // about half of what the consumers manage
-		}
-	})
-	guest := connect(t, options(s))
-	for ctx.Err() == nil {
-		leave := consume(t, guest, sub, h, 200*time.Microsecond)
-		joined++
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
-		}
-		leave()
-	}
-	wg.Wait()
-	h.await(t, sent)
-	h.check(t, sent)
-	t.Logf("%d messages, %d came again; an instance joined and left %d times", sent, h.copies, joined)
-}
 
 // A receiver that settles nothing gives its partition up after the drain's time,
 // and what it settles later is passed over.
