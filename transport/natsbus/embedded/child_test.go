@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/transport/natsbus/embedded"
+	"github.com/nats-io/nats-server/v2/server"
 )
 
 // TestMain runs the test binary again as a server that can be killed.
@@ -51,12 +52,20 @@ type child struct {
 
 func newChild(t testing.TB) *child {
 	t.Helper()
+	logVersion(t)
 	c := &child{dir: t.TempDir(), listen: freeAddress(t)}
 	if err := c.start(); err != nil {
 		t.Fatalf("start server: %v", err)
 	}
 	t.Cleanup(func() { _ = c.kill() })
 	return c
+}
+
+// logVersion says what a test ran against, for the table that make test ends
+// with.
+func logVersion(t testing.TB) {
+	t.Helper()
+	t.Log("server: nats " + server.VERSION + " embedded")
 }
 
 func freeAddress(t testing.TB) string {

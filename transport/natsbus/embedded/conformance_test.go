@@ -61,6 +61,7 @@ func TestConformance_partitions_in_process(t *testing.T) {
 
 // inProcess is a server in this process for the suite.
 func inProcess(t *testing.T, o natsbus.Options) drivertest.Harness {
+	logVersion(t)
 	o.AckWait, o.Logger = 3*time.Second, quiet
 	dir := t.TempDir()
 	open := func(ctx context.Context) (*embedded.Conn, error) {
