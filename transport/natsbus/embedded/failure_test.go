@@ -9,6 +9,7 @@ import (
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/driver/drivertest"
+	"github.com/dovetail-go/dovetail/servers"
 	"github.com/dovetail-go/dovetail/transport/natsbus"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -130,8 +131,8 @@ func TestSend_without_fast_batches_keeps_the_order_of_a_key(t *testing.T) {
 func TestSend_with_the_link_cut_names_what_is_unknown_and_comes_back(t *testing.T) {
 	drivertest.CheckLeaks(t)
 	server := newChild(t)
-	p := newProxy(t, server.listen)
-	direct, c := connect(t, natsbus.Options{URL: server.url()}), connect(t, natsbus.Options{URL: p.url()})
+	p := servers.NewProxy(t, server.listen)
+	direct, c := connect(t, natsbus.Options{URL: server.url()}), connect(t, natsbus.Options{URL: p.URL(server.url())})
 	s := queue(t, direct, "cut")
 	r, err := c.OpenReceiver(t.Context(), s)
 	if err != nil {
@@ -148,7 +149,7 @@ func TestSend_with_the_link_cut_names_what_is_unknown_and_comes_back(t *testing.
 		}
 		ds = append(ds, more...)
 	}
-	p.cut(true)
+	p.Cut()
 	err = <-sent
 	var se *driver.SendError
 	if !errors.As(err, &se) {
@@ -178,7 +179,7 @@ func TestSend_with_the_link_cut_names_what_is_unknown_and_comes_back(t *testing.
 	}
 
 	// What was in hand is still ours, and what was on its way comes first.
-	p.mend()
+	p.Heal()
 	next := 10
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
