@@ -19,7 +19,16 @@ import (
 	"github.com/dovetail-go/dovetail/transport/filebus"
 )
 
-func TestMain(m *testing.M) { os.Exit(drivertest.Main(m).Run()) }
+func TestMain(m *testing.M) {
+	if a := os.Args; len(a) == 6 && a[1] == isProgram {
+		if err := program(context.Background(), a[3], a[4], a[5], a[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(drivertest.Main(m).Run())
+}
 
 // A shaky engine is files, which do not break, behind links that do: what Faults
 // is tried against where no server is at hand. A link is a connection to an echo

@@ -13,8 +13,8 @@ import java.util.Map;
  * A program that knows RabbitMQ and nothing of Dovetail.
  *
  * <pre>
- * Client.java URL read QUEUE    takes one message and prints it, a field a line
- * Client.java URL write QUEUE   publishes a CloudEvent
+ * Client.java URL FROM TO   takes one message from the queue FROM and prints it, a field
+ *                           a line, then publishes a CloudEvent to the queue TO
  * </pre>
  */
 public class Client {
@@ -25,11 +25,8 @@ public class Client {
         factory.setUri(args[0]);
         factory.setVirtualHost("/"); // "…:5672/" is the empty one to this client
         try (Connection connection = factory.newConnection(); Channel channel = connection.createChannel()) {
-            if (args[1].equals("read")) {
-                read(channel, args[2]);
-            } else {
-                write(channel, args[2]);
-            }
+            read(channel, args[1]);
+            write(channel, args[2]);
         }
     }
 
