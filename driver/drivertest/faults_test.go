@@ -2,21 +2,16 @@ package drivertest_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/driver/drivertest"
-	"github.com/dovetail-go/dovetail/transport/filebus"
 )
 
 func TestMain(m *testing.M) {
@@ -28,200 +23,6 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Exit(drivertest.Main(m).Run())
-}
-
-// A shaky engine is files, which do not break, behind links that do: what Faults
-// is tried against where no server is at hand. A link is a connection to an echo
-// over which every call makes a round trip before and after its work.
-type shaky struct {
-	dir    string
-	echo   net.Listener
-	mutant mutant // of what the links send
-
-	mu    sync.Mutex
-	links map[*shakyLink]bool
-}
-
-type shakyLink struct {
-	e    *shaky
-	addr string // of the echo or a proxy before it; empty for a link that does not break
-
-	mu     sync.Mutex
-	inner  driver.Conn
-	closed bool
-}
-
-func newShaky(t *testing.T, m mutant) *shaky {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
-			wg.Go(func() { _, _ = io.Copy(c, c); _ = c.Close() })
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
-	return &shaky{dir: t.TempDir(), echo: l, mutant: m, links: map[*shakyLink]bool{}}
-}
-
-func (e *shaky) open(ctx context.Context) (driver.Conn, error) { return e.through(ctx, "") }
-
-func (e *shaky) through(ctx context.Context, addr string) (driver.Conn, error) {
-	c, err := filebus.Open(ctx, filebus.Options{Dir: e.dir, Sync: filebus.SyncOS})
-	if err != nil {
-		return nil, err
-	}
-	l := &shakyLink{e: e, addr: addr, inner: c}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.links[l] = true
-	return l, nil
-}
-
-// restart takes every connection away and opens another in its place.
-func (e *shaky) restart(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for l := range e.links {
-		l.mu.Lock()
-		if !l.closed {
-			_ = l.inner.Close(ctx)
-			c, err := filebus.Open(ctx, filebus.Options{Dir: e.dir, Sync: filebus.SyncOS})
-			if err != nil {
-				l.mu.Unlock()
-				return err
-			}
-			l.inner = c
-		}
-		l.mu.Unlock()
-	}
-	return nil
-}
-
-// ping makes a round trip.
-func (l *shakyLink) ping() error {
-	if l.addr == "" {
-		return nil
-	}
-	c, err := net.DialTimeout("tcp", l.addr, 200*time.Millisecond)
-	if err == nil {
-		_ = c.SetDeadline(time.Now().Add(200 * time.Millisecond))
-		_, err = c.Write([]byte{1})
-		if err == nil {
-			_, err = c.Read(make([]byte, 1))
-		}
-		_ = c.Close()
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", driver.ErrRetryable, err)
-	}
-	return nil
-}
-
-// mend says of an error of a connection that was taken away that it passes.
-func (l *shakyLink) mend(err error) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.closed && driver.Classify(err) == driver.Closed {
-		return fmt.Errorf("%w: the link was lost", driver.ErrRetryable)
-	}
-	return err
-}
-
-func (l *shakyLink) now() driver.Conn {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.inner
-}
-
-func (l *shakyLink) Capabilities() driver.Capabilities { return l.now().Capabilities() }
-func (l *shakyLink) Classify(err error) driver.Kind    { return driver.Classify(err) }
-func (l *shakyLink) Provision(ctx context.Context, chs []driver.Channel, subs []driver.Subscription) error {
-	return l.mend(l.now().Provision(ctx, chs, subs))
-}
-
-func (l *shakyLink) Send(ctx context.Context, ms []*driver.Message) error {
-	if err := l.ping(); err != nil {
-		return err
-	}
-	err := l.mend(mutantConn{l.now(), l.e.mutant}.Send(ctx, ms))
-	if lost := l.ping(); err == nil {
-		err = lost
-	}
-	if err == nil {
-		return nil
-	}
-	se := &driver.SendError{}
-	for i := range ms {
-		se.Fail(i, err, true)
-	}
-	return se
-}
-
-func (l *shakyLink) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
-	if err := l.ping(); err != nil {
-		return nil, err
-	}
-	r, err := l.now().OpenReceiver(ctx, s)
-	if err != nil {
-		return nil, l.mend(err)
-	}
-	return &shakyReceiver{Receiver: r, Revoker: r.(driver.Revoker), l: l}, nil
-}
-
-func (l *shakyLink) Close(ctx context.Context) error {
-	l.mu.Lock()
-	l.closed = true
-	l.mu.Unlock()
-	return l.now().Close(ctx)
-}
-
-// A shakyReceiver ends with its link, and gives what it has back.
-type shakyReceiver struct {
-	driver.Receiver
-	driver.Revoker
-	l *shakyLink
-}
-
-func (r *shakyReceiver) after(err error) error {
-	if lost := r.l.ping(); lost != nil {
-		return errors.Join(lost, r.Receiver.Close(context.Background()))
-	}
-	return r.l.mend(err)
-}
-
-func (r *shakyReceiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, error) {
-	ds, err := r.Receiver.Receive(ctx, max)
-	if err = r.after(err); err != nil {
-		return nil, err
-	}
-	return ds, nil
-}
-
-func (r *shakyReceiver) Settle(ctx context.Context, ss []driver.Settlement) error {
-	return r.after(r.Receiver.Settle(ctx, ss))
-}
-
-// choosy is a connection that refuses the second half of every third batch.
-type choosy struct {
-	driver.Conn
-	sends int
-}
-
-func (c *choosy) Send(ctx context.Context, ms []*driver.Message) error {
-	if c.sends++; c.sends%3 != 0 || len(ms) < 2 {
-		return c.Conn.Send(ctx, ms)
-	}
-	se := &driver.SendError{}
-	for i := len(ms) / 2; i < len(ms); i++ {
-		se.Fail(i, driver.ErrRetryable, false)
-	}
-	if err := c.Conn.Send(ctx, ms[:len(ms)/2]); err != nil {
-		return err
-	}
-	return se
 }
 
 // shakyHarness is a shaky engine under a mutant.

@@ -1,0 +1,66 @@
+package drivertest
+
+import (
+	"context"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/netfault"
+)
+
+// through opens a connection over a new proxy.
+func (e *env) through() (*netfault.Proxy, func() driver.Conn) {
+	e.Helper()
+	p, err := netfault.Listen(e.h.Addr)
+	if err != nil {
+		e.Fatal(err)
+	}
+	e.Cleanup(p.Close)
+	return p, func() driver.Conn {
+		return e.open(func(ctx context.Context) (driver.Conn, error) { return e.h.Through(ctx, p.Addr()) })
+	}
+}
+
+// link lets one of a crew and its sender work over a link that is in trouble again
+// and again.
+func (e *env) link(times int, trouble func(i int, p *netfault.Proxy, crew *Crew)) {
+	p, far := e.through()
+	crew := e.crew(e.conn())
+	crew.Each = 2 * time.Millisecond // so that something is in hand
+	crew.Join(far(), "far")
+	if e.several() > 1 {
+		crew.Join(e.conn(), "near")
+	}
+	stop := e.feed(crew, far())
+	for i := range times {
+		crew.more(300)
+		crew.hurry(true) // whether anything gets through or not
+		trouble(i, p, crew)
+		p.Heal()
+		crew.hurry(false)
+	}
+	crew.more(300)
+	stop()
+	crew.Check()
+}
+
+func testLinkCut(e *env) {
+	e.link(6, func(i int, p *netfault.Proxy, _ *Crew) {
+		p.Cut()
+		pause(context.Background(), time.Duration(i)*50*time.Millisecond)
+	})
+}
+
+// testLinkHalfOpen leaves the link silent until the sender has given it up. By
+// turns the network has forgotten what was written meanwhile, or delivers it
+// late, beside what was sent again since.
+func testLinkHalfOpen(e *env) {
+	e.link(4, func(i int, p *netfault.Proxy, crew *Crew) {
+		p.Stall()
+		before := crew.Failed()
+		crew.until("the sender to give a silent link up", func() bool { return crew.failed > before })
+		if i%2 == 0 {
+			p.Cut()
+		}
+	})
+}
