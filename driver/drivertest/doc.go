@@ -7,6 +7,10 @@
 // Broadcast must refuse a broadcast subscription) and is listed in a table at
 // the end of the run, so that nothing is left out in silence.
 //
+// [Faults] breaks the engine, links and processes while messages flow, and
+// [Interop] runs a program in another language; both take the same harness. A
+// transport's own tests of faults use a [Crew] as Faults does.
+//
 // The suite never sleeps. Every wait ends after Harness.Patience with a message
 // that says what was awaited and what had come until then.
 package drivertest
