@@ -55,9 +55,14 @@ func Numbered(channel, prefix string, from, to, keys int) []*driver.Message {
 // Join has an instance work until leave is called or the test ends: it finishes
 // the batch in hand and gives the rest back.
 func (c *Crew) Join(conn driver.Conn, instance string) (leave func()) {
+	return c.join(conn, instance, c.t.Errorf)
+}
+
+// join is Join that says to whom the instance reports what should not be.
+func (c *Crew) join(conn driver.Conn, instance string, fail func(format string, args ...any)) (leave func()) {
 	s := c.s
 	s.Instance = instance
-	h := &hand{conn: conn, s: s, each: c.Each, fail: c.t.Errorf,
+	h := &hand{conn: conn, s: s, each: c.Each, fail: fail,
 		note: func(ds ...*driver.Delivery) { c.Note(instance, ds...) }}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

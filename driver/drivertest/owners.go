@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -37,12 +38,18 @@ func testOwnersChange(e *env) {
 	type member struct {
 		c     driver.Conn
 		leave func()
+		dead  atomic.Bool // nobody hears of its errors
 	}
-	var members []member
+	var members []*member
 	join := func() (name string) {
 		name = fmt.Sprint("member-", e.seq.Add(1))
-		c := e.conn()
-		members = append(members, member{c, crew.Join(c, name)})
+		m := &member{c: e.conn()}
+		m.leave = crew.join(m.c, name, func(format string, args ...any) {
+			if !m.dead.Load() {
+				e.Errorf(format, args...)
+			}
+		})
+		members = append(members, m)
 		return name
 	}
 	join()
@@ -52,6 +59,7 @@ func testOwnersChange(e *env) {
 		oldest := members[0]
 		members = members[1:]
 		if i%4 == 3 {
+			oldest.dead.Store(true)
 			e.crash(oldest.c)
 			oldest.leave()
 			name := join()
