@@ -38,16 +38,18 @@ func TestSend_keeps_the_order_of_a_pipelined_key(t *testing.T) {
 	outcome := make([]error, batches)
 	var wg sync.WaitGroup
 	for i := range batches {
+		if i == batches/4 {
+			p.Stall()
+		}
 		began := make(chan struct{})
 		wg.Go(func() {
 			close(began)
 			outcome[i] = c.Send(context.Background(), batch(i))
 		})
-		<-began
-		<-time.After(10 * time.Millisecond)
-		if i == batches/4 {
-			p.Stall()
+		if <-began; i < batches/4 {
+			wg.Wait() // a busy machine may begin the next one's Send before this one's
 		}
+		<-time.After(10 * time.Millisecond)
 	}
 	wg.Wait()
 	p.Cut()
