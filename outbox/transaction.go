@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
@@ -167,7 +166,7 @@ func (t *Transaction[Tx]) Part(ctx context.Context, f func() error) (err error) 
 		return errEnded
 	}
 	t.depth++
-	name := "dovetail_" + strconv.Itoa(t.depth)
+	name := store.PartName(t.depth)
 	mark := t.out.mark()
 	if err := t.box.db.Savepoint(ctx, t.tx, name); err != nil {
 		t.depth--

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -58,6 +59,10 @@ type Transactions[Tx any] interface {
 	RollbackTo(ctx context.Context, tx Tx, name string) error
 	Release(ctx context.Context, tx Tx, name string) error
 }
+
+// PartName is what the savepoint of a part is called that is so deep within
+// others, from 1: a store may begin one that it sees coming.
+func PartName(depth int) string { return "dovetail_" + strconv.Itoa(depth) }
 
 // Writes is what a transaction leaves behind besides the user's own changes.
 type Writes struct {

@@ -11,24 +11,18 @@ import (
 	"github.com/dovetail-go/dovetail/store"
 )
 
-// Begin waits for a connection, at most Options.Timeout, and begins a
-// transaction. Its own Commit and Rollback work as well, but only the store's
-// write what the outbox has to write.
+// Begin waits for a connection, at most Options.Timeout, for a transaction that
+// begins with its first statement, in the same round trip. Its own Commit and
+// Rollback work as well, but only the store's write what the outbox has to
+// write.
 func (s *Store) Begin(ctx context.Context) (pgx.Tx, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	conn, err := s.pool.Acquire(ctx)
+	pooled, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, fail("begin", err)
 	}
-	tx, err := conn.Begin(ctx)
-	if err != nil {
-		conn.Release()
-		return nil, fail("begin", err)
-	}
-	t := &transaction{Tx: tx, store: s, conn: conn}
-	s.begun.Store(conn.Conn(), t)
-	return t, nil
+	return &transaction{store: s, pooled: pooled, conn: pooled.Conn()}, nil
 }
 
 // Commit writes w and commits, in one round trip.
@@ -43,20 +37,33 @@ func (s *Store) Commit(ctx context.Context, tx pgx.Tx, w store.Writes) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	all, err := s.statements(w, t.wrote)
-	if err == nil {
+	switch {
+	case err != nil:
+	case ctx.Err() != nil:
 		err = ctx.Err()
+	case t.failed():
+		err = pgx.ErrTxCommitRollback // it was the first statement, and nobody cared
+	case t.Tx == nil && len(all) == 0:
+		t.end() // nothing was done
+		return nil
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("commit: %w", err), t.rollBack(ctx))
 	}
-	b := &pgx.Batch{}
+	t.ahead = nil // parts end with the whole
+	b := t.batch()
 	for _, st := range all {
 		b.Queue(st.text, st.args...)
 	}
 	b.Queue("commit")
-	answer := t.Tx.SendBatch(ctx, b)
+	answer, err := t.send(ctx, b)
 	store.Sent.Pass()
-	if err := outcome(answer, all); err != nil {
+	if err == nil {
+		err = outcome(answer, all)
+	} else {
+		err = unlessUndone("begin", err)
+	}
+	if err != nil {
 		if rerr := t.rollBack(ctx); rerr != nil && !errors.Is(err, store.ErrUnknown) {
 			err = errors.Join(err, rerr)
 		}
@@ -85,10 +92,15 @@ func outcome(res pgx.BatchResults, all []statement) error {
 	if cerr := res.Close(); err == nil {
 		err = cerr
 	}
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case undone(err):
+	}
+	return unlessUndone(doing, err)
+}
+
+// unlessUndone is an error of a commit, unknown unless it certainly was undone.
+func unlessUndone(doing string, err error) error {
+	if undone(err) {
 		return fail(doing, err)
 	}
 	return fmt.Errorf("%s: %w: %w", doing, store.ErrUnknown, err)
@@ -110,19 +122,34 @@ func (s *Store) Rollback(ctx context.Context, tx pgx.Tx) error {
 	return fail("roll back", err)
 }
 
-// Savepoint begins a part of the transaction that can be undone alone.
+// Savepoint begins a part of the transaction that can be undone alone. The
+// server hears of it with the next statement.
 func (s *Store) Savepoint(ctx context.Context, tx pgx.Tx, name string) error {
-	return s.mark(ctx, pgxQuerier{tx}, "SAVEPOINT ", name)
+	return s.part(ctx, tx, (*transaction).savepoint, "SAVEPOINT ", name)
 }
 
 // RollbackTo undoes what was done since the savepoint.
 func (s *Store) RollbackTo(ctx context.Context, tx pgx.Tx, name string) error {
-	return s.mark(ctx, pgxQuerier{tx}, "ROLLBACK TO ", name)
+	return s.part(ctx, tx, (*transaction).rollbackTo, "ROLLBACK TO ", name)
 }
 
-// Release forgets a savepoint.
+// Release forgets a savepoint. The server hears of it with the next statement,
+// if at all.
 func (s *Store) Release(ctx context.Context, tx pgx.Tx, name string) error {
-	return s.mark(ctx, pgxQuerier{tx}, "RELEASE ", name)
+	return s.part(ctx, tx, (*transaction).release, "RELEASE ", name)
+}
+
+func (s *Store) part(ctx context.Context, tx pgx.Tx, of func(*transaction, context.Context, string) error, do, name string) error {
+	t, ok := tx.(*transaction)
+	if !ok { // somebody else's
+		return s.mark(ctx, pgxQuerier{tx}, do, name)
+	}
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	if err := of(t, ctx, name); err != nil {
+		return fmt.Errorf("%s%s: %w", do, name, err)
+	}
+	return nil
 }
 
 func (c *core) mark(ctx context.Context, q querier, do, name string) error {
@@ -133,7 +160,9 @@ func (c *core) mark(ctx context.Context, q querier, do, name string) error {
 
 // Write writes messages at once, in any transaction on this database.
 func (s *Store) Write(ctx context.Context, tx pgx.Tx, w store.Writes) error {
-	if t, ok := s.begun.Load(tx.Conn()); ok {
+	if t, ok := tx.(*transaction); ok {
+		t.wrote = !s.opts.NoReorder
+	} else if t, ok := s.begun.Load(tx.Conn()); ok {
 		t.(*transaction).wrote = !s.opts.NoReorder
 	}
 	return s.write(ctx, pgxQuerier{tx}, w)
@@ -144,8 +173,13 @@ func (s *Store) Cancel(ctx context.Context, tx pgx.Tx, source string, ids []stri
 	return s.cancel(ctx, pgxQuerier{tx}, source, ids)
 }
 
-// Enter inserts an inbox row for each entry that has none.
+// Enter inserts an inbox row for each entry that has none. What follows is most
+// often the handler's part, so its savepoint goes along.
 func (s *Store) Enter(ctx context.Context, tx pgx.Tx, entries []store.Entry) ([]store.Found, error) {
+	if t, ok := tx.(*transaction); ok {
+		t.behind = store.PartName(1)
+		defer func() { t.behind = "" }()
+	}
 	return s.enter(ctx, pgxQuerier{tx}, entries)
 }
 

@@ -40,7 +40,7 @@ type core struct {
 // and a store.Listener.
 type Store struct {
 	*core
-	begun sync.Map // *pgx.Conn → the *transaction on it
+	begun sync.Map // *pgx.Conn → the *transaction on it that others are nested in
 }
 
 var (
