@@ -94,6 +94,10 @@ func (l *lags) whileWriting(ctx context.Context, w work, write func(ctx context.
 	return s, nil
 }
 
+// leadIn is for how long nothing is looked at: both sides open their connections
+// then, prepare their statements and begin to relay.
+const leadIn = 200 * time.Millisecond
+
 // paced writes at w.rate, and returns how long each message took from its
 // commit.
 func (l *lags) paced(ctx context.Context, w work, write func(ctx context.Context, row string, body []byte) error) (sample, error) {
@@ -107,6 +111,11 @@ func (l *lags) paced(ctx context.Context, w work, write func(ctx context.Context
 	s := sample{count: w.count, elapsed: time.Since(begin)}
 	if err == nil {
 		err = l.wait(ctx)
+	}
+	for stamp := range l.committed {
+		if stamp < begin.Add(leadIn).UnixNano() {
+			delete(l.committed, stamp)
+		}
 	}
 	if err == nil {
 		l.fill(&s)
