@@ -21,8 +21,9 @@ type reader struct {
 
 type fetched struct {
 	store.Page
-	full bool // there may be more
-	err  error
+	along along // what it was told to write down
+	full  bool  // there may be more
+	err   error
 }
 
 // wants reports whether a read may find something.
@@ -39,13 +40,16 @@ func (r *reader) wants(now time.Time) bool {
 }
 
 // read reads the next page.
-func (t *term[Tx]) read(ctx context.Context, after store.Position) fetched {
+func (t *term[Tx]) read(ctx context.Context, after store.Position, a along) fetched {
 	max := store.Limit{Rows: t.opts.Batch, Bytes: t.opts.BatchBytes}
-	page, err := t.db.Next(ctx, t.Term, after, max)
+	page, err := t.db.Next(ctx, t.Term, after, a.to, max)
+	if page.Advanced {
+		crash.RelayAdvanced.Pass()
+	}
 	if len(page.Rows) > 0 {
 		crash.RelayRead.Pass()
 	}
-	return fetched{page, len(page.Rows) == max.Rows || size(page.Rows) >= max.Bytes, err}
+	return fetched{page, a, len(page.Rows) == max.Rows || size(page.Rows) >= max.Bytes, err}
 }
 
 func size(rows []store.Row) (n int) {
@@ -56,7 +60,8 @@ func size(rows []store.Row) (n int) {
 }
 
 type pageReader interface {
-	read(ctx context.Context, after store.Position) fetched
+	read(ctx context.Context, after store.Position, a along) fetched
+	along() along
 	listen() <-chan struct{}
 }
 
@@ -71,8 +76,8 @@ func (r *reader) prefetch(ctx context.Context, from pageReader) {
 	r.dry = false // until it is known
 	page := make(chan fetched, 1)
 	r.page = page
-	after := r.after
-	go func() { page <- from.read(ctx, after) }()
+	after, a := r.after, from.along()
+	go func() { page <- from.read(ctx, after, a) }()
 }
 
 // take returns what was read: the page under way, or, if there is nothing else
@@ -98,7 +103,7 @@ func (r *reader) take(ctx context.Context, from pageReader, busy bool) (f fetche
 		return f, false
 	}
 	r.wake = from.listen()
-	return from.read(ctx, r.after), true
+	return from.read(ctx, r.after, from.along()), true
 }
 
 // drain waits for the read under way.
@@ -129,6 +134,9 @@ func (t *term[Tx]) fill(ctx context.Context) error {
 	r.dry = !f.full
 	r.pollAt = time.Now().Add(jitter(t.opts.Poll))
 	t.step.pending = f.Pending
+	if f.Advanced {
+		t.wentAlong(f.along)
+	}
 	if len(f.Rows) == 0 {
 		return nil
 	}

@@ -375,7 +375,7 @@ func TestRelay_retires_what_was_published(t *testing.T) {
 	within(t, outbox.Options{Tidy: 5 * time.Second}, func(b *bench) {
 		b.publish("stock", "k", "1", "2", "3")
 		b.pass(20 * time.Second)
-		page, err := b.db.Next(b.Context(), store.Term{}, store.Position{}, store.Limit{Rows: 10, Bytes: 1 << 20})
+		page, err := b.db.Next(b.Context(), store.Term{}, store.Position{}, store.Position{}, store.Limit{Rows: 10, Bytes: 1 << 20})
 		b.must(err)
 		if len(page.Rows) != 0 {
 			b.Errorf("%d rows are left", len(page.Rows))

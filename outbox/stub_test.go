@@ -272,11 +272,11 @@ func (f *faulty) Acquire(ctx context.Context, name, holder string, ttl time.Dura
 	return f.Store.Acquire(ctx, name, holder, ttl)
 }
 
-func (f *faulty) Next(ctx context.Context, t store.Term, after store.Position, max store.Limit) (store.Page, error) {
+func (f *faulty) Next(ctx context.Context, t store.Term, after, done store.Position, max store.Limit) (store.Page, error) {
 	if err := f.down(); err != nil {
 		return store.Page{}, err
 	}
-	return f.Store.Next(ctx, t, after, max)
+	return f.Store.Next(ctx, t, after, done, max)
 }
 
 func (f *faulty) Advance(ctx context.Context, t store.Term, p store.Progress) error {

@@ -72,7 +72,7 @@ func (t *term[Tx]) resume(c store.Cursor) {
 	t.window = t.window.anew()
 	t.reader = reader{after: c.Position}
 	t.b.behind.Add(-int64(t.step.passed))
-	t.step = progress{to: c.Position}
+	t.step = progress{to: c.Position, written: t.step.written + 1}
 	t.channels.reset(c.Channels)
 	t.marks.reset(c.Position)
 	t.volatile.Store(&volatile{id: c.Incarnation})
@@ -235,6 +235,16 @@ type progress struct {
 	since   time.Time // when the first of them was published
 	hold    []store.Held
 	pending bool // the store waits for an advance before it shows more
+	written int  // how often it was begun anew
+}
+
+// along is what of the progress a read is told to write down with what it
+// writes anyway: that saves the service a commit, and the relay the wait for it.
+type along struct {
+	to      store.Position
+	passed  int
+	at      time.Time
+	written int
 }
 
 // due says when what was published is to be written down, zero if there is
@@ -294,8 +304,33 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 	}
 	t.marks.add(p.to, t.keep())
 	t.b.behind.Add(-int64(p.passed))
-	*p = progress{to: p.to}
+	*p = progress{to: p.to, written: p.written + 1}
 	return nil
+}
+
+// along is what a read that begins now is told to write down: nothing before
+// half of Options.Advance is over, so that the cursor is not written with every
+// message.
+func (t *term[Tx]) along() along {
+	p := &t.step
+	now := time.Now()
+	if p.passed == 0 || len(p.hold) > 0 || now.Sub(p.since) < t.opts.Advance/2 {
+		return along{}
+	}
+	return along{p.to, p.passed, now, p.written}
+}
+
+// wentAlong takes note of what a read has written down, unless an advance did
+// so meanwhile.
+func (t *term[Tx]) wentAlong(a along) {
+	p := &t.step
+	if a.written != p.written {
+		return
+	}
+	t.marks.add(a.to, t.keep())
+	t.b.behind.Add(-int64(a.passed))
+	p.passed -= a.passed
+	p.since = a.at // the rest was published after that
 }
 
 // leave writes down what is left to write and gives the lease back.

@@ -80,6 +80,8 @@ type Page struct {
 	// Pending says that the store cannot see further before what it has given
 	// out is advanced (snapshot windows): advance, then ask again.
 	Pending bool
+	// Advanced says that the cursor was moved along, as far as Next was told.
+	Advanced bool
 }
 
 // Progress is a step of the relay, written in one transaction.
@@ -105,8 +107,10 @@ type Relay interface {
 	// Next returns messages that come after a position: the cursor's or the
 	// last one that Next returned. It shows only what can have no predecessor
 	// any more. What it only reads need not look at the term; a store that has
-	// to write down how far it has looked checks the term as all else does.
-	Next(ctx context.Context, t Term, after Position, max Limit) (Page, error)
+	// to write down how far it has looked checks the term as all else does, and
+	// may move the cursor to done in the same transaction. Everything up to done
+	// is published or held; zero is to leave the cursor.
+	Next(ctx context.Context, t Term, after, done Position, max Limit) (Page, error)
 
 	// Advance moves the cursor and sets messages aside or releases them, all in
 	// one transaction: released first, then held.

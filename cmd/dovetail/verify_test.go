@@ -26,8 +26,8 @@ type faulty struct {
 	rows int
 }
 
-func (f *faulty) Next(ctx context.Context, t store.Term, after store.Position, max store.Limit) (store.Page, error) {
-	page, err := f.Store.Next(ctx, t, after, max)
+func (f *faulty) Next(ctx context.Context, t store.Term, after, done store.Position, max store.Limit) (store.Page, error) {
+	page, err := f.Store.Next(ctx, t, after, done, max)
 	last := map[string]int{} // index of each key's last row
 	for i := range page.Rows {
 		m := page.Rows[i].Message

@@ -83,7 +83,7 @@ func (s *Store) from(p store.Position) int {
 }
 
 // Next returns the rows after a position.
-func (s *Store) Next(_ context.Context, _ store.Term, after store.Position, max store.Limit) (store.Page, error) {
+func (s *Store) Next(_ context.Context, _ store.Term, after, _ store.Position, max store.Limit) (store.Page, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var page store.Page

@@ -72,7 +72,7 @@ func TestNext_uses_the_index_in_a_table_of_a_million_rows(t *testing.T) {
 	next := func(limit int) (n int, took time.Duration) {
 		t.Helper()
 		began := time.Now()
-		page, err := s.Next(ctx, term, after, store.Limit{Rows: limit, Bytes: 8 << 20})
+		page, err := s.Next(ctx, term, after, store.Position{}, store.Limit{Rows: limit, Bytes: 8 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +124,7 @@ func TestNext_uses_the_index_in_a_table_of_a_million_rows(t *testing.T) {
 		fill(20)
 		small := large[1]
 		plans := map[string]string{
-			"open":        explain(t, s, openSQL, fenceArgs(term, 0, small.snapshot, small.n+1, smallRows, 500, 8<<20)...),
+			"open":        explain(t, s, openSQL, fenceArgs(term, 0, small.snapshot, small.n+1, smallRows, 500, 8<<20, 0, 0)...),
 			"read large":  explain(t, s, readLargeSQL, 0, large[0].snapshot, large[1].snapshot, 500, large[1].lo, large[1].lo, large[1].hi, 8<<20),
 			"read small":  explain(t, s, readSmallSQL, 0, large[1].snapshot, large[1].snapshot, smallRows, 0, 500, 8<<20),
 			"count":       explain(t, s, countSQL, 0, large[0].snapshot, large[1].snapshot, countedRows),

@@ -177,7 +177,7 @@ func TestFail_over_that_undid_windows_begins_a_new_term(t *testing.T) {
 		must(t, s.Commit(ctx, tx, store.Writes{Messages: []*driver.Message{benchMessage(1)}}))
 	}
 	put()
-	page, err := s.Next(ctx, term, c.Position, limit)
+	page, err := s.Next(ctx, term, c.Position, store.Position{}, limit)
 	must(t, err)
 	after := page.Rows[0].Position
 	_, err = s.Pool().Exec(ctx, `DELETE FROM `+schema(dir)+`.dovetail_window WHERE n = $1`, after.Window)
@@ -186,13 +186,13 @@ func TestFail_over_that_undid_windows_begins_a_new_term(t *testing.T) {
 		t.Errorf("advance to a window that is gone: %v, want ErrFenced", err)
 	}
 	for range 2 {
-		if _, err := s.Next(ctx, term, after, limit); !errors.Is(err, store.ErrFenced) {
+		if _, err := s.Next(ctx, term, after, store.Position{}, limit); !errors.Is(err, store.ErrFenced) {
 			t.Errorf("next after a window that is gone: %v, want ErrFenced", err)
 		}
 	}
 	c, err = s.Resume(ctx, term, "catalog")
 	must(t, err)
-	page, err = s.Next(ctx, term, c.Position, limit)
+	page, err = s.Next(ctx, term, c.Position, store.Position{}, limit)
 	must(t, err)
 	if len(page.Rows) != 1 {
 		t.Errorf("%d rows after the term was resumed, want 1", len(page.Rows))

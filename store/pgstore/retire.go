@@ -112,8 +112,9 @@ func (c *core) truncate(ctx context.Context, t store.Term, leaf string) (done bo
 		b := &pgx.Batch{}
 		b.Queue(`SET LOCAL lock_timeout = '50ms'`)
 		b.Queue(c.sql(`WITH `+fence+` SELECT EXISTS (SELECT FROM fence)`), fenceArgs(t)...)
-		b.Queue(c.sql(`SELECT FROM ~cursor FOR SHARE`)) // no rewind meanwhile
+		// The leaf first, as who opens a window does, and moves the cursor.
 		b.Queue(`LOCK TABLE ONLY ` + leaf + ` IN ACCESS EXCLUSIVE MODE`)
+		b.Queue(c.sql(`SELECT FROM ~cursor FOR SHARE`)) // no rewind meanwhile
 		b.Queue(c.coveredSQL(leaf), c.shards)
 		res := tx.SendBatch(ctx, b)
 		var holds, covered bool

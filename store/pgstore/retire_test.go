@@ -113,11 +113,11 @@ func TestRetire_keeps_what_is_not_published(t *testing.T) {
 		}
 	}
 	put("1")
-	page, err := s.Next(ctx, term, store.Position{}, limit)
+	page, err := s.Next(ctx, term, store.Position{}, store.Position{}, limit)
 	must(t, err)
 	one := page.Rows[0].Position
 	put("2")
-	page, err = s.Next(ctx, term, one, limit)
+	page, err = s.Next(ctx, term, one, store.Position{}, limit)
 	must(t, err)
 	two := page.Rows[0].Position
 	retire(two) // as if it were published; but the cursor has not come there
@@ -128,14 +128,14 @@ func TestRetire_keeps_what_is_not_published(t *testing.T) {
 	retire(two)
 	must(t, open.Commit(ctx))
 	retire(two)
-	page, err = s.Next(ctx, term, one, limit)
+	page, err = s.Next(ctx, term, one, store.Position{}, limit)
 	must(t, err)
 	if len(page.Rows) != 1 || page.Rows[0].Message.ID != "2" {
 		t.Fatalf("after the first: %+v", page)
 	}
 	must(t, s.Advance(ctx, term, store.Progress{To: two}))
 	retire(two)
-	page, err = s.Next(ctx, term, two, limit)
+	page, err = s.Next(ctx, term, two, store.Position{}, limit)
 	must(t, err)
 	if len(page.Rows) != 1 || page.Rows[0].Message.ID != "3" {
 		t.Fatalf("after the second: %+v", page)

@@ -64,7 +64,7 @@ func (st *shardState) forget() {
 // load reads the windows from the cursor's on.
 func (c *core) load(ctx context.Context, st *shardState, t store.Term) error {
 	st.windows = st.windows[:0]
-	rows, err := c.work.Query(ctx, c.sql(`SELECT c.win, c.after, w.n, w.snapshot::text, coalesce(w.lo, 0), coalesce(w.hi, 0), w.lo IS NOT NULL
+	rows, err := c.reads.Query(ctx, c.sql(`SELECT c.win, c.after, w.n, w.snapshot::text, coalesce(w.lo, 0), coalesce(w.hi, 0), w.lo IS NOT NULL
 		FROM ~cursor c JOIN ~window w ON w.shard = c.shard AND w.n >= c.win - 1 WHERE c.shard = $1 ORDER BY w.n`), t.Shard)
 	if err != nil {
 		return err
@@ -89,25 +89,26 @@ func (c *core) load(ctx context.Context, st *shardState, t store.Term) error {
 
 // Next reads the rest of the window that after is in, or the first part of the
 // next one. Where there is none, it opens one: it writes down the present
-// snapshot, under the term, if that sees a row that the last one did not.
-func (c *core) Next(ctx context.Context, t store.Term, after store.Position, max store.Limit) (store.Page, error) {
+// snapshot, under the term, if that sees a row that the last one did not, and
+// moves the cursor to done, since it commits anyway.
+func (c *core) Next(ctx context.Context, t store.Term, after, done store.Position, max store.Limit) (store.Page, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	st := c.state(t.Shard)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	rows, err := c.next(ctx, st, t, after, max)
+	page, err := c.next(ctx, st, t, after, done, max)
 	if err != nil {
 		st.loaded = false
 		return store.Page{}, fail("read outbox", err)
 	}
-	return store.Page{Rows: rows}, nil
+	return page, nil
 }
 
-func (c *core) next(ctx context.Context, st *shardState, t store.Term, after store.Position, max store.Limit) ([]store.Row, error) {
+func (c *core) next(ctx context.Context, st *shardState, t store.Term, after, done store.Position, max store.Limit) (page store.Page, err error) {
 	if !st.loaded || st.term.Term != t.Term || st.term.Holder != t.Holder || after.Window > st.windows[len(st.windows)-1].n {
 		if err := c.load(ctx, st, t); err != nil {
-			return nil, err
+			return page, err
 		}
 	}
 	if after.Window < st.windows[0].n {
@@ -115,7 +116,7 @@ func (c *core) next(ctx context.Context, st *shardState, t store.Term, after sto
 	}
 	i := int(after.Window - st.windows[0].n)
 	if i >= len(st.windows) {
-		return nil, fmt.Errorf("position %v is beyond window %d, the last, as after a fail-over: %w", after, st.windows[len(st.windows)-1].n, store.ErrFenced)
+		return page, fmt.Errorf("position %v is beyond window %d, the last, as after a fail-over: %w", after, st.windows[len(st.windows)-1].n, store.ErrFenced)
 	}
 	if i > 1 { // only the predecessor is needed
 		st.windows = st.windows[i-1:]
@@ -125,25 +126,27 @@ func (c *core) next(ctx context.Context, st *shardState, t store.Term, after sto
 		w := &st.windows[i]
 		if !w.known {
 			if err := c.measure(ctx, st, t, i); err != nil {
-				return nil, err
+				return page, err
 			}
 		}
 		if after.Seq < w.hi {
 			if i == 0 {
-				return nil, fmt.Errorf("the window before %d is not there", w.n)
+				return page, fmt.Errorf("the window before %d is not there", w.n)
 			}
-			rows, err := c.read(ctx, t.Shard, &st.windows[i-1], w, after.Seq, max)
-			if err != nil || len(rows) > 0 {
-				return rows, err
+			page.Rows, err = c.read(ctx, t.Shard, &st.windows[i-1], w, after.Seq, max)
+			if err != nil || len(page.Rows) > 0 {
+				return page, err
 			}
 		}
 		after = store.Position{Window: w.n + 1}
 		if i++; i < len(st.windows) {
 			continue
 		}
-		rows, opened, err := c.openWindow(ctx, st, t, max)
+		rows, opened, err := c.openWindow(ctx, st, t, done, max)
+		page.Rows = rows
+		page.Advanced = page.Advanced || opened && done != (store.Position{})
 		if err != nil || len(rows) > 0 || !opened {
-			return rows, err
+			return page, err
 		}
 	}
 }
@@ -170,13 +173,17 @@ var openSQL = `WITH fresh AS MATERIALIZED (
 			(SELECT ` + rowColumns + ` FROM ~outbox WHERE shard = $4 AND xid = x LIMIT $7) o LIMIT $7)
 	), found AS (
 		SELECT count(*) AS n, min(seq) AS lo, max(seq) AS hi, count(*) < $7 AS small FROM fresh
-	), ` + fence + `, opened AS (
+	), ` + fence + `, known AS MATERIALIZED (
+		SELECT FROM ~window WHERE shard = $4 AND n = $6 - 1 AND snapshot::text = $5::text
+	), opened AS (
 		INSERT INTO ~window (shard, n, snapshot, lo, hi)
 		SELECT $4, $6, pg_current_snapshot(), CASE WHEN small THEN lo END, CASE WHEN small THEN hi END
-		FROM found WHERE n > 0 AND EXISTS (SELECT FROM fence)
+		FROM found WHERE n > 0 AND EXISTS (SELECT FROM fence) AND EXISTS (SELECT FROM known)
 		RETURNING snapshot::text, lo, hi, ` + synchronous + `
+	), moved AS (
+		UPDATE ~cursor SET win = $10, after = $11 WHERE shard = $4 AND (win, after) < ($10::bigint, $11::bigint) AND EXISTS (SELECT FROM opened)
 	), page AS (` + fmt.Sprintf(pageSQL, `SELECT * FROM fresh ORDER BY seq LIMIT $8`, 9) + `)
-	SELECT EXISTS (SELECT FROM ~window WHERE shard = $4 AND n = $6 - 1 AND snapshot::text = $5::text),
+	SELECT EXISTS (SELECT FROM known),
 		found.n, coalesce(opened.snapshot, ''), coalesce(opened.lo, 0), coalesce(opened.hi, 0),
 		coalesce(page.seq, 0), coalesce(page.id, ''), coalesce(page.channel, ''), coalesce(page.key, ''), coalesce(page.headers, ''), page.body
 	FROM found LEFT JOIN opened ON true LEFT JOIN page ON opened.lo IS NOT NULL ORDER BY page.seq`
@@ -186,12 +193,25 @@ var openSQL = `WITH fresh AS MATERIALIZED (
 // transaction ids given out again would hide rows.
 const synchronous = `CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN set_config('synchronous_commit', 'on', true) END`
 
-// openWindow opens the next window and returns what can be read of it at once.
-func (c *core) openWindow(ctx context.Context, st *shardState, t store.Term, max store.Limit) (page []store.Row, opened bool, err error) {
+// genericSQL has the statement that goes with it planned once for a connection.
+// PostgreSQL would plan its first five executions for their very arguments: four
+// milliseconds each, and one tenth of that to run it.
+const genericSQL = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true)`
+
+// openWindow opens the next window, with the cursor at done, and returns what
+// can be read of it at once.
+func (c *core) openWindow(ctx context.Context, st *shardState, t store.Term, done store.Position, max store.Limit) (page []store.Row, opened bool, err error) {
 	last := &st.windows[len(st.windows)-1]
 	w := window{n: last.n + 1}
-	args := fenceArgs(t, t.Shard, last.snapshot, w.n, smallRows, max.Rows, max.Bytes)
-	rows, err := c.work.Query(ctx, c.sql(openSQL), args...)
+	b := &pgx.Batch{}
+	b.Queue(genericSQL)
+	b.Queue(c.sql(openSQL), fenceArgs(t, t.Shard, last.snapshot, w.n, smallRows, max.Rows, max.Bytes, done.Window, done.Seq)...)
+	res := c.reads.SendBatch(ctx, b)
+	defer res.Close() // rows tell
+	if _, err := res.Exec(); err != nil {
+		return nil, false, err
+	}
+	rows, err := res.Query()
 	if err != nil {
 		return nil, false, err
 	}
@@ -212,7 +232,9 @@ func (c *core) openWindow(ctx context.Context, st *shardState, t store.Term, max
 		}
 		page = append(page, r)
 	}
-	err = rows.Err()
+	if err = rows.Err(); err == nil {
+		err = res.Close() // it is committed
+	}
 	var pe *pgconn.PgError
 	switch {
 	case errors.As(err, &pe) && pe.Code == "23505":
@@ -265,9 +287,9 @@ func (c *core) read(ctx context.Context, shard int, prev, w *window, after int64
 	var rows pgx.Rows
 	var err error
 	if w.small {
-		rows, err = c.work.Query(ctx, c.sql(readSmallSQL), shard, prev.snapshot, w.snapshot, smallRows, after, max.Rows, max.Bytes)
+		rows, err = c.reads.Query(ctx, c.sql(readSmallSQL), shard, prev.snapshot, w.snapshot, smallRows, after, max.Rows, max.Bytes)
 	} else {
-		rows, err = c.work.Query(ctx, c.sql(readLargeSQL), shard, prev.snapshot, w.snapshot, max.Rows, after, w.lo, w.hi, max.Bytes)
+		rows, err = c.reads.Query(ctx, c.sql(readLargeSQL), shard, prev.snapshot, w.snapshot, max.Rows, after, w.lo, w.hi, max.Bytes)
 	}
 	if err != nil {
 		return nil, err
@@ -299,15 +321,15 @@ func (c *core) measure(ctx context.Context, st *shardState, t store.Term, i int)
 	}
 	prev := &st.windows[i-1]
 	var n, lo, hi int64
-	if err := c.work.QueryRow(ctx, c.sql(countSQL), t.Shard, prev.snapshot, w.snapshot, countedRows).Scan(&n, &lo, &hi); err != nil {
+	if err := c.reads.QueryRow(ctx, c.sql(countSQL), t.Shard, prev.snapshot, w.snapshot, countedRows).Scan(&n, &lo, &hi); err != nil {
 		return err
 	}
 	if n >= countedRows {
-		if err := c.work.QueryRow(ctx, c.sql(lowSQL), t.Shard, prev.snapshot, w.snapshot).Scan(&lo, &hi); err != nil {
+		if err := c.reads.QueryRow(ctx, c.sql(lowSQL), t.Shard, prev.snapshot, w.snapshot).Scan(&lo, &hi); err != nil {
 			return err
 		}
 	}
-	if _, err := c.work.Exec(ctx, c.sql(`UPDATE ~window SET lo = $3, hi = $4 WHERE shard = $1 AND n = $2`), t.Shard, w.n, lo, hi); err != nil {
+	if _, err := c.reads.Exec(ctx, c.sql(`UPDATE ~window SET lo = $3, hi = $4 WHERE shard = $1 AND n = $2`), t.Shard, w.n, lo, hi); err != nil {
 		return err
 	}
 	w.lo, w.hi, w.known = lo, hi, true

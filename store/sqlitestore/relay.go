@@ -97,7 +97,7 @@ func (s *Store) Resume(ctx context.Context, t store.Term, service string) (c sto
 
 // Next reads the rows after a position. With one writer, and sequence numbers
 // that are never used again, none can appear before one that was seen.
-func (s *Store) Next(ctx context.Context, _ store.Term, after store.Position, max store.Limit) (store.Page, error) {
+func (s *Store) Next(ctx context.Context, _ store.Term, after, _ store.Position, max store.Limit) (store.Page, error) {
 	rows, err := s.stmt.next.QueryContext(ctx, after.Seq, max.Rows)
 	if err != nil {
 		return store.Page{}, fmt.Errorf("read outbox: %w", err)

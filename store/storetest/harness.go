@@ -68,6 +68,7 @@ func Run[Tx any](t *testing.T, h Harness[Tx]) {
 		{"Term_that_has_passed_changes_nothing", s.fenced},
 		{"Resume_is_refused_to_another_service", s.owner},
 		{"Cursor_stays_where_it_was_advanced_to", s.cursor},
+		{"Next_moves_the_cursor_along_if_at_all", s.along},
 		{"Held_messages_keep_their_order_and_block_their_lane", s.held},
 		{"Held_message_is_not_forgotten_by_a_release_beside_it", s.heldBeside},
 		{"Held_messages_wait_for_their_next_attempt", s.heldRetry},
@@ -191,7 +192,7 @@ var everything = store.Limit{Rows: 100_000, Bytes: 1 << 30}
 // next reads everything after a position.
 func (e *env[Tx]) next(t store.Term, after store.Position) []store.Row {
 	e.Helper()
-	page, err := e.DB.Next(e.ctx, t, after, everything)
+	page, err := e.DB.Next(e.ctx, t, after, store.Position{}, everything)
 	e.must(err)
 	return page.Rows
 }

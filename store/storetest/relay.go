@@ -61,11 +61,16 @@ func (suite[Tx]) fenced(e *env[Tx]) {
 
 	slow := e.leadFor(time.Millisecond)
 	e.passed(slow.Lease)
+	e.put(message("new", "stock", "tea"))
 	try := func(when string) {
 		e.Helper()
 		_, err := e.DB.Resume(e.ctx, slow, "catalog")
 		e.is(err, store.ErrFenced, "resume "+when)
 		e.is(e.DB.Advance(e.ctx, slow, store.Progress{To: rows[2].Position}), store.ErrFenced, "advance "+when)
+		page, err := e.DB.Next(e.ctx, slow, rows[2].Position, rows[2].Position, everything)
+		if page.Advanced || err != nil && !isFenced(err) {
+			e.Fatalf("next %s: advanced %v, %v", when, page.Advanced, err)
+		}
 		e.is(e.DB.Advance(e.ctx, slow, store.Progress{To: rows[2].Position, Hold: []store.Held{held(rows[1])}}), store.ErrFenced, "advance and hold "+when)
 		_, _, err = e.DB.Promote(e.ctx, slow, 10)
 		e.is(err, store.ErrFenced, "promote "+when)
@@ -83,10 +88,36 @@ func (suite[Tx]) fenced(e *env[Tx]) {
 	c, err := e.DB.Resume(e.ctx, second, "catalog")
 	e.must(err)
 	e.same(c, store.Cursor{Position: rows[0].Position}, "cursor of the successor")
-	e.same(ids(e.next(second, c.Position)), []string{"tea-001", "tea-002"}, "outbox of the successor")
+	rows = e.next(second, c.Position)
+	rows = append(rows, e.next(second, rows[len(rows)-1].Position)...)
+	e.same(ids(rows), []string{"tea-001", "tea-002", "new"}, "outbox of the successor")
 	st, err := e.DB.Stats(e.ctx, 0)
 	e.must(err)
 	e.same(st.Later, 1, "delayed messages")
+}
+
+func (suite[Tx]) along(e *env[Tx]) {
+	e.put(messages(3, "stock", "tea")...)
+	t := e.lead()
+	rows := e.next(t, store.Position{})
+	at := store.Position{}
+	next := func(id string, after, done store.Position) (last store.Position) {
+		e.Helper()
+		e.put(message(id, "stock", "tea"))
+		page, err := e.DB.Next(e.ctx, t, after, done, everything)
+		e.must(err)
+		e.same(ids(page.Rows), []string{id}, "what follows")
+		if page.Advanced && done == rows[1].Position {
+			at = done
+		}
+		c, err := e.DB.Resume(e.ctx, t, "catalog")
+		e.must(err)
+		e.same(c.Position, at, "cursor")
+		return page.Rows[0].Position
+	}
+	last := next("3", rows[2].Position, store.Position{})
+	last = next("4", last, rows[1].Position)
+	next("5", last, rows[0].Position) // it does not go back
 }
 
 func (suite[Tx]) owner(e *env[Tx]) {

@@ -172,7 +172,7 @@ func (suite[Tx]) limits(e *env[Tx]) {
 		var got []string
 		var after store.Position
 		for {
-			page, err := e.DB.Next(e.ctx, t, after, c.limit)
+			page, err := e.DB.Next(e.ctx, t, after, store.Position{}, c.limit)
 			e.must(err)
 			if len(page.Rows) == 0 {
 				if page.Pending {
@@ -220,7 +220,7 @@ func (suite[Tx]) writers(e *env[Tx]) {
 	t := e.lead()
 	last := map[string]int64{}
 	read := func(after store.Position) store.Position {
-		page, err := e.DB.Next(e.ctx, t, after, store.Limit{Rows: 17, Bytes: 1 << 20})
+		page, err := e.DB.Next(e.ctx, t, after, store.Position{}, store.Limit{Rows: 17, Bytes: 1 << 20})
 		e.must(err)
 		for _, r := range page.Rows {
 			var n int64
