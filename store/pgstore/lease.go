@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -54,11 +55,22 @@ func (c *core) Resign(ctx context.Context, l store.Lease) error {
 	return fail("resign lease "+l.Name, err)
 }
 
-// lead remembers which leases this process holds, for tell.
+// lead remembers which leases this process holds, and until when it holds those
+// of all shards, for tell.
 func (c *core) lead(l store.Lease) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.leading[l.Name] = l.Until
+	first := int64(math.MaxInt64)
+	for shard := range c.shards {
+		until := c.leading[fmt.Sprintf("relay/%d", shard)]
+		if until.IsZero() {
+			first = 0
+			break
+		}
+		first = min(first, until.UnixNano())
+	}
+	c.leads.Store(first)
 }
 
 // fence is a row that is there while a term lasts. The lock keeps the lease from

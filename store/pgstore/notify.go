@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"sync"
 	"time"
 
@@ -27,7 +26,7 @@ type notifier struct {
 // all writers wait in line for their commits. Where this process has the leases
 // there is nobody to tell.
 func (c *core) tell() {
-	if c.leads() {
+	if clock().UnixNano() < c.leads.Load() {
 		return
 	}
 	n := &c.notice
@@ -51,23 +50,14 @@ func (n *notifier) start() {
 	}
 }
 
-// leads reports whether this process publishes all shards.
-func (c *core) leads() bool {
-	now := clock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for shard := range c.shards {
-		if !now.Before(c.leading[fmt.Sprintf("relay/%d", shard)]) {
-			return false
-		}
-	}
-	return true
-}
-
 // noticeSQL sends a notice if somebody leads. Nothing is lost with one that a
 // crash takes away.
 const noticeSQL = `SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)
 	WHERE EXISTS (SELECT FROM ~lease WHERE name LIKE 'relay/%' AND until > clock_timestamp())`
+
+// nobodyPause is how far notices are apart while nobody leads: whoever begins to
+// looks by itself.
+const nobodyPause = 100 * time.Millisecond
 
 func (c *core) sendNotices(quit <-chan struct{}) {
 	n := &c.notice
@@ -75,9 +65,13 @@ func (c *core) sendNotices(quit <-chan struct{}) {
 		// Without a notice the relays find what was written with their next
 		// poll, so an error is none of the writer's business.
 		ctx, cancel := context.WithTimeout(context.Background(), min(c.opts.Timeout, endTime))
-		_, _ = c.work.Exec(ctx, c.sql(noticeSQL), c.topic, n.self)
+		sent, err := c.work.Exec(ctx, c.sql(noticeSQL), c.topic, n.self)
 		cancel()
-		timer := time.NewTimer(c.opts.Notify)
+		pause := c.opts.Notify
+		if err == nil && sent.RowsAffected() == 0 {
+			pause = max(pause, nobodyPause)
+		}
+		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
 		case <-quit:

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,7 +35,8 @@ type core struct {
 	mu      sync.Mutex
 	states  map[int]*shardState // of the shards that this process reads
 	leading map[string]time.Time
-	texts   sync.Map // statement → with the names of this store
+	leads   atomic.Int64 // until when this process leads all shards, Unix nanoseconds
+	texts   sync.Map     // statement → with the names of this store
 }
 
 // Store is a PostgreSQL database for services that use pgx. It is a store.DB
