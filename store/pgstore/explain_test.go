@@ -127,6 +127,7 @@ func TestNext_uses_the_index_in_a_table_of_a_million_rows(t *testing.T) {
 			"open":        explain(t, s, openSQL, fenceArgs(term, 0, small.snapshot, small.n+1, smallRows, 500, 8<<20, 0, 0)...),
 			"read large":  explain(t, s, readLargeSQL, 0, large[0].snapshot, large[1].snapshot, 500, large[1].lo, large[1].lo, large[1].hi, 8<<20),
 			"read small":  explain(t, s, readSmallSQL, 0, large[1].snapshot, large[1].snapshot, smallRows, 0, 500, 8<<20),
+			"find near":   explain(t, s, nearSQL, 0, large[0].snapshot, large[1].snapshot, nearRows),
 			"count":       explain(t, s, countSQL, 0, large[0].snapshot, large[1].snapshot, countedRows),
 			"find bounds": explain(t, s, lowSQL, 0, large[0].snapshot, large[1].snapshot),
 			"stats":       explain(t, s, statsSQL, 0, statsRows),
@@ -206,5 +207,14 @@ func TestMeasure_finds_the_bounds_of_a_window_either_way(t *testing.T) {
 	}
 	if n != 3 || lo != 1 || hi != 6 || lo2 != lo || hi2 != hi {
 		t.Errorf("%d rows from %d to %d, and from %d to %d, want 3 from 1 to 6", n, lo, hi, lo2, hi2)
+	}
+	// The last of all is not of the window, the last two are not all too new.
+	for rows, want := range map[int][2]int64{1: {1, 0}, 2: {1, 6}, nearRows: {1, 6}} {
+		if err := s.Pool().QueryRow(ctx, s.sql(nearSQL), 0, first, second, rows).Scan(&lo, &hi); err != nil {
+			t.Fatal(err)
+		}
+		if lo != want[0] || hi != want[1] {
+			t.Errorf("from %d to %d among %d from either end, want %v", lo, hi, rows, want)
+		}
 	}
 }

@@ -30,9 +30,14 @@ const nothing = "1:1:"
 // sorted. A larger one is read in the order of seq, from its first row on.
 const smallRows = 1000
 
-// countedRows is up to how many rows the first and last seq of a large window
-// are found by looking at all of them.
-const countedRows = 200_000
+// A large window's first and last seq are looked for from either end of the
+// outbox, among nearRows; if rows that are published and retained are in the
+// way, by looking at all rows of the window, up to countedRows; and if it has
+// more, from either end again, however far that is.
+const (
+	nearRows    = 20_000
+	countedRows = 200_000
+)
 
 // shardState is what this process knows of the windows of a shard that it reads.
 type shardState struct {
@@ -154,7 +159,7 @@ func (c *core) next(ctx context.Context, st *shardState, t store.Term, after, do
 const rowColumns = `seq, id, channel, key, headers, body`
 
 // Of a page, as many rows as max.Bytes of bodies take, at least one.
-const pageSQL = `SELECT p.* FROM (SELECT f.*, sum(coalesce(octet_length(body), 0)) OVER (ORDER BY seq) - coalesce(octet_length(body), 0) AS before
+const pageSQL = `SELECT p.* FROM (SELECT f.*, sum(coalesce(octet_length(body), 0)) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) - coalesce(octet_length(body), 0) AS before
 	FROM (%s) f) p WHERE before < $%d`
 
 // openSQL opens a window. The rows are those whose transactions began after the
@@ -193,25 +198,44 @@ var openSQL = `WITH fresh AS MATERIALIZED (
 // transaction ids given out again would hide rows.
 const synchronous = `CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN set_config('synchronous_commit', 'on', true) END`
 
-// genericSQL has the statement that goes with it planned once for a connection.
-// PostgreSQL would plan its first five executions for their very arguments: four
-// milliseconds each, and one tenth of that to run it.
-const genericSQL = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true)`
+// generic runs a statement with the plan that does for all arguments. PostgreSQL
+// would plan the first five executions on each connection for their very
+// arguments: four milliseconds each, and where it has no statistics yet, it reads
+// and sorts a whole window for each of the first five pages.
+func (c *core) generic(ctx context.Context, text string, args ...any) (pgx.Rows, error) {
+	b := &pgx.Batch{}
+	b.Queue(`SELECT set_config('plan_cache_mode', 'force_generic_plan', true)`)
+	b.Queue(c.sql(text), args...)
+	res := c.reads.SendBatch(ctx, b)
+	_, err := res.Exec()
+	if err != nil {
+		_ = res.Close() // it says the same
+		return nil, err
+	}
+	rows, err := res.Query()
+	r := &batchRows{Rows: rows, res: res}
+	if err != nil {
+		r.Close()
+	}
+	return r, err
+}
+
+// genericRow scans the one row of a statement.
+func (c *core) genericRow(ctx context.Context, text string, args []any, dest ...any) error {
+	rows, err := c.generic(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	_, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (struct{}, error) { return struct{}{}, row.Scan(dest...) })
+	return err
+}
 
 // openWindow opens the next window, with the cursor at done, and returns what
 // can be read of it at once.
 func (c *core) openWindow(ctx context.Context, st *shardState, t store.Term, done store.Position, max store.Limit) (page []store.Row, opened bool, err error) {
 	last := &st.windows[len(st.windows)-1]
 	w := window{n: last.n + 1}
-	b := &pgx.Batch{}
-	b.Queue(genericSQL)
-	b.Queue(c.sql(openSQL), fenceArgs(t, t.Shard, last.snapshot, w.n, smallRows, max.Rows, max.Bytes, done.Window, done.Seq)...)
-	res := c.reads.SendBatch(ctx, b)
-	defer res.Close() // rows tell
-	if _, err := res.Exec(); err != nil {
-		return nil, false, err
-	}
-	rows, err := res.Query()
+	rows, err := c.generic(ctx, openSQL, fenceArgs(t, t.Shard, last.snapshot, w.n, smallRows, max.Rows, max.Bytes, done.Window, done.Seq)...)
 	if err != nil {
 		return nil, false, err
 	}
@@ -232,9 +256,7 @@ func (c *core) openWindow(ctx context.Context, st *shardState, t store.Term, don
 		}
 		page = append(page, r)
 	}
-	if err = rows.Err(); err == nil {
-		err = res.Close() // it is committed
-	}
+	err = rows.Err() // if it is nil, the window is committed
 	var pe *pgconn.PgError
 	switch {
 	case errors.As(err, &pe) && pe.Code == "23505":
@@ -277,6 +299,8 @@ var (
 		AND seq > $5 AND seq >= $6 AND seq <= $7 ORDER BY seq LIMIT $4`, 8) + ` ORDER BY seq`
 	readSmallSQL = fmt.Sprintf(pageSQL, `SELECT * FROM (`+fmt.Sprintf(smallSQL, rowColumns)+`) s WHERE seq > $5 ORDER BY seq LIMIT $6`, 7) + ` ORDER BY seq`
 
+	nearSQL = `SELECT coalesce((SELECT seq FROM (SELECT seq, xid, shard FROM ~outbox WHERE shard = $1 ORDER BY seq LIMIT $4) o WHERE ` + windowSQL + ` ORDER BY seq LIMIT 1), 0),
+		coalesce((SELECT seq FROM (SELECT seq, xid, shard FROM ~outbox WHERE shard = $1 ORDER BY seq DESC LIMIT $4) o WHERE ` + windowSQL + ` ORDER BY seq DESC LIMIT 1), 0)`
 	countSQL = `SELECT count(*), coalesce(min(seq), 0), coalesce(max(seq), 0) FROM (` + fmt.Sprintf(smallSQL, "seq") + `) s`
 	lowSQL   = `SELECT coalesce((SELECT seq FROM ~outbox WHERE ` + windowSQL + ` ORDER BY seq LIMIT 1), 0),
 		coalesce((SELECT seq FROM ~outbox WHERE ` + windowSQL + ` ORDER BY seq DESC LIMIT 1), 0)`
@@ -287,9 +311,9 @@ func (c *core) read(ctx context.Context, shard int, prev, w *window, after int64
 	var rows pgx.Rows
 	var err error
 	if w.small {
-		rows, err = c.reads.Query(ctx, c.sql(readSmallSQL), shard, prev.snapshot, w.snapshot, smallRows, after, max.Rows, max.Bytes)
+		rows, err = c.generic(ctx, readSmallSQL, shard, prev.snapshot, w.snapshot, smallRows, after, max.Rows, max.Bytes)
 	} else {
-		rows, err = c.reads.Query(ctx, c.sql(readLargeSQL), shard, prev.snapshot, w.snapshot, max.Rows, after, w.lo, w.hi, max.Bytes)
+		rows, err = c.generic(ctx, readLargeSQL, shard, prev.snapshot, w.snapshot, max.Rows, after, w.lo, w.hi, max.Bytes)
 	}
 	if err != nil {
 		return nil, err
@@ -320,12 +344,18 @@ func (c *core) measure(ctx context.Context, st *shardState, t store.Term, i int)
 		return nil
 	}
 	prev := &st.windows[i-1]
-	var n, lo, hi int64
-	if err := c.reads.QueryRow(ctx, c.sql(countSQL), t.Shard, prev.snapshot, w.snapshot, countedRows).Scan(&n, &lo, &hi); err != nil {
+	var lo, hi, n int64
+	args := []any{t.Shard, prev.snapshot, w.snapshot}
+	if err := c.genericRow(ctx, nearSQL, append(args, nearRows), &lo, &hi); err != nil {
 		return err
 	}
+	if lo == 0 || hi == 0 {
+		if err := c.genericRow(ctx, countSQL, append(args, countedRows), &n, &lo, &hi); err != nil {
+			return err
+		}
+	}
 	if n >= countedRows {
-		if err := c.reads.QueryRow(ctx, c.sql(lowSQL), t.Shard, prev.snapshot, w.snapshot).Scan(&lo, &hi); err != nil {
+		if err := c.genericRow(ctx, lowSQL, args, &lo, &hi); err != nil {
 			return err
 		}
 	}
