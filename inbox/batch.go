@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/internal/crash"
@@ -90,8 +91,9 @@ func (b *batch[Tx]) run(ctx context.Context, f func(ctx context.Context, i int) 
 func (b *batch[Tx]) sort() {
 	order := make([]int, len(b.ins))
 	all := make([]store.Entry, len(b.ins))
+	now := time.Now() // one for all: then they are alike
 	for i, in := range b.ins {
-		order[i], all[i] = i, entryOf(in)
+		order[i], all[i] = i, entryOf(in, now)
 	}
 	slices.SortStableFunc(order, func(x, y int) int { return all[x].Compare(all[y].Key) })
 	for _, i := range order {

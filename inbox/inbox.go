@@ -67,7 +67,7 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 		return ErrOutside
 	}
 	buryWith(r.box, r.in)
-	entry := entryOf(r.in)
+	entry := entryOf(r.in, time.Now())
 	t, ctx, err := r.box.Begin(ctx)
 	if err != nil {
 		return err
@@ -175,7 +175,7 @@ func buryWith[Tx any](box *outbox.Box[Tx], in *dovetail.Incoming) {
 			return err
 		}
 		defer t.Rollback(ctx) // after the commit it does nothing
-		if _, err := box.DB().Mark(ctx, t.Tx(), []store.Entry{entryOf(in)}, store.Dead); err != nil {
+		if _, err := box.DB().Mark(ctx, t.Tx(), []store.Entry{entryOf(in, time.Now())}, store.Dead); err != nil {
 			return fmt.Errorf("inbox: %w", err)
 		}
 		crash.InboxMarked.Pass()
@@ -185,8 +185,8 @@ func buryWith[Tx any](box *outbox.Box[Tx], in *dovetail.Incoming) {
 
 // entryOf is the inbox entry of a message. Its age counts from the later of now
 // and when it was to be delivered.
-func entryOf(in *dovetail.Incoming) store.Entry {
-	since := time.Now()
+func entryOf(in *dovetail.Incoming, now time.Time) store.Entry {
+	since := now
 	if in.Message.Due.After(since) {
 		since = in.Message.Due
 	}

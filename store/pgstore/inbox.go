@@ -40,6 +40,14 @@ const (
 			ON CONFLICT DO NOTHING RETURNING xmin, cmin
 		)
 		SELECT count(*), coalesce(min(xmin::text), ''), coalesce(min(cmin::text), '') FROM new`
+	// The same where the entries differ by their ids alone, as those of a batch
+	// mostly do.
+	enterAlikeSQL = `WITH new AS (
+			INSERT INTO ~inbox (grp, handler, source, id, state, requeues, since)
+			SELECT $1, $2, $3, id, $5, $6, $7 FROM unnest($4::text[]) WITH ORDINALITY AS u (id, n) ORDER BY n
+			ON CONFLICT DO NOTHING RETURNING xmin, cmin
+		)
+		SELECT count(*), coalesce(min(xmin::text), ''), coalesce(min(cmin::text), '') FROM new`
 	// The numbers, from 0, of the entries that were there before: all but those.
 	oldSQL = `SELECT u.n::int - 1 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY AS u (grp, handler, source, id, n)
 		WHERE NOT EXISTS (SELECT FROM ~inbox i WHERE i.grp = u.grp AND i.handler = u.handler AND i.source = u.source AND i.id = u.id
@@ -66,14 +74,19 @@ func (c *core) insert(ctx context.Context, q querier, entries []store.Entry, sta
 		}
 		return there, err
 	}
-	args := entryArgs(entries, state)
+	text, args := enterManySQL, []any(nil)
+	if alike(entries) {
+		text, args = enterAlikeSQL, alikeArgs(entries, state)
+	} else {
+		args = entryArgs(entries, state)
+	}
 	var n int
 	var xmin, cmin string
-	err = each(ctx, q, c.sql(enterManySQL), args, func(r rowSet) error { return r.Scan(&n, &xmin, &cmin) })
+	err = each(ctx, q, c.sql(text), args, func(r rowSet) error { return r.Scan(&n, &xmin, &cmin) })
 	if err != nil || n == len(entries) {
 		return nil, err
 	}
-	err = each(ctx, q, c.sql(oldSQL), append(args[:4:4], xmin, cmin), func(r rowSet) error {
+	err = each(ctx, q, c.sql(oldSQL), append(entryArgs(entries, state)[:4:4], xmin, cmin), func(r rowSet) error {
 		var n int
 		if err := r.Scan(&n); err != nil {
 			return err
@@ -82,6 +95,27 @@ func (c *core) insert(ctx context.Context, q querier, entries []store.Entry, sta
 		return nil
 	})
 	return there, err
+}
+
+// alike reports whether entries differ by their ids alone.
+func alike(entries []store.Entry) bool {
+	first := entries[0]
+	for _, e := range entries[1:] {
+		if e.Group != first.Group || e.Handler != first.Handler || e.Source != first.Source ||
+			e.Requeues != first.Requeues || !e.Since.Equal(first.Since) {
+			return false
+		}
+	}
+	return true
+}
+
+func alikeArgs(entries []store.Entry, state store.State) []any {
+	ids := make([]string, len(entries))
+	for i := range entries {
+		ids[i] = entries[i].ID
+	}
+	e := &entries[0]
+	return []any{e.Group, e.Handler, e.Source, ids, string(state), e.Requeues, e.Since}
 }
 
 func entryArgs(entries []store.Entry, state store.State) []any {
