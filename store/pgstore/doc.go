@@ -5,7 +5,9 @@
 //	box := outbox.New(svc, db)
 //	err = box.Do(ctx, func(ctx context.Context, tx pgx.Tx, out dovetail.Sender) error { … })
 //
-// [OpenSQL] gives the same to services that use database/sql.
+// [OpenSQL] gives the same to services that use database/sql. Over pgx, BEGIN
+// goes with the first statement of a transaction, and what the outbox writes
+// with COMMIT: a transaction with one statement of its own is two round trips.
 //
 // The relay does not read "seq > last": a transaction that commits late would
 // be lost. It reads windows between two snapshots. What a window holds is what
