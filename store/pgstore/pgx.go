@@ -144,8 +144,6 @@ func (s *Store) part(ctx context.Context, tx pgx.Tx, of func(*transaction, conte
 	if !ok { // somebody else's
 		return s.mark(ctx, pgxQuerier{tx}, do, name)
 	}
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
 	if err := of(t, ctx, name); err != nil {
 		return fmt.Errorf("%s%s: %w", do, name, err)
 	}

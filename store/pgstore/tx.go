@@ -265,11 +265,18 @@ func (t *transaction) LargeObjects() pgx.LargeObjects {
 }
 
 func (t *transaction) flushOrClose() {
-	ctx, cancel := context.WithTimeout(context.Background(), t.store.opts.Timeout)
-	defer cancel()
-	if err := t.flush(ctx); err != nil && !t.ended {
+	if err := t.flushSoon(context.Background()); err != nil && !t.ended {
+		ctx, cancel := context.WithTimeout(context.Background(), endTime)
+		defer cancel()
 		_ = t.conn.Close(ctx) // what fails with it is told there
 	}
+}
+
+// flushSoon is flush within Options.Timeout.
+func (t *transaction) flushSoon(ctx context.Context) error {
+	ctx, cancel := t.store.bound(ctx)
+	defer cancel()
+	return t.flush(ctx)
 }
 
 // savepoint begins a part. What has failed before is told at once.
@@ -280,7 +287,7 @@ func (t *transaction) savepoint(ctx context.Context, name string) error {
 	}
 	t.ahead = append(t.ahead, "SAVEPOINT "+name)
 	if t.ended || t.aborted() {
-		return t.flush(ctx)
+		return t.flushSoon(ctx)
 	}
 	return nil
 }
@@ -293,7 +300,7 @@ func (t *transaction) release(ctx context.Context, name string) error {
 	}
 	t.ahead = append(t.ahead, "RELEASE "+name)
 	if t.ended || t.aborted() {
-		return t.flush(ctx)
+		return t.flushSoon(ctx)
 	}
 	return nil
 }
@@ -306,6 +313,8 @@ func (t *transaction) rollbackTo(ctx context.Context, name string) error {
 		return nil
 	}
 	t.ahead = nil
+	ctx, cancel := t.store.bound(ctx)
+	defer cancel()
 	_, err := t.Exec(ctx, "ROLLBACK TO "+name)
 	return err
 }
