@@ -371,6 +371,34 @@ func (h *hangingBroker) Send(ctx context.Context, _ []*driver.Message) error {
 	return ctx.Err()
 }
 
+func TestRelay_has_the_cursor_moved_along_with_what_it_reads(t *testing.T) {
+	idle(t, outbox.Options{}, func(b *bench) {
+		f := &faulty{Store: b.db, along: true}
+		b.svc.components = nil
+		b.box = outbox.New(b.svc, f, outbox.Options{Advance: 100 * time.Millisecond})
+		b.start()
+		defer b.stop()
+		for i := range 40 { // something to read every 20 ms
+			b.publish("stock", "k", fmt.Sprint(i))
+			b.pass(20 * time.Millisecond)
+		}
+		f.set(func() {
+			if f.moved[0] < 10 || f.moved[1] > 0 {
+				b.Errorf("moved by %d reads and %d times besides, want every 60 ms and never", f.moved[0], f.moved[1])
+			}
+		})
+		b.pass(time.Second) // nothing more to read: the rest is written down by itself
+		f.set(func() {
+			if f.moved[1] != 1 {
+				b.Errorf("moved %d times in the end, want once", f.moved[1])
+			}
+		})
+		if st := b.stats(); st.Behind != 0 || st.Backlog != 0 || st.Published != 40 {
+			b.Errorf("stats %+v, want all published and nothing behind", st)
+		}
+	})
+}
+
 func TestRelay_retires_what_was_published(t *testing.T) {
 	within(t, outbox.Options{Tidy: 5 * time.Second}, func(b *bench) {
 		b.publish("stock", "k", "1", "2", "3")

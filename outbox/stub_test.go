@@ -235,6 +235,8 @@ type faulty struct {
 	err    error                                                            // of everything the relay does
 	commit func(ctx context.Context, tx *memstore.Tx, w store.Writes) error // instead of Commit
 	resErr error                                                            // of Resolve
+	along  bool                                                             // Next moves the cursor
+	moved  [2]int                                                           // how often Next and Advance moved it
 }
 
 var errDown = errors.New("database is down")
@@ -276,13 +278,20 @@ func (f *faulty) Next(ctx context.Context, t store.Term, after, done store.Posit
 	if err := f.down(); err != nil {
 		return store.Page{}, err
 	}
-	return f.Store.Next(ctx, t, after, done, max)
+	page, err := f.Store.Next(ctx, t, after, done, max)
+	if f.along && len(page.Rows) > 0 && done != (store.Position{}) {
+		err = errors.Join(err, f.Store.Advance(ctx, t, store.Progress{To: done}))
+		page.Advanced = true
+		f.set(func() { f.moved[0]++ })
+	}
+	return page, err
 }
 
 func (f *faulty) Advance(ctx context.Context, t store.Term, p store.Progress) error {
 	if err := f.down(); err != nil {
 		return err
 	}
+	f.set(func() { f.moved[1]++ })
 	return f.Store.Advance(ctx, t, p)
 }
 
