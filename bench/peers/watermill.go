@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -128,7 +129,7 @@ func (c *client) Consume(ctx context.Context, channel string, handle func([]byte
 	var once sync.Once
 	end, err := route(ctx, c.topic(channel), sub, func(m *message.Message) error {
 		once.Do(func() { close(ready) })
-		if len(m.Payload) > len(probe) {
+		if !bytes.Equal(m.Payload, probe) {
 			handle(m.Payload)
 		}
 		return nil
