@@ -186,6 +186,39 @@ func TestScheduler_takes_in_no_more_large_messages_than_fit(t *testing.T) {
 	}
 }
 
+// A broker that is slow to take settlements does not idle the workers, and what
+// waits for it is bounded all the same.
+func TestScheduler_window_lets_go_of_what_is_handled(t *testing.T) {
+	const window, held = 4, 8
+	s := newScheduler(window, held, 1<<20)
+	var handled []*task
+	for handle := range (window + held) / window {
+		if n := s.capacity(); n != window {
+			t.Fatalf("room for %d messages while %d are to be settled, want %d", n, handle*window, window)
+		}
+		ts := make([]*task, window)
+		for i := range ts {
+			ts[i] = &task{size: 1, verdict: done}
+			ts[i].in.Message = &driver.Message{}
+		}
+		s.push(ts)
+		if n := s.capacity(); n != 0 {
+			t.Errorf("room for %d messages beside a window of others that are not handled", n)
+		}
+		for range ts {
+			s.giveBack(s.exchange(nil))
+		}
+		handled = append(handled, ts...)
+	}
+	if n := s.capacity(); n != 0 {
+		t.Errorf("room for %d messages while %d are to be settled, want none", n, len(handled))
+	}
+	s.settled(handled)
+	if n := s.capacity(); n != window {
+		t.Errorf("room for %d messages once all is settled, want %d", n, window)
+	}
+}
+
 func TestRetryPolicy_waits_grow_within_their_bounds(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
