@@ -119,6 +119,22 @@ type discardError struct{ error }
 
 func (e *discardError) Unwrap() error { return e.error }
 
+// NotBegun marks an error as one that came before the handler began: the
+// database cannot be reached, its pool is empty, a lease is lost. The message
+// keeps its place and holds its key. It counts as no attempt, however long that
+// lasts, and is tried again until the handler begins. Packages that wrap
+// handlers, like inbox, use it.
+func NotBegun(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &notBegunError{err}
+}
+
+type notBegunError struct{ error }
+
+func (e *notBegunError) Unwrap() error { return e.error }
+
 // A PanicError is a handler that panicked.
 type PanicError struct {
 	Value any

@@ -276,6 +276,7 @@ func (b *inbound) subscription() driver.Subscription {
 	return driver.Subscription{
 		Channel: b.channel, Group: b.group, Instance: b.s.opts.Instance,
 		Broadcast: b.broadcast, Ordered: b.ordered, Window: b.window() + b.s.opts.Held,
+		WindowBytes: b.s.opts.WindowBytes,
 	}
 }
 

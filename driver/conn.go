@@ -51,10 +51,19 @@ type Subscription struct {
 	// for its lifetime.
 	Instance string
 
-	// Broadcast gives every instance every message sent while it is
-	// subscribed: the group is the instance's own, and is removed with its
-	// receiver or expires by itself after the instance is gone.
+	// Broadcast gives every instance every message sent since its group came
+	// into being, which the first OpenReceiver brings about. The group is the
+	// instance's own. It outlives its receivers: Remover.RemoveGroup removes it,
+	// and where the instance is gone it expires by itself after a time that the
+	// transport states.
 	Broadcast bool
+
+	// Resume says that the group of a Broadcast subscription was opened before
+	// by this instance. The new receiver goes on where the last one was: it
+	// first delivers what that one had not settled, then what was sent since.
+	// Where the group is gone, OpenReceiver returns ErrPositionLost; the core
+	// then opens a new group, without Resume.
+	Resume bool
 
 	// Ordered demands order by key across all instances of the group. A
 	// transport whose capabilities are below OrderOwner refuses it.
@@ -63,6 +72,13 @@ type Subscription struct {
 	// Window bounds the deliveries that are received and not yet settled, in
 	// messages; at least 1.
 	Window int
+
+	// WindowBytes bounds the same deliveries in bytes (Message.Size), with what
+	// the client has fetched ahead and not yet delivered. The first message is
+	// delivered whatever its size. 0 is no bound. A transport that can only
+	// bound what it fetches in other units may pass the bound by one fetch of at
+	// most 1 MiB, or by one message where that is larger.
+	WindowBytes int
 
 	// Lease is how long a delivery may stay unsettled before the transport may
 	// deliver it again, where the transport works with leases; 0 for its
@@ -102,6 +118,7 @@ type Capabilities struct {
 	LateSettle      bool          // Settle returns before the engine has the settlements; see Receiver.Settle
 	PublishRetained bool          // a publish–subscribe message waits for every provisioned group while none listens
 	Lease           time.Duration // default time to settle before redelivery; 0: redelivery only when a receiver is gone
+	AckTimeout      time.Duration // the longest that a delivery may stay unsettled before the engine takes it back, whatever the receiver does (RabbitMQ: consumer_timeout); 0 for none
 	MaxBatch        int           // most messages in one Send that share a round trip; 0 for no bound
 	MaxBytes        int           // largest message that the transport takes, in bytes; 0 for no bound
 }
@@ -157,13 +174,18 @@ type Receiver interface {
 	// confirms them; after an error they may or may not have been taken, and
 	// messages may come again. With Capabilities.LateSettle it returns before:
 	// the engine has them within moments, which a crash repeats, and at the
-	// latest when Close returns or a partition is another receiver's. Deliveries that are no longer this receiver's
-	// (an expired lease, a lost partition), or never were because another
-	// receiver of the group made them before this one was opened in its stead,
-	// are passed over without an error.
+	// latest when Close returns or a partition is another receiver's.
+	//
+	// Some deliveries are not this receiver's any more: their lease expired,
+	// their partition is lost, or an earlier receiver of the group made them.
+	// Their settlement is not taken, and the engine delivers the message again.
+	// Where the transport can tell, it returns *StaleError that names them by
+	// index; all others are then settled. Where it cannot, it passes them over
+	// without an error.
 	Settle(ctx context.Context, settlements []Settlement) error
 
-	// Close stops receiving and gives unsettled deliveries back to the group.
+	// Close stops receiving and gives unsettled deliveries back to the group. The
+	// group stays, that of a Broadcast subscription too.
 	Close(ctx context.Context) error
 }
 

@@ -141,3 +141,15 @@ func (e *SendError) OrNil() error {
 	}
 	return e
 }
+
+// StaleError is a Settle of which some settlements were not taken, because the
+// delivery was not the receiver's any more: the engine delivers those messages
+// again. All others are settled.
+type StaleError struct {
+	Indexes []int // in the slice given to Settle, ascending
+}
+
+// Error tells how many settlements came too late.
+func (e *StaleError) Error() string {
+	return fmt.Sprintf("%d settlements came too late: the engine delivers these messages again", len(e.Indexes))
+}
