@@ -70,6 +70,8 @@ const (
 	done    verdict = iota // handled, or refused: settle, with the answer
 	again                  // try again after a while
 	bury                   // keep as a dead letter
+	forward                // keep until an instance comes that handles it
+	pass                   // settle: no handler takes it, and none has to
 	discard                // settle and forget
 )
 

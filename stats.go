@@ -16,7 +16,7 @@ type Stats struct {
 	Dead        int64 `json:"dead"`        // messages kept as dead letters
 	Discarded   int64 `json:"discarded"`   // messages settled unhandled, as wished
 	Expired     int64 `json:"expired"`     // requests that came too late
-	Unhandled   int64 `json:"unhandled"`   // messages of a type that nobody handles
+	Unhandled   int64 `json:"unhandled"`   // messages of a type that this instance does not handle: kept until one does, or settled where that is another's part of a channel
 	LateReplies int64 `json:"late_replies"`
 	LostCallers int64 `json:"lost_callers"` // answers that could not be sent: the caller was gone, or they were over a limit
 	Stalls      int64 `json:"stalls"`       // receivers opened anew because they delivered nothing
@@ -57,6 +57,23 @@ func (c *counters) add(kind NoticeKind) {
 	}
 }
 
+// maxTold bounds how many types that nobody handles are remembered as told.
+const maxTold = 1000
+
+// firstUnhandled reports whether n is the first of its type in its group. Beyond
+// a number of types, which a stranger can invent, none is.
+func (s *Service) firstUnhandled(n Notice) bool {
+	id := [2]string{n.Group, n.Message.Type}
+	if _, told := s.unhandled.Load(id); told || s.toldTypes.Load() >= maxTold {
+		return false
+	}
+	_, told := s.unhandled.LoadOrStore(id, true)
+	if !told {
+		s.toldTypes.Add(1)
+	}
+	return !told
+}
+
 // log writes a notice to the log: as a warning what an operator may want to act
 // on, at debug level what is routine.
 func (s *Service) log(n Notice) {
@@ -69,9 +86,9 @@ func (s *Service) log(n Notice) {
 		if last, told := s.failing.LoadOrStore(n.Group, at); !told || at.Sub(last.(time.Time)) > time.Minute && s.failing.CompareAndSwap(n.Group, last, at) {
 			level = slog.LevelWarn
 		}
-	case NoticeUnhandled: // routine on a shared channel: the first in each group is told
-		if _, told := s.unhandled.LoadOrStore(n.Group, true); !told {
-			level = slog.LevelInfo
+	case NoticeUnhandled: // routine on a shared channel: the first of each type in each group is told
+		if s.firstUnhandled(n) {
+			level = slog.LevelWarn
 		}
 	case NoticePositionLost:
 		level = slog.LevelError
