@@ -157,10 +157,11 @@ func (c *contract[T]) setCodec(cd codec.Codec) {
 func (c contract[T]) Decode(m *driver.Message) (T, error) { return c.decode(m) }
 
 // decode reads a body by the content type that came with it, which need not be
-// the one that this side would send; without one, by the contract's own.
+// the one that this side would send; without one, by the contract's own. A
+// contract of bytes takes every content type.
 func (c *contract[T]) decode(m *driver.Message) (v T, err error) {
 	cd := c.codec
-	if m.ContentType != "" && m.ContentType != c.spec.ContentType {
+	if m.ContentType != "" && m.ContentType != c.spec.ContentType && cd != codec.Bytes { // bytes are taken as they are
 		if cd, err = codec.Lookup(m.ContentType); err != nil {
 			return v, Permanent(fmt.Errorf("decode %s: %w", c.wire, err))
 		}

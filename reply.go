@@ -123,14 +123,20 @@ func (r *replyBox) take(src *source, ds []*driver.Delivery) {
 	settlements := make([]driver.Settlement, len(ds))
 	for i, d := range ds {
 		settlements[i].Delivery = d
+		m := d.Message
+		if driver.Structured(m) {
+			if e, err := driver.DecodeStructured(m); err == nil {
+				m = e
+			}
+		}
 		r.mu.Lock()
-		list := r.waiting[d.Message.CausationID]
+		list := r.waiting[m.CausationID]
 		for _, w := range list {
-			w.add(d.Message)
+			w.add(m)
 		}
 		r.mu.Unlock()
 		if len(list) == 0 {
-			r.s.notice(Notice{Kind: NoticeLateReply, Channel: r.channel.Name, Message: d.Message})
+			r.s.notice(Notice{Kind: NoticeLateReply, Channel: r.channel.Name, Message: m})
 		}
 	}
 	// The transport's own deadlines end it, as they do every call to a server.

@@ -76,6 +76,13 @@ func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []
 		fail(fmt.Errorf("service %s handles %s twice in group %s: %s", s.name, sub.wire, s.group(sub), remedy))
 		return
 	}
+	if i := slices.IndexFunc(s.subs, func(o *subscription) bool {
+		return o.anyType && sub.anyType && o.as == sub.as && o.broadcast == sub.broadcast && o.channel.Name == sub.channel.Name
+	}); i >= 0 {
+		fail(fmt.Errorf("service %s handles any type of channel %s by %s and by %s in group %s: give AnyType to one of them",
+			s.name, sub.channel.Name, s.subs[i].wire, sub.wire, s.group(sub)))
+		return
+	}
 	s.subs = append(s.subs, sub)
 }
 
@@ -94,6 +101,9 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 		if sub.channel.Kind == driver.PointToPoint {
 			errs = append(errs, fmt.Errorf("As(%q): a point-to-point channel has one group", sub.as))
 		}
+	}
+	if sub.anyType && (sub.spec.Kind == KindCall || sub.spec.Kind == KindSurvey) {
+		errs = append(errs, errors.New("AnyType: what asks for an answer has a type: use an event, a command or a document"))
 	}
 	if sub.broadcast && sub.channel.Kind == driver.PointToPoint {
 		errs = append(errs, errors.New("Broadcast: a message of a point-to-point channel goes to one instance: use an event"))
