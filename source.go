@@ -21,6 +21,8 @@ type source struct {
 	leave func(match func(*task) bool) int         // hands back what has not begun
 	tasks func(f func(*task))                      // calls f for all of its tasks in hand
 
+	optional bool // it is looked for again by who opened it, rather than opened again and again
+
 	opening sync.Mutex // held while the receiver is opened anew
 
 	mu        sync.Mutex
@@ -50,6 +52,9 @@ func (src *source) open(ctx, life context.Context) error {
 			src.mu.Unlock()
 			src.last.Store(time.Now().UnixNano())
 			return nil
+		}
+		if src.optional {
+			return err
 		}
 		switch kind := src.s.conn.Classify(err); kind {
 		case driver.Denied, driver.Conflict, driver.Unsupported, driver.PositionLost, driver.Closed:
