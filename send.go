@@ -72,17 +72,17 @@ func (s *Service) Send(ctx context.Context, messages []*driver.Message) error {
 // provisionInTime provisions what the service sends, unless that was done,
 // trying again for as long as a send does.
 func (s *Service) provisionInTime(ctx context.Context, messages []*driver.Message, until time.Time) error {
-	if s.provisioned.Load() {
+	if s.provisioned() {
 		return nil
 	}
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	for attempt := 1; ; attempt++ {
+	for {
 		err := s.provision(ctx)
 		if err == nil {
 			return nil
 		}
-		if !s.passes(err) || !wait(ctx, sendPolicy.Wait(attempt)) {
+		if ctx.Err() != nil || !s.passes(err) {
 			d := newDelivery(s, messages)
 			d.fail(err)
 			return d.result()
