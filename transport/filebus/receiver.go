@@ -53,7 +53,7 @@ var (
 )
 
 // OpenReceiver joins a group that was provisioned, or makes the group of a
-// broadcast instance. It takes what partitions are free and is due; more come
+// broadcast instance, or finds it where Subscription.Resume is set. It takes what partitions are free and is due; more come
 // as other receivers hand them over.
 func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
 	if err := c.begin(); err != nil {
@@ -90,13 +90,20 @@ func (c *Conn) openReceiver(ctx context.Context, s driver.Subscription) (*receiv
 			return nil, fmt.Errorf("a broadcast subscription needs Instance as a name of its own: %w", err)
 		}
 		err = c.locked(ctx, func() error {
-			if _, err := os.Stat(filepath.Join(r.group.dir, "group.json")); err == nil {
+			_, err := os.Stat(filepath.Join(r.group.dir, "group.json"))
+			if err == nil {
 				if alive, err := anyMember(r.group.dir); err != nil || alive {
 					return errors.Join(err, fmt.Errorf("%w: instance %s is subscribed already", driver.ErrConflict, s.Instance))
+				}
+				if s.Resume {
+					return r.join()
 				}
 				if err := c.discard(r.group.dir); err != nil {
 					return err
 				}
+			} else if errors.Is(err, fs.ErrNotExist) && s.Resume {
+				return fmt.Errorf("%w: its group was removed, or expired %v after its last receiver: open it without Resume to go on from now",
+					driver.ErrPositionLost, c.opts.Expire)
 			}
 			return ch.makeGroup(ctx, s, func(group) error { return r.join() })
 		})

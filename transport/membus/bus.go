@@ -2,6 +2,8 @@ package membus
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -128,6 +130,22 @@ func (b *Bus) forget() {
 	b.mu.Unlock()
 	for _, ch := range old {
 		ch.remove()
+	}
+}
+
+// removeGroupsOf removes the broadcast groups of a connection that was closed.
+func (b *Bus) removeGroupsOf(c *Conn) {
+	b.mu.RLock()
+	channels := slices.Collect(maps.Values(b.channels))
+	b.mu.RUnlock()
+	for _, ch := range channels {
+		ch.mu.Lock()
+		for _, g := range slices.Clone(ch.groups) {
+			if g.owner == c {
+				ch.removeGroup(g)
+			}
+		}
+		ch.mu.Unlock()
 	}
 }
 

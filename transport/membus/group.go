@@ -11,8 +11,8 @@ import (
 // guarded by its channel's mutex.
 type group struct {
 	ch        *channel
-	name      string
-	broadcast bool
+	name      string // as driver.Subscription.GroupName has it
+	owner     *Conn  // of a broadcast group: the connection of its instance
 	gone      bool
 
 	parts     []partition // the last is for messages without a key

@@ -242,7 +242,4 @@ func (r *receiver) close() {
 		h = before
 	}
 	r.g.leave(r)
-	if r.g.broadcast {
-		r.ch.removeGroup(r.g)
-	}
 }
