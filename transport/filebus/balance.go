@@ -239,6 +239,7 @@ func (r *receiver) release(p *part) error {
 	err := p.persist(r.cursors, &r.scratch)
 	p.lost = true
 	r.inHand -= p.inHand
+	r.size -= p.size
 	r.parts[p.id] = nil
 	step("released")
 	return errors.Join(err, unlock(p.lock))

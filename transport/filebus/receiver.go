@@ -20,6 +20,7 @@ type receiver struct {
 	c       *Conn
 	ch      *channel
 	window  int
+	bytes   int // WindowBytes; 0 for no bound
 	group   group
 	cursors *os.File
 	owners  []*os.File // one for each partition, locked or not
@@ -41,6 +42,7 @@ type receiver struct {
 	rd      reader
 	parts   []*part // by partition; nil for those of others
 	inHand  int
+	size    int // of what is in hand, in bytes
 	retries retries
 	again   reader // for messages handed out again
 	scratch scratch
@@ -79,7 +81,7 @@ func (c *Conn) openReceiver(ctx context.Context, s driver.Subscription) (*receiv
 		}
 	}
 	r := &receiver{
-		c: c, ch: ch, window: max(1, s.Window), group: group{dir: filepath.Join(ch.dir, "groups", groupDirName(s))},
+		c: c, ch: ch, window: max(1, s.Window), bytes: s.WindowBytes, group: group{dir: filepath.Join(ch.dir, "groups", groupDirName(s))},
 		done: make(chan struct{}), wake: make(chan struct{}, 1), revoked: make(chan []int, 1), parts: make([]*part, ch.meta.Partitions),
 	}
 	if s.Broadcast {
@@ -260,15 +262,29 @@ func (r *receiver) handed(it *item) {
 	it.state = inHand
 	it.attempts++
 	it.p.inHand++
+	it.p.size += it.size
 	it.p.dirty = true
 	r.inHand++
+	r.size += it.size
+}
+
+// unhand notes that it is not any more.
+func (r *receiver) unhand(it *item) {
+	it.p.inHand--
+	it.p.size -= it.size
+	r.inHand--
+	r.size -= it.size
+}
+
+// fits reports whether so many bytes more may be handed out.
+func (r *receiver) fits(size int) bool {
+	return r.bytes == 0 || r.inHand == 0 || r.size+size <= r.bytes
 }
 
 // retry notes that an item is to be handed out again.
 func (r *receiver) retry(it *item, due time.Time) {
 	it.state, it.due = waiting, due
-	it.p.inHand--
-	r.inHand--
+	r.unhand(it)
 	heap.Push(&r.retries, it)
 }
 
@@ -306,8 +322,7 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 			r.retry(it, now.Add(s.After))
 			continue
 		}
-		it.p.inHand--
-		r.inHand--
+		r.unhand(it)
 		it.p.settle(it)
 	}
 	err := r.persist()

@@ -74,7 +74,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	if ch == nil {
 		return nil, fmt.Errorf("membus: open receiver: %w", notProvisioned(s.Channel.Name))
 	}
-	r := &receiver{conn: c, ch: ch, window: s.Window, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	r := &receiver{conn: c, ch: ch, window: s.Window, bytes: s.WindowBytes, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	r.hands.prev, r.hands.next = &r.hands, &r.hands
 	c.mu.Lock()
 	defer c.mu.Unlock()
