@@ -125,7 +125,7 @@ type test struct {
 var suites = []map[string]test{
 	roundtripTests, sendTests, orderTests, takeoverTests, settleTests, groupTests, windowTests, lifecycleTests, topologyTests,
 	delayTests, browseTests, failureTests,
-	broadcastTests, prefetchTests,
+	broadcastTests, prefetchTests, quickTests, samekeyTests, classifyTests, identityTests, attemptsTests,
 }
 
 // Run runs the whole suite against the engine of h, each test as a subtest by

@@ -68,7 +68,7 @@ func (b *Bus) provision(channels []driver.Channel, subs []driver.Subscription) e
 			return fmt.Errorf("membus: provision channel: %w", err)
 		}
 		if c.Partitions < 0 || c.Partitions > maxPartitions {
-			return fmt.Errorf("membus: provision channel %s: %d partitions: want 0 for the default, or at most %d", c.Name, c.Partitions, maxPartitions)
+			return fmt.Errorf("membus: provision channel %s: %d partitions: want 0 for the default, or at most %d: %w", c.Name, c.Partitions, maxPartitions, driver.ErrUnsupported)
 		}
 		have, ok := made[c.Name]
 		if ch := b.channels[c.Name]; ch != nil {

@@ -10,10 +10,10 @@ import (
 // more for messages without a key, which anybody may take. Everything in it is
 // guarded by its channel's mutex.
 type group struct {
-	ch        *channel
-	name      string // as driver.Subscription.GroupName has it
-	owner     *Conn  // of a broadcast group: the connection of its instance
-	gone      bool
+	ch    *channel
+	name  string // as driver.Subscription.GroupName has it
+	owner *Conn  // of a broadcast group: the connection of its instance
+	gone  bool
 
 	parts     []partition // the last is for messages without a key
 	ready     []uint64    // bit set: the partition has items

@@ -19,8 +19,8 @@ type receiver struct {
 
 	closed  bool
 	held    int
-	size    int  // of what is held, in bytes
-	blocked bool // what comes next does not fit into the bytes
+	size    int      // of what is held, in bytes
+	blocked bool     // what comes next does not fit into the bytes
 	hands   hand     // ring of what is in hand, oldest first
 	mask    []uint64 // partitions that it may take from
 	cursor  int      // the partition after the last that it took from
