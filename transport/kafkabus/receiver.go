@@ -141,6 +141,9 @@ func (r *receiver) consumerOptions(more ...kgo.Opt) []kgo.Opt {
 	r.kill = kill
 	return o.clientOptions(append([]kgo.Opt{
 		kgo.WithContext(ctx),
+		// Markers of transactions come with the messages, to be settled: what a
+		// group has settled would end before them for good.
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(16 << 20),
 		kgo.FetchMaxPartitionBytes(int32(max(2<<20, o.batchBytes()))),
 		// A fetch that nobody answers within this and the overhead is taken for lost.

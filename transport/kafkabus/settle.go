@@ -62,12 +62,17 @@ func (r *receiver) Settle(_ context.Context, settlements []driver.Settlement) er
 	r.uncommitted = nil
 	r.mu.Unlock()
 	if changed && r.group {
-		select {
-		case r.noted <- struct{}{}:
-		default:
-		}
+		r.note()
 	}
 	return err
+}
+
+// note tells keepCommitting that something was settled.
+func (r *receiver) note() {
+	select {
+	case r.noted <- struct{}{}:
+	default:
+	}
 }
 
 // keepCommitting commits what was settled, one commit after another, until ctx
