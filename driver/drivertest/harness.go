@@ -58,6 +58,10 @@ type Harness struct {
 	// until something is handled. nil where nothing is refused.
 	Full func(ctx context.Context) (driver.Conn, error)
 
+	// InProcess says that the engine runs in the test's process, so that its
+	// memory cannot be told from the client's.
+	InProcess bool
+
 	// Cumulative says that the transport acknowledges prefixes only, so that
 	// after a take-over messages that were settled beyond the first unsettled
 	// one may come again. Without it that is a failure.
@@ -121,6 +125,7 @@ type test struct {
 var suites = []map[string]test{
 	roundtripTests, sendTests, orderTests, takeoverTests, settleTests, groupTests, windowTests, lifecycleTests, topologyTests,
 	delayTests, browseTests, failureTests,
+	broadcastTests, prefetchTests, quickTests, samekeyTests, classifyTests, identityTests, attemptsTests,
 }
 
 // Run runs the whole suite against the engine of h, each test as a subtest by

@@ -55,6 +55,11 @@ func (r *receiver) fetch(ds []*driver.Delivery, n int) ([]*driver.Delivery, erro
 		if p == nil || p.revoking || p.stalled {
 			continue
 		}
+		size := len(rec.payload) + len(r.ch.meta.Name)
+		if !rec.removed && !rec.damage && !r.fits(size) {
+			r.rd.off, r.rd.seq = rec.off, rec.seq // read again once there is room
+			break
+		}
 		var it *item
 		if rec.seq < p.next.seq {
 			if it = p.meet(rec.seq); it == nil {
@@ -89,7 +94,7 @@ func (r *receiver) fetch(ds []*driver.Delivery, n int) ([]*driver.Delivery, erro
 			p.open = append(p.open, it)
 			p.refill = len(p.open)
 		}
-		it.pos = position{seq: rec.seq, base: r.rd.base, off: rec.off}
+		it.pos, it.size = position{seq: rec.seq, base: r.rd.base, off: rec.off}, size
 		r.handed(it)
 		r.fill(s, it, rec)
 		ds = append(ds, &s.delivery)
@@ -123,7 +128,7 @@ func (r *receiver) takeRetries(n int) (ds []*driver.Delivery, err error) {
 	now := time.Now()
 	for len(ds) < n {
 		it := r.retries.top()
-		if it == nil || it.due.After(now) {
+		if it == nil || it.due.After(now) || !r.fits(it.size) {
 			break
 		}
 		heap.Pop(&r.retries)

@@ -23,6 +23,7 @@ func harness(t testing.TB, opts Options) drivertest.Harness {
 	e := &engine{opts: opts}
 	return drivertest.Harness{
 		Open:    e.Open,
+		URL:     "file:" + opts.Dir,
 		Restart: e.Restart,
 		Crash:   func(c driver.Conn) error { return c.(*mortal).crash() },
 		Forget: func(ctx context.Context) error {

@@ -330,3 +330,48 @@ func TestDelayed_message_comes_before_what_was_sent_after_it_was_due(t *testing.
 		}
 	})
 }
+
+// What an instance that is away has not heard holds up no sender: its group ends
+// when the room is needed, or its connection is closed.
+func TestBroadcast_group_without_a_receiver_holds_up_no_sender(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := New(Options{Messages: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, away := b.Connect(), b.Connect()
+		defer c.Close(t.Context())
+		ch := driver.Channel{Name: "prices", Kind: driver.PublishSubscribe}
+		if err := c.Provision(t.Context(), []driver.Channel{ch}, nil); err != nil {
+			t.Fatal(err)
+		}
+		s := driver.Subscription{Channel: ch, Group: "cache", Instance: "one", Broadcast: true, Window: 10}
+		listen := func(conn *Conn, s driver.Subscription) {
+			r, err := conn.OpenReceiver(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		listen(c, s)
+		for i := range 25 {
+			if err := c.Send(t.Context(), []*driver.Message{{Channel: ch.Name, ID: fmt.Sprint(i)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Resume = true
+		if _, err := c.OpenReceiver(t.Context(), s); c.Classify(err) != driver.PositionLost {
+			t.Fatalf("resumed after its channel was full: %v, want ErrPositionLost", err)
+		}
+		s.Resume = false
+		listen(away, s)
+		if err := away.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if infos, err := c.Channels(t.Context()); err != nil || len(infos[0].Groups) != 0 {
+			t.Fatalf("%+v, %v; want no group of a connection that was closed", infos, err)
+		}
+	})
+}

@@ -3,13 +3,10 @@ package membus
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"slices"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
-
-var seed = maphash.MakeSeed()
 
 // A lot is the part of a batch that goes to one channel.
 type lot struct {
@@ -91,7 +88,7 @@ func (c *Conn) prepare(l *lot, messages []*driver.Message, failed []driver.SendF
 	}
 	l.ms = make([]*stored, 0, l.count)
 	limit := c.bus.opts.MessageBytes
-	partitions := uint64(l.ch.spec.Partitions)
+	partitions := l.ch.spec.Partitions
 	var slab []stored
 	for n := range l.count {
 		if len(slab) == 0 {
@@ -108,7 +105,7 @@ func (c *Conn) prepare(l *lot, messages []*driver.Message, failed []driver.SendF
 		}
 		s.part = int32(partitions)
 		if s.msg.Key != "" {
-			s.part = int32(maphash.String(seed, s.msg.Key) % partitions)
+			s.part = int32(driver.PartitionOf(s.msg.Key, partitions))
 		}
 		l.ms = append(l.ms, s)
 	}
