@@ -83,6 +83,7 @@ func (c *Conn) Capabilities() driver.Capabilities {
 		PublishRetained: true,
 		Delay:           c.delay,
 		MaxBytes:        c.opts.MaxBytes,
+		AckTimeout:      c.opts.AckTimeout,
 	}
 	if c.opts.Partitions > 0 {
 		caps.Order = driver.OrderOwner
