@@ -26,6 +26,7 @@ type Conn struct {
 	delays    delays
 	groups    sync.Map // channel → *nameSet of the queues of groups that were provisioned here
 	sends     sync.WaitGroup
+	blind     sync.Once // the warning that policies cannot be looked at
 }
 
 var (

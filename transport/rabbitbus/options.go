@@ -85,7 +85,8 @@ type Options struct {
 
 	// Management is the URL of the server's management plugin, as in
 	// http://127.0.0.1:15672, with the user and password above unless it has
-	// its own. It is needed to list channels; nothing else.
+	// its own. It is needed to list channels, and to see at provisioning whether
+	// policies make queues lose messages; nothing else.
 	Management string
 
 	// Arguments are given with each new queue, beside and over ours: text,
