@@ -29,6 +29,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.state = closed
 	s.mu.Unlock()
+	s.topo.stop()
 	if s.owns {
 		closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
@@ -53,6 +54,7 @@ func (s *Service) begin() error {
 		return fmt.Errorf("run service %s: %w", s.name, err)
 	}
 	s.state = running
+	s.topo.changed()
 	return nil
 }
 
