@@ -90,7 +90,7 @@ func newContract[T any](kind Kind, name string) contract[T] {
 		c.spec.Channel.Kind = driver.PublishSubscribe
 	}
 	c.wire = c.spec.Type()
-	if err := driver.ValidName(name); err != nil {
+	if err := validName(name); err != nil {
 		c.err = fmt.Errorf("%s contract: %w", kind, err)
 	}
 	return c
@@ -125,7 +125,7 @@ func (c *contract[T]) setKey(key func(T) string) {
 func (c *contract[T]) setChannel(ch Channel) {
 	c.spec.Channel.Name = ch.name
 	c.spec.Channel.Partitions = ch.partitions
-	if err := driver.ValidName(ch.name); err != nil && c.err == nil {
+	if err := validName(ch.name); err != nil && c.err == nil {
 		c.err = fmt.Errorf("contract %s: channel %w", c.wire, err)
 	}
 	if ch.partitions < 0 && c.err == nil {

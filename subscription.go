@@ -62,7 +62,7 @@ func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []
 	for _, opt := range opts {
 		opt(sub)
 	}
-	if err := sub.check(missing, s.state); err != nil {
+	if err := errors.Join(sub.check(missing, s.state), s.validGroup(sub)); err != nil {
 		fail(fmt.Errorf("service %s handles %s: %w", s.name, sub.wire, err))
 		return
 	}
@@ -95,9 +95,6 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 		errs = append(errs, errors.New("registered after Run: register before"))
 	}
 	if sub.as != "" {
-		if err := driver.ValidName(sub.as); err != nil {
-			errs = append(errs, fmt.Errorf("As: %w", err))
-		}
 		if sub.channel.Kind == driver.PointToPoint {
 			errs = append(errs, fmt.Errorf("As(%q): a point-to-point channel has one group", sub.as))
 		}
@@ -151,26 +148,6 @@ func (s *Service) group(sub *subscription) string {
 	}
 	return g
 }
-
-// broadcastMark stands between a group's name and the instance's in the name of
-// a broadcast group. No other name has it in it.
-const broadcastMark = "._."
-
-// Names of the channels that a service has beside those of its contracts.
-
-// ReplyPrefix begins the names of the transient channels on which instances
-// await replies.
-const ReplyPrefix = "reply."
-
-// DeadLetterChannel is where the dead letters of a service are kept.
-func DeadLetterChannel(service string) string { return "dead." + service }
-
-// RequeueChannel is where dead letters are sent to be handled again.
-func RequeueChannel(service string) string { return "requeue." + service }
-
-func answersChannel(service string) string { return "answers." + service }
-
-func replyType(wire string) string { return wire + ".reply" }
 
 func sortSpecs(specs []Spec) {
 	slices.SortFunc(specs, func(a, b Spec) int { return cmp.Compare(a.Type(), b.Type()) })

@@ -16,9 +16,6 @@ import (
 // errUnhandled is why a message waits that no handler has seen.
 var errUnhandled = errors.New("no handler of this instance takes this type")
 
-// unhandledPrefix begins the names of waiting channels.
-const unhandledPrefix = "unhandled."
-
 // UnhandledChannel is where messages of one type wait for an instance of the
 // service that handles them, after they reached one that does not. Each group
 // has its own.
