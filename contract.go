@@ -166,8 +166,28 @@ func (c *contract[T]) decode(m *driver.Message) (v T, err error) {
 			return v, Permanent(fmt.Errorf("decode %s: %w", c.wire, err))
 		}
 	}
-	if err := cd.Unmarshal(m.Body, &v); err != nil {
+	if err := unmarshal(cd, m.Body, &v); err != nil {
 		return v, Permanent(fmt.Errorf("decode %s: %w", c.wire, err))
 	}
 	return v, nil
+}
+
+// marshal encodes a value. A codec that panics is an error.
+func marshal(cd codec.Codec, v any) (body []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("its codec panicked: %v", p)
+		}
+	}()
+	return cd.Marshal(v)
+}
+
+// unmarshal decodes a body. A codec that panics is an error.
+func unmarshal(cd codec.Codec, body []byte, v any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("its codec panicked: %v", p)
+		}
+	}()
+	return cd.Unmarshal(body, v)
 }

@@ -14,7 +14,8 @@ type Handler func(ctx context.Context, in *Incoming) error
 type Middleware func(next Handler) Handler
 
 // Hooks tell telemetry what happens. Each may be nil; they are called from
-// several goroutines and must not block.
+// several goroutines and must not block. A hook that panics is logged, and what it
+// watches goes on.
 type Hooks struct {
 	// Send is called before messages are handed to the broker; it may add
 	// headers to them. It returns the context to send with and a function that
@@ -64,7 +65,10 @@ type Notice struct {
 func (s *Service) notice(n Notice) {
 	s.counts.add(n.Kind)
 	if s.opts.Hooks.Notice != nil {
-		s.opts.Hooks.Notice(n)
+		s.hook("Notice", func() error {
+			s.opts.Hooks.Notice(n)
+			return nil
+		})
 	}
 	s.log(n)
 }

@@ -52,7 +52,7 @@ func (b *inbound) encodeReply(t *task, r *Reply) *driver.Message {
 }
 
 func failedReply(err error) *Reply {
-	body, _ := json.Marshal(problem{Detail: cut(err.Error(), maxDeadError)}) // strings always encode
+	body, _ := json.Marshal(problem{Detail: cut(errText(err), maxDeadError)}) // strings always encode
 	return &Reply{statusFailed, problemType, body}
 }
 
