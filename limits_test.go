@@ -39,7 +39,11 @@ func TestLimits_hold_for_what_comes_in(t *testing.T) {
 		{ID: "line in the id\n", Body: []byte(`{}`)},
 		{ID: "line in the source", Source: "a\rb", Body: []byte(`{}`)},
 		{ID: "line in the key", Key: "a\nb", Body: []byte(`{}`)},
-		{ID: "sound", Body: []byte(`{}`), Headers: many[:64]},
+		{ID: "no text \xff", Body: []byte(`{}`)},
+		{ID: strings.Repeat("long", 1000), Body: []byte(`{}`)},
+		{ID: "long key", Key: strings.Repeat("k", driver.MaxKey+1), Body: []byte(`{}`)},
+		{ID: "header that is no text", Body: []byte(`{}`), Headers: driver.Headers{{Name: "n", Value: "\xff"}}},
+		{ID: "sound", Key: driver.ForeignText([]byte{0xff}), Body: []byte(`{}`), Headers: many[:64]},
 	}
 	for _, m := range messages {
 		m.Channel, m.Type = welcome.Spec().Channel.Name, welcome.Spec().Type()

@@ -17,7 +17,7 @@ import (
 // over a limit, rather than left to wait for it.
 func (b *inbound) reply(t *task, r *Reply) *driver.Message {
 	m := b.encodeReply(t, r)
-	if err := b.s.opts.Limits.check(m); err != nil {
+	if err := b.s.sendable(m); err != nil {
 		err = fmt.Errorf("reply to %s: %w", t.in.Message.Type, err)
 		b.s.notice(Notice{Kind: NoticeLostCaller, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
 		m = b.encodeReply(t, failedReply(err))
@@ -30,7 +30,7 @@ func (b *inbound) encodeReply(t *task, r *Reply) *driver.Message {
 	m := &driver.Message{
 		Channel:       req.ReplyTo,
 		Transient:     strings.HasPrefix(req.ReplyTo, ReplyPrefix),
-		ID:            req.ID + ".reply." + b.group, // the same at every redelivery
+		ID:            replyID(req.ID, b.group), // the same at every redelivery
 		Source:        b.s.name,
 		Type:          replyType(req.Type),
 		Time:          now(),

@@ -11,8 +11,10 @@ import (
 
 // Prepare makes messages ready to be sent in the service's name, without
 // sending them: it sets their Source and checks that their contracts are
-// declared and that they are within the limits. Outboxes call it when a message
-// is handed to them.
+// declared, that they are within the service's limits and the transport's, and
+// that every transport and store can carry their texts and times. What is wrong
+// is ErrInvalid, and names the field. Outboxes call it when a message is handed
+// to them.
 func (s *Service) Prepare(messages []*driver.Message) error {
 	declared := *s.sends.Load()
 	for i, m := range messages {
@@ -22,9 +24,27 @@ func (s *Service) Prepare(messages []*driver.Message) error {
 		if m.Source == "" {
 			m.Source = s.name
 		}
-		if err := s.opts.Limits.check(m); err != nil {
+		if err := s.sendable(m); err != nil {
 			return fmt.Errorf("message %d (%s): %w", i, m.Type, err)
 		}
+	}
+	return nil
+}
+
+// sendable returns an ErrInvalid if m is over the service's limits or the
+// transport's, or malformed.
+func (s *Service) sendable(m *driver.Message) error {
+	if err := s.opts.Limits.check(m); err != nil {
+		return err
+	}
+	var err error
+	if s.fitter != nil {
+		err = s.fitter.Fits(m)
+	} else {
+		err = s.caps.Fits(m)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return nil
 }
