@@ -53,7 +53,7 @@ func TestHandler_that_sends_to_its_own_full_channel_is_told_so_in_time_and_the_s
 			t.Fatal(err)
 		}
 		stop := runBubble(t, svc)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		synctest.Wait()
 		if full.Load() == 0 {
 			t.Error("the channel was never full")
@@ -77,7 +77,7 @@ func TestSend_ends_within_the_time_out_however_many_wait(t *testing.T) {
 				conn := scriptedConn(t)
 				conn.send = func(ctx context.Context, ms []*driver.Message) error {
 					<-ctx.Done()
-					time.Sleep(10 * time.Millisecond) // it takes a moment to notice
+					<-time.After(10 * time.Millisecond) // it takes a moment to notice
 					var se driver.SendError
 					for i := range ms {
 						se.Fail(i, errors.Join(driver.ErrRetryable, errors.New("the broker hangs")), true)
@@ -94,7 +94,7 @@ func TestSend_ends_within_the_time_out_however_many_wait(t *testing.T) {
 				}
 				var sending sync.WaitGroup
 				for n := range 2000 {
-					time.Sleep(time.Millisecond)
+					<-time.After(time.Millisecond)
 					sending.Go(func() {
 						from := time.Now()
 						err := welcome.Send(t.Context(), svc, item{Count: n})

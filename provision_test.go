@@ -31,7 +31,7 @@ func (p *provisioned) Provision(ctx context.Context, c []driver.Channel, s []dri
 
 func TestSend_ends_with_its_context_while_topology_is_provisioned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		conn := &provisioned{scripted: scriptedConn(t), how: func() error { time.Sleep(5 * time.Second); return nil }}
+		conn := &provisioned{scripted: scriptedConn(t), how: func() error { <-time.After(5 * time.Second); return nil }}
 		svc := dovetail.New("mail", conn, quick)
 		svc.Sends(welcome)
 		var sending sync.WaitGroup
@@ -91,12 +91,12 @@ func TestChannel_that_stays_lost_is_provisioned_slowly(t *testing.T) {
 		if err := welcome.SendAll(t.Context(), svc, make([]item, 100)); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(5 * time.Second)
+		<-time.After(5 * time.Second)
 		if n := conn.count.Load() - before; n == 0 || n > 20 {
 			t.Errorf("%d provisionings in 5 s", n)
 		}
 		conn.send = nil
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if n := svc.Stats().Dead; n != 100 {
 			t.Errorf("%d dead letters", n)
 		}
@@ -107,7 +107,7 @@ func TestChannel_that_stays_lost_is_provisioned_slowly(t *testing.T) {
 func TestProvisioning_that_is_refused_fails_all_who_wait_and_comes_right_later(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		why := driver.ErrDenied
-		conn := &provisioned{scripted: scriptedConn(t), how: func() error { time.Sleep(time.Second); return why }}
+		conn := &provisioned{scripted: scriptedConn(t), how: func() error { <-time.After(time.Second); return why }}
 		svc := dovetail.New("mail", conn, quick)
 		svc.Sends(welcome)
 		var sending sync.WaitGroup
@@ -123,7 +123,7 @@ func TestProvisioning_that_is_refused_fails_all_who_wait_and_comes_right_later(t
 			t.Errorf("%d provisionings", n)
 		}
 		why = nil
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 			t.Error(err)
 		}

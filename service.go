@@ -24,9 +24,11 @@ type Service struct {
 	fitter    driver.Fitter // the connection's; nil if it has none
 	counts    counters
 	failing   sync.Map                            // group → when a failing attempt of it was last logged as a warning
-	unhandled sync.Map                            // group and type of what was logged as unhandled
+	told      sync.Map                            // notice kind, group and type of what was logged
+	toldTypes atomic.Int64                        // how many
 	sends     atomic.Pointer[map[string]declared] // what may be sent, by wire type; replaced, never changed
 	replies   replyBox
+	waiting   waitingChannels
 
 	mu         sync.Mutex
 	errs       []error // what is wrong with the registrations
