@@ -52,10 +52,14 @@ func (s *Service) sendable(m *driver.Message) error {
 // Send sends messages and returns once the broker has confirmed them all.
 // Callers use the contracts' own methods. While the broker is away it is tried
 // again until ctx ends or the service's SendTimeout has passed; *SendError then
-// names by index what was not confirmed.
+// names by index what was not confirmed. With the context of an open transaction
+// it is ErrInTransaction.
 func (s *Service) Send(ctx context.Context, messages []*driver.Message) error {
 	if len(messages) == 0 {
 		return nil
+	}
+	if err := outside(ctx, messages[0].Type); err != nil {
+		return err
 	}
 	if err := s.Prepare(messages); err != nil {
 		return err
