@@ -183,6 +183,9 @@ func (w *waiter) next(ctx context.Context) (arrived, error) {
 // that ends when the wait does.
 func begin[T any](ctx context.Context, from Caller, c *contract[T], v T, o *sendOptions) (*waiter, context.Context, context.CancelFunc, error) {
 	s := from.caller()
+	if err := outside(ctx, c.wire); err != nil {
+		return nil, ctx, func() {}, err
+	}
 	within := o.within
 	if deadline, ok := ctx.Deadline(); ok && (within <= 0 || time.Until(deadline) < within) {
 		within = time.Until(deadline)

@@ -13,7 +13,7 @@ import (
 // over a limit, rather than left to wait for it.
 func (b *inbound) reply(t *task, r *Reply) *driver.Message {
 	m := b.encodeReply(t, r)
-	if err := b.s.opts.Limits.check(m); err != nil {
+	if err := b.s.sendable(m); err != nil {
 		err = fmt.Errorf("reply to %s: %w", t.in.Message.Type, err)
 		b.s.notice(Notice{Kind: NoticeLostCaller, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
 		m = b.encodeReply(t, failedReply(err))
