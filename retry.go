@@ -71,6 +71,7 @@ const (
 	again                  // try again after a while
 	bury                   // keep as a dead letter
 	discard                // settle and forget
+	unbegun                // its handler could not begin: hold it, count nothing
 )
 
 // judge decides what becomes of a message after an attempt.
@@ -83,8 +84,11 @@ func (p RetryPolicy) judge(err error, attempt int) (v verdict, after time.Durati
 		permanent *permanentError
 		dropped   *discardError
 		later     *retryAfterError
+		early     *notBegunError
 	)
 	switch {
+	case errors.As(err, &early):
+		return unbegun, 0
 	case errors.As(err, &dropped):
 		return discard, 0
 	case errors.As(err, &refusal):
