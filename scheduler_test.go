@@ -158,10 +158,16 @@ func (m *schedulerModel) end() {
 		k.concluded = max(k.concluded, t.in.Requeues+1)
 	}
 	m.s.giveBack([]*task{t})
-	if t.state == taskDropped {
+	if m.state(t) == taskDropped {
 		m.gone(t)
 		m.handBack(t)
 	}
+}
+
+func (m *schedulerModel) state(t *task) taskState {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	return t.state
 }
 
 func (m *schedulerModel) handBack(t *task) {
@@ -176,7 +182,7 @@ func (m *schedulerModel) lose(match func(*task) bool, e *exit) {
 	x := modelExit{e, map[*task]bool{}}
 	lost := map[*task]bool{}
 	for _, t := range m.hand {
-		if lost[t] = match(t); lost[t] && (t.state == taskRunning || t.state == taskDone) && t.exit == nil {
+		if lost[t] = match(t); lost[t] && (m.state(t) == taskRunning || m.state(t) == taskDone) && t.exit == nil {
 			x.left[t] = true
 		}
 	}
@@ -189,7 +195,7 @@ func (m *schedulerModel) lose(match func(*task) bool, e *exit) {
 	for t := range lost {
 		if lost[t] {
 			m.handBack(t)
-			if t.state == taskDropped {
+			if m.state(t) == taskDropped {
 				m.gone(t)
 			}
 		}
@@ -208,9 +214,11 @@ func (m *schedulerModel) shutdown() {
 	m.s.drain()
 	for len(m.busy) > 0 {
 		m.end()
+		m.s.mu.Lock()
 		if m.s.ready.head != nil {
-			m.t.Fatal("a message begins after the drain")
+			m.t.Error("a message begins after the drain")
 		}
+		m.s.mu.Unlock()
 	}
 	m.settle()
 	time.Sleep(time.Minute)
@@ -224,6 +232,8 @@ func (m *schedulerModel) shutdown() {
 }
 
 func (m *schedulerModel) check(seed uint64) {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
 	count, bytes, stuck, settling := 0, 0, 0, 0
 	live := map[*lane]int{}
 	for t := m.s.all.head; t != nil; t = t.nextAll {
