@@ -2,6 +2,7 @@ package dovetail
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,8 @@ type source struct {
 	leave func(of func(*task) *exit)               // hands back what has not begun, as scheduler.drop
 	let   func(e *exit) int                        // does not settle what has, as scheduler.abandon
 	tasks func(f func(*task))                      // calls f for all of its tasks in hand
+
+	optional bool // it is looked for again by who opened it, rather than opened again and again
 
 	opening sync.Mutex // held while the receiver is opened anew
 
@@ -51,6 +54,9 @@ func (src *source) open(ctx, life context.Context) error {
 			src.mu.Unlock()
 			src.last.Store(time.Now().UnixNano())
 			return nil
+		}
+		if src.optional {
+			return err
 		}
 		switch kind := src.s.conn.Classify(err); kind {
 		case driver.Denied, driver.Conflict, driver.Unsupported, driver.PositionLost, driver.Closed:
@@ -198,17 +204,20 @@ func (src *source) reopen(ctx context.Context, old driver.Receiver) error {
 		return nil
 	}
 	if src.leave != nil && !src.sub.Broadcast && !src.sub.Channel.Transient {
-		src.leave(func(t *task) *exit {
-			if t.from == src {
-				return nobody
-			}
-			return nil
-		})
+		src.leave(src.own)
 	}
 	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	old.Close(closeCtx) // it is broken: its error says nothing new
 	cancel()
 	return src.open(ctx, ctx)
+}
+
+// own has everything of this source handed back, with nobody to wait for it.
+func (src *source) own(t *task) *exit {
+	if t.from == src {
+		return nobody
+	}
+	return nil
 }
 
 // settle settles deliveries, trying a few times: a message whose settlement is
@@ -217,6 +226,9 @@ func (src *source) settle(ctx context.Context, list []driver.Settlement) (driver
 	for attempt := 1; ; attempt++ {
 		r := src.current()
 		err := r.Settle(ctx, list)
+		if stale := (*driver.StaleError)(nil); errors.As(err, &stale) {
+			return r, nil // the others are settled, and these come again, as they would after a crash
+		}
 		if err == nil || attempt == 4 || src.s.conn.Classify(err) != driver.Retryable || !wait(ctx, 10*time.Millisecond<<attempt) {
 			return r, err
 		}

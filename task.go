@@ -16,6 +16,8 @@ type task struct {
 	receiver driver.Receiver // of from that delivered it
 	delivery *driver.Delivery
 	sub      *subscription // nil: nobody handles it
+	fault    error         // it cannot be handled: why
+	letter   bool          // it came back from the dead letters, or waited
 	size     int           // bytes, against the window
 
 	state   taskState
