@@ -76,6 +76,7 @@ func Run[Tx any](t *testing.T, h Harness[Tx]) {
 		{"Ids_keys_and_bodies_are_kept_whole", s.whole},
 		{"Row_that_cannot_be_read_is_given_out_with_its_error", s.unreadable},
 		{"Row_that_cannot_be_read_is_held_and_can_be_edited", s.unreadableHeld},
+		{"Relay_passes_what_cannot_be_read_until_it_is_edited", s.relayUnreadable},
 		{"Held_message_of_a_long_key_keeps_its_lane", s.longKey},
 		{"Held_message_with_any_error_text_is_kept", s.errorText},
 		{"Held_message_that_was_edited_comes_as_edited_whatever_happens", s.edited},
