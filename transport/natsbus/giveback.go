@@ -36,27 +36,28 @@ func (r *receiver) close(ctx context.Context) error {
 	r.timer.Stop()
 	ctx, cancel := r.c.deadline(ctx)
 	defer cancel()
-	err := ctx.Err()
 	owned := r.sources[0].owned
-	if err == nil && r.c.nc.IsConnected() && !owned {
-		err = r.quiesce(ctx)
+	r.mu.Lock()
+	r.quitting = true
+	r.mu.Unlock()
+	// What is to be given back is, also where there is no time to hear from the
+	// server that it has it.
+	var errs []error
+	if !owned && r.c.nc.IsConnected() {
+		errs = append(errs, r.quiesce(ctx))
 	}
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
-	if err == nil && r.c.nc.IsConnected() && !owned {
-		err = r.giveBack(ctx)
-	}
-	if err == nil && r.c.nc.IsConnected() && owned {
-		err = r.yieldAll(ctx)
-	}
-	r.abandon()
-	if r.s.Broadcast && ctx.Err() == nil && r.c.nc.IsConnected() {
-		if e := r.c.js.DeleteConsumer(ctx, r.stream, r.sources[0].consumer); e != nil && !isGone(e) && err == nil {
-			err = e
+	if r.c.nc.IsConnected() {
+		if owned {
+			errs = append(errs, r.yieldAll(ctx))
+		} else {
+			errs = append(errs, r.giveBack(ctx))
 		}
 	}
-	return translate("close receiver of "+r.s.Group+" for "+r.s.Channel.Name, err)
+	r.abandon()
+	return translate("close receiver of "+r.s.Group+" for "+r.s.Channel.Name, errors.Join(errs...))
 }
 
 // quiesce ends the subscription when the server has nothing on its way to it:
@@ -75,10 +76,7 @@ func (r *receiver) quiesce(ctx context.Context) error {
 		if underway <= 0 {
 			break
 		}
-		if err := r.c.nc.FlushWithContext(ctx); err != nil {
-			return err
-		}
-		if len(r.in) == 0 {
+		if r.c.nc.FlushWithContext(ctx) != nil || len(r.in) == 0 {
 			break
 		}
 	}

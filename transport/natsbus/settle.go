@@ -91,10 +91,8 @@ func (r *receiver) acknowledge(settlements []driver.Settlement, reply string) (a
 		}
 		a.rc.done = true
 	}
-	for _, src := range r.sources {
-		if err := src.pull(r.c.nc, now); err != nil {
-			return 0, err
-		}
+	if err := r.pull(now); err != nil {
+		return 0, err
 	}
 	if len(r.backlog) > 0 {
 		r.kick() // there is room
