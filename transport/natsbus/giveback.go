@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 )
 
 // Close stops receiving and gives back what is unsettled, in order.
@@ -80,6 +81,19 @@ func (r *receiver) quiesce(ctx context.Context) error {
 			break
 		}
 	}
+	return r.unsubscribe(ctx)
+}
+
+// unsubscribe ends the inboxes, and with them the requests, and returns when all
+// that the server sent to them has come. What it finds nobody for, it delivers
+// to others at once.
+func (r *receiver) unsubscribe(ctx context.Context) error {
+	r.mu.Lock()
+	resting := r.resting
+	r.mu.Unlock()
+	if resting {
+		return nil // that was done
+	}
 	for _, src := range r.sources {
 		if src.sub == nil {
 			continue
@@ -89,6 +103,52 @@ func (r *receiver) quiesce(ctx context.Context) error {
 		}
 	}
 	return r.c.nc.FlushWithContext(ctx)
+}
+
+// restTime bounds how long a Receive that was cancelled takes to end.
+const restTime = time.Second
+
+// rest withdraws the requests when Receive was cancelled. Handlers that go on
+// may take long until Close, and meanwhile other receivers of the group are to
+// get what is sent, and what this one hands back.
+func (r *receiver) rest() {
+	if r.roll == nil || r.sources[0].owned || !r.c.nc.IsConnected() {
+		return // it shares with nobody
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), min(restTime, r.c.opts.Timeout))
+	defer cancel()
+	if r.unsubscribe(ctx) != nil {
+		return // Close tries again
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resting = true
+	r.gather()
+	if !r.roll.others() {
+		return // and keeps what has come, in case that Receive is called again
+	}
+	var back []string
+	for _, m := range r.backlog {
+		if _, ok := placeOf(m.Reply); ok {
+			back = append(back, m.Reply)
+		}
+	}
+	if r.nak(ctx, back) == nil {
+		r.backlog = nil
+	}
+}
+
+// wakeUp has Receive ask again after rest.
+func (r *receiver) wakeUp() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.resting {
+		return
+	}
+	r.resting = false
+	for _, src := range r.sources {
+		src.gap = true // mend begins anew
+	}
 }
 
 // yieldAll gives up what partitions are ours.

@@ -26,7 +26,7 @@ const (
 // larger than what is left is asked for alone, so that it comes whatever its
 // size, and the window is passed by one message at most.
 func (r *receiver) pull(now time.Time) error {
-	if r.quitting {
+	if r.quitting || r.resting {
 		return nil
 	}
 	quiet := len(r.in) == 0 && len(r.backlog) == 0

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -32,7 +33,8 @@ type receiver struct {
 	ended   chan struct{} // closed when Close is done
 	wake    chan struct{} // capacity 1: there is something in the backlog
 
-	receiving sync.Mutex // held by Receive
+	receiving sync.Mutex  // held by Receive
+	active    atomic.Bool // Receive is being called
 	timer     *time.Timer
 	visited   time.Time // when Receive last looked into in
 
@@ -45,6 +47,7 @@ type receiver struct {
 	backlog []*nats.Msg // taken out of in and not handed out
 	closed  bool
 
+	resting  bool // the last Receive was cancelled: nothing is asked for until the next
 	quitting bool // Close has begun: nothing is asked for any more
 }
 
@@ -58,13 +61,19 @@ var (
 func (r *receiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, error) {
 	r.receiving.Lock()
 	defer r.receiving.Unlock()
+	r.active.Store(true)
+	defer r.active.Store(false)
 	for {
 		if err := r.open(); err != nil {
 			return nil, err
 		}
 		if err := ctx.Err(); err != nil {
+			if errors.Is(err, context.Canceled) {
+				r.rest()
+			}
 			return nil, translate("receive from "+r.s.Channel.Name, err)
 		}
+		r.wakeUp()
 		link := r.c.linkEvent()
 		if err := r.mend(ctx); err != nil {
 			return nil, err

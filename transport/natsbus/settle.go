@@ -91,8 +91,11 @@ func (r *receiver) acknowledge(settlements []driver.Settlement, reply string) (a
 		}
 		a.rc.done = true
 	}
-	if err := r.pull(now); err != nil {
-		return 0, err
+	// Without a Receive that waits, the next one asks: there may be none.
+	if r.active.Load() {
+		if err := r.pull(now); err != nil {
+			return 0, err
+		}
 	}
 	if len(r.backlog) > 0 {
 		r.kick() // there is room
