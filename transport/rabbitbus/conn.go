@@ -26,6 +26,7 @@ type Conn struct {
 	delays    delays
 	groups    sync.Map // channel → *nameSet of the queues of groups that were provisioned here
 	sends     sync.WaitGroup
+	blind     sync.Once // the warning that policies cannot be looked at
 }
 
 var (
@@ -83,6 +84,7 @@ func (c *Conn) Capabilities() driver.Capabilities {
 		PublishRetained: true,
 		Delay:           c.delay,
 		MaxBytes:        c.opts.MaxBytes,
+		AckTimeout:      c.opts.AckTimeout,
 	}
 	if c.opts.Partitions > 0 {
 		caps.Order = driver.OrderOwner

@@ -72,6 +72,13 @@ func isAway(e *amqp.Error) bool {
 	return e.Code == amqp.NotFound && strings.Contains(e.Reason, "down or inaccessible")
 }
 
+// isAckTimeout reports whether the server ended a channel because a delivery on
+// it was not settled within consumer_timeout.
+func isAckTimeout(err error) bool {
+	var e *amqp.Error
+	return errors.As(err, &e) && e.Code == amqp.PreconditionFailed && strings.Contains(e.Reason, "delivery acknowledgement") && strings.Contains(e.Reason, "timed out")
+}
+
 // Classify says what kind of error err is.
 func (c *Conn) Classify(err error) driver.Kind {
 	if k := driver.Classify(err); k != driver.Unclassified {

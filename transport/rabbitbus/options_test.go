@@ -37,14 +37,17 @@ func parse(t testing.TB, raw string) (rabbitbus.Options, error) {
 
 func TestParseURL_reads_every_option(t *testing.T) {
 	o, err := parse(t, "amqp://me:secret@a:1/shop%2Feast?servers=b:2,c&name=n&timeout=3s&heartbeat=2s&queues=classic&partitions=4&max-length=9"+
-		"&max-bytes=1000&prefetch=7&in-flight=8&expire=1m&management=http://m:15672")
+		"&max-bytes=1000&prefetch=7&in-flight=8&expire=1m&ack-timeout=2h&management=http://m:15672")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if strings.Join(o.Servers, ",") != "a:1,b:2,c" || o.User != "me" || o.Password != "secret" || o.VHost != "shop/east" || o.Name != "n" ||
 		o.Timeout != 3*time.Second || o.Heartbeat != 2*time.Second || !o.Classic || o.Partitions != 4 || o.MaxLength != 9 || o.MaxBytes != 1000 ||
-		o.Prefetch != 7 || o.InFlight != 8 || o.Expire != time.Minute || o.Management != "http://m:15672" || o.TLS != nil {
+		o.Prefetch != 7 || o.InFlight != 8 || o.Expire != time.Minute || o.AckTimeout != 2*time.Hour || o.Management != "http://m:15672" || o.TLS != nil {
 		t.Errorf("%+v", o)
+	}
+	if o, err := parse(t, "amqp://a?ack-timeout=none"); err != nil || o.AckTimeout >= 0 {
+		t.Errorf("no time-out: %+v, %v", o, err)
 	}
 	if o, err := parse(t, "amqps://a"); err != nil || o.TLS == nil || o.VHost != "" {
 		t.Errorf("%+v, %v", o, err)

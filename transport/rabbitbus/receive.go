@@ -179,15 +179,17 @@ func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
 		}
 	}
 	for _, src := range down {
-		if src.ch != nil && src.session != nil && !src.session.isLost() {
-			// As when a message was held for longer than its consumer_timeout.
+		switch late := r.tooLong(src); {
+		case late != nil:
+			err = late
+		case src.ch != nil && src.session != nil && !src.session.isLost():
 			r.c.opts.Logger.Warn("rabbitbus: the server ended a consumer", "queue", src.queue, "error", src.down)
 		}
 		r.forget(src)
 	}
 	r.mu.Unlock()
-	if len(down) == 0 {
-		return 0, nil
+	if len(down) == 0 || err != nil {
+		return 0, err
 	}
 	sess, err := r.c.sub.session()
 	if err != nil {
@@ -216,13 +218,24 @@ func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
 	return wait, nil
 }
 
+// tooLong is the error that tells of a source whose channel the server ended
+// because a message was in hand for longer than its consumer_timeout, or nil.
+func (r *receiver) tooLong(src *source) error {
+	if src.ch == nil || !isAckTimeout(src.down) {
+		return nil
+	}
+	return fmt.Errorf("rabbitbus: receive as %s of channel %s: %w: a message was in hand for longer than the server's consumer_timeout, and the server "+
+		"delivers all that this receiver had of queue %s again: shorten the handler or its retries, or raise consumer_timeout, and tell it by ack-timeout in the URL (it is %v): %w",
+		r.s.Group, r.s.Channel.Name, driver.ErrRetryable, src.queue, r.c.opts.AckTimeout, withoutKind{src.down})
+}
+
 // forget drops what a source had that is the server's again.
 func (r *receiver) forget(src *source) {
 	if src.ch == nil {
 		return
 	}
 	for rc := src.held.first; rc != nil; rc = rc.next {
-		rc.done = true
+		rc.lost = true
 		r.held--
 	}
 	src.held, src.arrived = receipts{}, nil

@@ -39,7 +39,8 @@ type source struct {
 type receipt struct {
 	src        *source
 	tag        uint64
-	done       bool
+	done       bool // settled
+	lost       bool // the server has the message again
 	prev, next *receipt
 }
 
