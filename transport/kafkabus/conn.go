@@ -33,8 +33,9 @@ type Conn struct {
 	topicMu sync.Mutex
 	topics  map[string]*topic // that were found, for Send
 
-	mu        sync.Mutex
-	receivers map[*receiver]struct{}
+	mu         sync.Mutex
+	receivers  map[*receiver]struct{}
+	followings map[string]following // broadcast groups, by groupID
 }
 
 var (
@@ -58,7 +59,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		return nil, fmt.Errorf("kafkabus: connect: %w", err)
 	}
 	c := &Conn{opts: o, client: client, life: life, stop: stop, adm: kadm.NewClient(client), sends: map[*sending]struct{}{}, fenced: map[string]int{},
-		topics: map[string]*topic{}, receivers: map[*receiver]struct{}{}}
+		topics: map[string]*topic{}, receivers: map[*receiver]struct{}{}, followings: map[string]following{}}
 	c.adm.SetTimeoutMillis(int32(o.Timeout / time.Millisecond))
 	c.reg.c = c
 	ask, cancel := c.deadline(ctx)

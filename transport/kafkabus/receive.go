@@ -72,7 +72,12 @@ func (r *receiver) Receive(ctx context.Context, limit int) ([]*driver.Delivery, 
 
 // behind reports whether so much that was settled is not committed, because
 // commits fail, that nothing more is handed out: a crash would repeat it all.
-func (r *receiver) behind() bool { return r.settled-r.committed >= uint64(r.limit) }
+func (r *receiver) behind() bool { return r.settled-r.committed >= r.unsaved }
+
+// maxUnsaved bounds what is settled and not committed. What is settled beyond an
+// unsettled message is committed as runs, and does not come again: MaxAhead, which
+// bounds that, can be larger.
+const maxUnsaved = 4096
 
 // maxPoll bounds what one poll takes out of the client.
 const maxPoll = 4096
@@ -249,8 +254,12 @@ func (r *receiver) fetchError(p *part, err error, canceled bool) {
 			"consumed", loss.ConsumedTo, "reset", loss.ResetTo)
 		return
 	case errors.Is(err, kerr.OffsetOutOfRange) && p != nil:
-		p.err = fmt.Errorf("kafkabus: channel %s, partition %d, group %s: %w: the server has deleted messages that the group had not handled; to go on without them, set the group's offsets with the server's tools, or remove the group and provision it again",
-			r.sub.Channel.Name, p.id, r.sub.Group, driver.ErrPositionLost)
+		remedy := "set the group's offsets with the server's tools, or remove the group and provision it again"
+		if !r.group {
+			remedy = "open its receiver without Resume"
+		}
+		p.err = fmt.Errorf("kafkabus: channel %s, partition %d, group %s: %w: the server has deleted messages that the group had not handled; to go on without them, %s",
+			r.sub.Channel.Name, p.id, r.sub.GroupName(), driver.ErrPositionLost, remedy)
 		return
 	}
 	var session *kgo.ErrGroupSession

@@ -186,7 +186,7 @@ func (r *receiver) snapshot(want uint64, member string, generation int32) (_ *km
 		parts = append(parts, p)
 		tp := kmsg.NewOffsetCommitRequestTopicPartition()
 		tp.Partition, tp.Offset, tp.LeaderEpoch = p.id, p.resume(), p.epoch
-		metadata := encodeRuns(p.tracker, p.next)
+		metadata := encodeRuns(p.tracker, tp.Offset, p.next, p.skip)
 		tp.Metadata = &metadata
 		topic.Partitions = append(topic.Partitions, tp)
 	}
