@@ -142,7 +142,7 @@ func (o Options) withDefaults() (Options, error) {
 		def  int
 		most int
 	}{
-		{"Partitions", &o.Partitions, -1, 10_000}, {"Replicas", &o.Replicas, -1, 100},
+		{"Partitions", &o.Partitions, -1, maxPartitions}, {"Replicas", &o.Replicas, -1, 100},
 		{"MaxBytes", &o.MaxBytes, defaultMaxBytes, 64 << 20}, {"MaxAhead", &o.MaxAhead, 1 << 16, 1 << 20},
 	} {
 		if *n.n < 0 || *n.n > n.most {

@@ -130,6 +130,9 @@ func (c *Conn) makeRemoved(ctx context.Context, channel string) error {
 			return err
 		}
 		if t := found[name]; t != nil && t.led() {
+			if err := c.checkSettings(ctx, found, nil); err != nil {
+				return err
+			}
 			c.seen(found)
 			return nil
 		} else if t == nil {
