@@ -48,6 +48,7 @@ type receiver struct {
 	turn        int     // which of them is next
 	inHand      int     // handed out and not settled
 	queued      int     // polled and not handed out
+	recordBytes int     // of the last that were fetched, on average
 	retries     retries
 	polling     *polling       // the poll under way
 	changed     chan struct{}  // closed and replaced when Receive should look again
@@ -63,18 +64,20 @@ type receiver struct {
 
 // A part is a partition while it is ours.
 type part struct {
-	id       int32
-	tracker  *prefix.Tracker
-	queue    []*kgo.Record // polled and not handed out
-	skip     runs          // settled already, as the commit's metadata says
-	position int64         // committed, or where we began
-	next     int64         // the first offset that was not taken from queue yet
-	epoch    int32         // of the leader that wrote the last record
-	inHand   int
-	dirty    bool  // settled what is not committed
-	revoking bool  // hands out nothing more
-	gone     bool  // is not ours any more
-	err      error // ends Receive
+	r                                 *receiver
+	id                                int32
+	tracker                           *prefix.Tracker
+	queue                             []*kgo.Record // polled and not handed out
+	skip                              runs          // settled already, as the commit's metadata says
+	position                          int64         // committed, or where we began
+	next                              int64         // the first offset that was not taken from queue yet
+	epoch                             int32         // of the leader that wrote the last record
+	inHand                            int
+	handBytes, retryBytes, queueBytes int
+	dirty                             bool  // settled what is not committed
+	revoking                          bool  // hands out nothing more
+	gone                              bool  // is not ours any more
+	err                               error // ends Receive
 }
 
 // A polling is a poll under way: who cancels it may wait until what it returned
@@ -168,6 +171,7 @@ func (r *receiver) awaitGroup(ctx context.Context) error {
 // consumerOptions are those of every receiver's client.
 func (r *receiver) consumerOptions(more ...kgo.Opt) []kgo.Opt {
 	o := &r.c.opts
+	fetch := fetchBytes(r.sub.WindowBytes, r.topic)
 	ctx, kill := context.WithCancel(context.Background())
 	r.kill = kill
 	return o.clientOptions(append([]kgo.Opt{
@@ -175,8 +179,8 @@ func (r *receiver) consumerOptions(more ...kgo.Opt) []kgo.Opt {
 		// Markers of transactions come with the messages, to be settled: what a
 		// group has settled would end before them for good.
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(16 << 20),
-		kgo.FetchMaxPartitionBytes(int32(max(2<<20, o.batchBytes()))),
+		kgo.FetchMaxBytes(int32(fetch)),
+		kgo.FetchMaxPartitionBytes(int32(min(fetch, max(2<<20, o.batchBytes())))),
 		// A fetch that nobody answers within this and the overhead is taken for lost.
 		kgo.FetchMaxWait(min(2*time.Second, o.Timeout)),
 	}, more...)...)
@@ -266,7 +270,7 @@ func (r *receiver) leave(ctx context.Context) {
 // add makes a partition ours.
 func (r *receiver) add(id int32, position int64) {
 	r.drop(id)
-	p := &part{id: id, tracker: prefix.New(r.limit), position: position, next: position, epoch: -1}
+	p := &part{r: r, id: id, tracker: prefix.New(r.limit), position: position, next: position, epoch: -1}
 	r.parts[id] = p
 	at, _ := slices.BinarySearchFunc(r.order, id, func(p *part, id int32) int { return int(p.id - id) })
 	r.order = slices.Insert(r.order, at, p)
@@ -281,7 +285,7 @@ func (r *receiver) drop(id int32) {
 	}
 	r.empty(p)
 	r.inHand -= p.inHand
-	p.gone, p.inHand = true, 0
+	p.gone, p.inHand, p.handBytes = true, 0, 0
 	delete(r.parts, id)
 	r.order = slices.DeleteFunc(r.order, func(o *part) bool { return o == p })
 }
@@ -289,7 +293,7 @@ func (r *receiver) drop(id int32) {
 // empty forgets what was not handed out of a partition.
 func (r *receiver) empty(p *part) {
 	r.queued -= len(p.queue)
-	p.queue = nil
+	p.queue, p.queueBytes, p.retryBytes = nil, 0, 0
 	r.retries.drop(p)
 }
 

@@ -41,11 +41,13 @@ func (r *receiver) Settle(_ context.Context, settlements []driver.Settlement) er
 		}
 		it.settled = true
 		it.p.inHand--
+		it.p.handBytes -= it.size
 		r.inHand--
 		changed = true
 		if s.Outcome == driver.Retry {
 			if !it.p.revoking { // else the next owner gets it
 				r.retries.add(&retry{due: now.Add(s.After), p: it.p, record: it.record})
+				it.p.retryBytes += it.size
 				again = true
 			}
 			continue
