@@ -2,7 +2,6 @@ package rabbitbus
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 
@@ -17,7 +16,7 @@ import (
 //	orders#3          the queue of its partition 3, or the exchange
 //	orders:billing    the queue of a group
 //	orders:billing#3  the queue of a group's partition 3
-//	orders:cache:…    the queue of one instance of a broadcast
+//	orders:cache:i1   the queue of instance i1 of a broadcast
 //	orders::members   a queue by which the receivers of partitions count each other
 const (
 	groupMark     = ":"
@@ -54,9 +53,20 @@ func groupBase(ch driver.Channel, group string) string {
 	return ch.Name + groupMark + group
 }
 
-// instanceQueue is a new name for the queue of one instance of a broadcast.
+// instanceQueue is the queue of one instance of a broadcast.
 func instanceQueue(s driver.Subscription) string {
-	return s.Channel.Name + groupMark + s.Group + groupMark + s.Instance + "-" + strconv.FormatUint(rand.Uint64(), 36)
+	return s.Channel.Name + groupMark + s.Group + groupMark + s.Instance
+}
+
+// instanceQueues are the names that the queue of a broadcast group may have: the
+// core ends a group's name with that of its instance.
+func instanceQueues(channel, group string) (names []string) {
+	for i := range len(group) {
+		if group[i] == '.' {
+			names = append(names, channel+groupMark+group+groupMark+group[i+1:])
+		}
+	}
+	return names
 }
 
 func validChannel(ch driver.Channel) error {
@@ -84,6 +94,11 @@ func (c *Conn) validSubscription(s driver.Subscription) error {
 		return about("broadcast of a point-to-point channel is %w: make the channel publish–subscribe", driver.ErrUnsupported)
 	case s.Ordered && !s.Broadcast && c.Capabilities().Order < driver.OrderOwner:
 		return about("order across instances is %w without partitions: set partitions=8 in the URL, or run one instance", driver.ErrUnsupported)
+	}
+	if s.Broadcast {
+		if err := driver.ValidName(s.Instance); err != nil {
+			return fmt.Errorf("rabbitbus: instance %w", err)
+		}
 	}
 	longest := groupBase(s.Channel, s.Group) + partName("", maxPartitions)
 	if s.Broadcast {

@@ -18,7 +18,6 @@ type receiver struct {
 	s       driver.Subscription
 	st      *channelState
 	sources []*source
-	own     string // the queue to be deleted with the receiver, of a broadcast
 
 	closing chan struct{} // closed when Close begins
 	end     sync.Once
@@ -84,7 +83,7 @@ func (r *receiver) begin(ctx context.Context, sess *session) error {
 		if err != nil {
 			return err
 		}
-		r.own, queues = queue, []string{queue}
+		queues = []string{queue}
 	}
 	for k, q := range queues {
 		src := &source{r: r, queue: q, partition: k}
@@ -251,7 +250,7 @@ func (r *receiver) explain(err error) error {
 	if isCode(err, amqp.NotFound) {
 		r.c.chans.drop(r.s.Channel.Name)
 		if r.s.Broadcast {
-			return fmt.Errorf("rabbitbus: %s: %w: this instance was away for longer than %v: open the receiver again to go on from now", name, driver.ErrPositionLost, r.c.opts.Expire)
+			return fmt.Errorf("rabbitbus: %s: %w", name, r.c.gone())
 		}
 		return fmt.Errorf("rabbitbus: %s: its queue is gone: provision the subscription again: %w: %w", name, driver.ErrNotFound, err)
 	}

@@ -3,6 +3,7 @@ package rabbitbus
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -85,15 +86,14 @@ func (c *Conn) queuesOf(ctx context.Context, channel string) ([]string, error) {
 		}
 		return queues, nil
 	}
-	if known, ok := c.groups.Load(channel); ok {
-		known.(*nameSet).each(func(q string) { queues = append(queues, q) })
-	}
+	c.known(channel).each(func(q string) { queues = append(queues, q) })
 	return queues, nil
 }
 
 // RemoveGroup deletes a group of a publish–subscribe channel, with what it had
 // not settled. Of a point-to-point channel the group is forgotten, and the
-// messages stay.
+// messages stay. A broadcast group is found where this connection opened it, and
+// where its name ends with a dot and its instance's name.
 func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 	doing := "remove group " + group + " of channel " + channel
 	if err := driver.ValidName(group); err != nil {
@@ -103,7 +103,6 @@ func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 	if err != nil {
 		return err
 	}
-	names := partNames(channel+groupMark+group, st.partitions)
 	if st.kind == driver.PointToPoint {
 		s, err := c.sub.session()
 		if err != nil {
@@ -117,7 +116,14 @@ func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 		}
 		return translate(doing, err)
 	}
-	for _, q := range names {
+	names := append(partNames(channel+groupMark+group, st.partitions), instanceQueues(channel, group)...)
+	c.known(channel).each(func(q string) {
+		if strings.HasPrefix(q, channel+groupMark+group+groupMark) {
+			names = append(names, q)
+		}
+	})
+	slices.Sort(names)
+	for _, q := range slices.Compact(names) {
 		if err := c.deleteQueue(ctx, q); err != nil {
 			return translate(doing, err)
 		}
