@@ -167,6 +167,7 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 		return nil
 	}
 	s := f.b.s
+	s.provisionWaiting(ctx, cs)
 	messages := make([]*driver.Message, len(cs))
 	for i, c := range cs {
 		messages[i] = c.m
@@ -188,8 +189,8 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 			if c.of.verdict != bury {
 				crash.ConsumerReplied.Pass()
 			}
-			if t := c.of; confirmed && c.dead() {
-				s.notice(Notice{Kind: NoticeDead, Channel: f.b.channel.Name, Group: f.b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: t.err})
+			if confirmed && c.letter {
+				f.b.told(&c)
 			}
 			continue
 		}
@@ -230,11 +231,12 @@ const replyAttempts = 6
 // until it is taken, if need be without what can be done without.
 func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 	s := f.b.s
-	if c.dead() {
+	if c.letter {
 		switch s.conn.Classify(why) {
 		case driver.TooLarge:
 			c.m = slimmed(c.m)
 		case driver.NotFound: // the broker has lost it
+			s.waiting.note(c.m.Channel, false)
 			if err := s.Provision(ctx); err != nil {
 				s.notice(Notice{Kind: NoticeSettle, Channel: c.m.Channel, Err: err})
 			}

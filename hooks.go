@@ -39,7 +39,7 @@ const (
 	NoticeDiscard      NoticeKind = "discard"       // a message was settled unhandled, as its handler or its sender wished
 	NoticeRefused      NoticeKind = "refused"       // a handler refused a message that awaits no answer
 	NoticeExpired      NoticeKind = "expired"       // a request came too late and was answered so
-	NoticeUnhandled    NoticeKind = "unhandled"     // a message of a type that nobody handles was settled
+	NoticeUnhandled    NoticeKind = "unhandled"     // a message of a type that this instance does not handle was kept until one does (Err says where), or settled as another's part of a shared channel
 	NoticeLateReply    NoticeKind = "late-reply"    // a reply came that nobody waits for any more
 	NoticeLostCaller   NoticeKind = "lost-caller"   // a reply could not be sent: its caller is gone, or it is over a limit
 	NoticeReceive      NoticeKind = "receive"       // receiving failed and will be tried again

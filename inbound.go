@@ -22,7 +22,9 @@ type inbound struct {
 	broadcast   bool
 	ordered     bool
 	concurrency int
-	subs        map[string]*subscription
+	subs        map[string]*subscription // by message type
+	names       map[string]bool          // of the contracts, without versions
+	any         *subscription            // takes what no other does; may be nil
 	sched       *scheduler
 	workers     sync.WaitGroup
 }
@@ -139,14 +141,10 @@ func (b *inbound) beforeHand(ctx context.Context, t *task) (err error, final boo
 	}
 	t.in.Attempt++
 	switch {
-	case t.delivery.Fault != nil:
-		return Permanent(t.delivery.Fault), true
+	case t.fault != nil:
+		return Permanent(t.fault), true
 	case t.sub == nil:
-		if t.in.Requeues > 0 {
-			return Permanent(errors.New("requeued to a handler that does not exist (any more)")), true
-		}
-		b.s.notice(Notice{Kind: NoticeUnhandled, Channel: b.channel.Name, Group: b.group, Message: t.in.Message})
-		return nil, true
+		return errUnhandled, true
 	}
 	if err := b.s.opts.Limits.checkIncoming(t.in.Message); err != nil {
 		return Permanent(err), true
@@ -240,6 +238,10 @@ func observeBatch(hook func(context.Context, *Incoming) (context.Context, func(e
 
 // judge decides what becomes of a message after an attempt.
 func (b *inbound) judge(ctx context.Context, t *task, err error) {
+	if err == errUnhandled {
+		b.judgeUnhandled(t)
+		return
+	}
 	policy := b.s.opts.Retry
 	if t.sub != nil && t.sub.retry != nil {
 		policy = *t.sub.retry

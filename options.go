@@ -147,6 +147,12 @@ func Ordered() SubscribeOption { return func(s *subscription) { s.ordered = true
 // one of them, while it runs.
 func Broadcast() SubscribeOption { return func(s *subscription) { s.broadcast = true } }
 
+// AnyType has the subscription take every message of its channel that no other
+// handler of the group takes, whatever its type, and those without one: a topic
+// of programs that know nothing of contracts. The handler sees type and headers
+// through Current. A body of []byte is handed over as it is.
+func AnyType() SubscribeOption { return func(s *subscription) { s.anyType = true } }
+
 // Timeout cancels a handler's context after d; an error that follows counts as
 // any other. By default a handler may take its time: its lease is extended.
 func Timeout(d time.Duration) SubscribeOption { return func(s *subscription) { s.timeout = d } }

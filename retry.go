@@ -70,6 +70,8 @@ const (
 	done    verdict = iota // handled, or refused: settle, with the answer
 	again                  // try again after a while
 	bury                   // keep as a dead letter
+	forward                // keep until an instance comes that handles it
+	pass                   // settle: no handler takes it, and none has to
 	discard                // settle and forget
 )
 
@@ -79,7 +81,6 @@ func (p RetryPolicy) judge(err error, attempt int) (v verdict, after time.Durati
 		return done, 0
 	}
 	var (
-		refusal   *Refusal
 		permanent *permanentError
 		dropped   *discardError
 		later     *retryAfterError
@@ -87,7 +88,7 @@ func (p RetryPolicy) judge(err error, attempt int) (v verdict, after time.Durati
 	switch {
 	case errors.As(err, &dropped):
 		return discard, 0
-	case errors.As(err, &refusal):
+	case RefusalOf(err) != nil:
 		return done, 0
 	case errors.As(err, &permanent), errors.Is(err, ErrUndeclared), attempt >= p.Attempts: // no retry declares a contract
 		return bury, 0

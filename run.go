@@ -29,6 +29,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.state = closed
 	s.mu.Unlock()
+	s.topo.stop()
 	if s.owns {
 		closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		defer cancel()
@@ -53,6 +54,7 @@ func (s *Service) begin() error {
 		return fmt.Errorf("run service %s: %w", s.name, err)
 	}
 	s.state = running
+	s.topo.changed()
 	return nil
 }
 
@@ -62,6 +64,7 @@ type run struct {
 	inbounds []*inbound
 	sources  []*source // of the service's channels
 	replies  *source
+	lookout  lookout // for waiting channels
 
 	receiving sync.WaitGroup // goroutines that receive
 	failed    chan error     // first error that ends the service
@@ -109,6 +112,8 @@ func (r *run) serve(ctx context.Context) error {
 		keeping.Go(func() { src.extend(leases) })
 		keeping.Go(func() { src.revoke(leases) })
 	}
+	r.lookout = lookout{r: r, receive: receive, leases: leases, keeping: &keeping, open: make(map[string]*source)}
+	r.receiving.Go(r.lookout.run)
 	close(s.ready)
 	s.opts.Logger.Debug("service serves", "service", s.name, "instance", s.opts.Instance, "transport", s.caps.Name)
 
@@ -207,7 +212,8 @@ func (r *run) groups() {
 		id := [2]string{sub.channel.Name, s.group(sub)}
 		b := byName[id]
 		if b == nil {
-			b = &inbound{s: s, channel: sub.channel, group: id[1], broadcast: sub.broadcast, subs: make(map[string]*subscription)}
+			b = &inbound{s: s, channel: sub.channel, group: id[1], broadcast: sub.broadcast,
+				subs: make(map[string]*subscription), names: make(map[string]bool)}
 			byName[id] = b
 			r.inbounds = append(r.inbounds, b)
 		}
@@ -248,6 +254,10 @@ func (r *run) plan() {
 // any of them asks for.
 func (b *inbound) add(sub *subscription) {
 	b.subs[sub.wire] = sub
+	b.names[sub.spec.Name] = true
+	if sub.anyType {
+		b.any = sub
+	}
 	n := sub.concurrency
 	if n == 0 {
 		n = b.s.opts.Concurrency
@@ -299,7 +309,7 @@ func (r *run) open(receive, replies context.Context) error {
 
 func (r *run) closeSources(ctx context.Context) error {
 	var errs []error
-	for _, src := range append(r.sources, r.replies) {
+	for _, src := range slices.Concat(r.sources, []*source{r.replies}, r.lookout.sources()) {
 		if err := src.close(ctx); err != nil && r.s.conn.Classify(err) != driver.Closed {
 			errs = append(errs, fmt.Errorf("close receiver of %s: %w", src.sub.Channel.Name, err))
 		}

@@ -51,37 +51,38 @@ func (s *Service) Send(ctx context.Context, messages []*driver.Message) error {
 	if s.opts.Hooks.Send != nil {
 		ctx, after = s.opts.Hooks.Send(ctx, messages)
 	}
-	err := s.provisionInTime(ctx, messages)
+	until := time.Now().Add(s.opts.SendTimeout)
+	err := s.provisionInTime(ctx, messages, until)
 	switch {
 	case err != nil:
 	case len(messages) == 1:
-		err = (*s.sends.Load())[messages[0].Type].single.send(ctx, s, messages)
+		err = (*s.sends.Load())[messages[0].Type].single.send(ctx, s, messages, until)
 	default:
-		err = s.deliver(ctx, messages)
+		err = s.deliver(ctx, messages, until)
 	}
 	if after != nil {
 		after(err)
 	}
 	if err != nil {
-		return fmt.Errorf("send %s: %w", messages[0].Type, err)
+		return fmt.Errorf("send %s on channel %s: %w", messages[0].Type, messages[0].Channel, err)
 	}
 	return nil
 }
 
 // provisionInTime provisions what the service sends, unless that was done,
 // trying again for as long as a send does.
-func (s *Service) provisionInTime(ctx context.Context, messages []*driver.Message) error {
-	if s.provisioned.Load() {
+func (s *Service) provisionInTime(ctx context.Context, messages []*driver.Message, until time.Time) error {
+	if s.provisioned() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.SendTimeout)
+	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	for attempt := 1; ; attempt++ {
+	for {
 		err := s.provision(ctx)
 		if err == nil {
 			return nil
 		}
-		if !s.passes(err) || !wait(ctx, sendPolicy.Wait(attempt)) {
+		if ctx.Err() != nil || !s.passes(err) {
 			d := newDelivery(s, messages)
 			d.fail(err)
 			return d.result()
@@ -96,17 +97,17 @@ func (s *Service) passes(err error) bool {
 }
 
 // deliver hands messages to the transport until each is confirmed, refused for
-// good, or time is up.
-func (s *Service) deliver(ctx context.Context, messages []*driver.Message) error {
-	err := s.conn.Send(ctx, messages)
+// good, or time is up. The first attempt is bounded as well: a transport may wait
+// for room in a channel that is full.
+func (s *Service) deliver(ctx context.Context, messages []*driver.Message, until time.Time) error {
+	timed := &deadlineContext{Context: ctx, until: until}
+	defer timed.release()
+	err := s.conn.Send(timed, messages)
 	if err == nil {
 		s.counts.sent.Add(int64(len(messages)))
 		return nil
 	}
-	d := newDelivery(s, messages)
-	ctx, cancel := context.WithTimeout(ctx, s.opts.SendTimeout)
-	defer cancel()
-	return d.retry(ctx, err)
+	return newDelivery(s, messages).retry(timed, err)
 }
 
 // A delivery is what is left of a send that did not succeed at once.

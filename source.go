@@ -2,6 +2,7 @@ package dovetail
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,8 @@ type source struct {
 	room  func(ctx context.Context) (int, error)   // waits until some may be taken in
 	leave func(match func(*task) bool) int         // hands back what has not begun
 	tasks func(f func(*task))                      // calls f for all of its tasks in hand
+
+	optional bool // it is looked for again by who opened it, rather than opened again and again
 
 	opening sync.Mutex // held while the receiver is opened anew
 
@@ -50,6 +53,9 @@ func (src *source) open(ctx, life context.Context) error {
 			src.mu.Unlock()
 			src.last.Store(time.Now().UnixNano())
 			return nil
+		}
+		if src.optional {
+			return err
 		}
 		switch kind := src.s.conn.Classify(err); kind {
 		case driver.Denied, driver.Conflict, driver.Unsupported, driver.PositionLost, driver.Closed:
@@ -211,6 +217,9 @@ func (src *source) settle(ctx context.Context, list []driver.Settlement) (driver
 	for attempt := 1; ; attempt++ {
 		r := src.current()
 		err := r.Settle(ctx, list)
+		if stale := (*driver.StaleError)(nil); errors.As(err, &stale) {
+			return r, nil // the others are settled, and these come again, as they would after a crash
+		}
 		if err == nil || attempt == 4 || src.s.conn.Classify(err) != driver.Retryable || !wait(ctx, 10*time.Millisecond<<attempt) {
 			return r, err
 		}

@@ -23,6 +23,7 @@ type subscription struct {
 	batchSize   int
 	ordered     bool
 	broadcast   bool
+	anyType     bool
 	timeout     time.Duration
 	retry       *RetryPolicy
 	middleware  []Middleware
@@ -136,10 +137,14 @@ func (s *Service) group(sub *subscription) string {
 		g += "." + sub.as
 	}
 	if sub.broadcast {
-		g += "." + s.opts.Instance
+		g += broadcastMark + s.opts.Instance
 	}
 	return g
 }
+
+// broadcastMark stands between a group's name and the instance's in the name of
+// a broadcast group. No other name has it in it.
+const broadcastMark = "._."
 
 // Names of the channels that a service has beside those of its contracts.
 

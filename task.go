@@ -15,6 +15,8 @@ type task struct {
 	from     *source
 	delivery *driver.Delivery
 	sub      *subscription // nil: nobody handles it
+	fault    error         // it cannot be handled: why
+	letter   bool          // it came back from the dead letters, or waited
 	size     int           // bytes, against the window
 
 	state   taskState

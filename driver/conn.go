@@ -115,6 +115,7 @@ type Capabilities struct {
 	RetryAfter      bool          // honours Settlement.After; without it a retried delivery comes back at once
 	CountsAttempts  bool          // Delivery.Attempt counts deliveries, also those to a process that died
 	Broadcast       bool          // honours Subscription.Broadcast
+	Deduplicates    bool          // the second of two messages with one channel, source, id and type may be dropped, for a time that the transport states
 	LateSettle      bool          // Settle returns before the engine has the settlements; see Receiver.Settle
 	PublishRetained bool          // a publish–subscribe message waits for every provisioned group while none listens
 	Lease           time.Duration // default time to settle before redelivery; 0: redelivery only when a receiver is gone

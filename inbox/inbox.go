@@ -27,7 +27,10 @@ var (
 // box, with one effect for each request: a request that comes again gets the
 // same answer. An error made by dovetail.Refuse is an answer as well: it is
 // kept, while what f changed and sent is undone. Any other error undoes
-// everything, and the request is tried again by policy.
+// everything, and the request is tried again by policy. A caller who was told of
+// the failure after the last attempt may ask again under the same id: f runs
+// again. The dead letter of the request stays, for people to look at; requeued,
+// it takes effect only if the request has had none since.
 func Answer[Tx, Req, Res any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, out dovetail.Sender, req Req) (Res, error)) func(context.Context, Req) (Res, error) {
 	return func(ctx context.Context, req Req) (Res, error) {
 		var res Res
@@ -66,7 +69,9 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 	if r.in = dovetail.Current(ctx); r.in == nil {
 		return ErrOutside
 	}
-	buryWith(r.box, r.in)
+	if res == nil || r.in.Message.ReplyTo == "" {
+		buryWith(r.box, r.in)
+	} // else who asked is told of the failure, and may ask again under the same id
 	entry := entryOf(r.in, time.Now())
 	t, ctx, err := r.box.Begin(ctx)
 	if err != nil {
@@ -112,10 +117,7 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 }
 
 // refused reports whether a handler's error is an answer.
-func refused(err error) bool {
-	var refusal *dovetail.Refusal
-	return errors.As(err, &refusal)
-}
+func refused(err error) bool { return dovetail.RefusalOf(err) != nil }
 
 // encode returns what the row keeps: the answer, where there is one, or the
 // refusal.

@@ -86,6 +86,18 @@ func (t *term[Tx]) tidy(ctx context.Context) {
 
 func (t *term[Tx]) tidyUp(ctx context.Context) error {
 	now := time.Now()
+	// One that fails does not keep the others from tidying up.
+	err := t.retire(ctx, now)
+	if t.Shard != 0 {
+		return err
+	}
+	return errors.Join(err,
+		inChunks(ctx, func(max int) (int, error) { return t.db.Forget(ctx, now.Add(-tokenAge), max) }),
+		inChunks(ctx, func(max int) (int, error) { return t.db.Purge(ctx, now.Add(-t.opts.InboxRetention), max) }))
+}
+
+// retire deletes what was published long enough ago.
+func (t *term[Tx]) retire(ctx context.Context, now time.Time) error {
 	if t.keepsUnknown() {
 		return nil
 	}
@@ -98,13 +110,7 @@ func (t *term[Tx]) tidyUp(ctx context.Context) error {
 		}
 		crash.RelayRetired.Pass()
 	}
-	if t.Shard != 0 {
-		return nil
-	}
-	if err := inChunks(ctx, func(max int) (int, error) { return t.db.Forget(ctx, now.Add(-tokenAge), max) }); err != nil {
-		return err
-	}
-	return inChunks(ctx, func(max int) (int, error) { return t.db.Purge(ctx, now.Add(-t.opts.InboxRetention), max) })
+	return nil
 }
 
 // inChunks deletes until nothing is left to delete.

@@ -102,7 +102,7 @@ func TestLeader_that_is_stopped_past_its_lease_changes_nothing(t *testing.T) {
 	exe, err := os.Executable()
 	must(t, err)
 	child := exec.CommandContext(ctx, exe, "-test.run=^"+t.Name()+"$", "-test.timeout=2m")
-	child.Env = append(os.Environ(), relayVariable+"="+dir)
+	child.Env = append(os.Environ(), relayVariable+"="+dir, "TMPDIR="+t.TempDir())
 	must(t, child.Start())
 	t.Cleanup(func() {
 		_ = child.Process.Kill()
@@ -236,7 +236,8 @@ func TestChannel_that_fails_does_not_stop_the_others(t *testing.T) {
 		t.Errorf("%d attempts at a channel that fails: its messages are not set aside untried", tried.Load())
 	}
 	sick.Store(false)
-	must(t, s.RetryHeld(ctx, ""))
+	_, err := s.RetryHeld(ctx, "", "")
+	must(t, err)
 	published(t, s)
 	cancel()
 	must(t, <-ended)

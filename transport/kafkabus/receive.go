@@ -171,7 +171,7 @@ func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, hand func(*p
 			r.restart(p, rec.Offset)
 			_ = p.tracker.Add(uint64(rec.Offset)) // the first always fits
 		}
-		if p.skip.has(rec.Offset) || r.taken.has(p.id, rec.Offset) || r.filter && !r.mine(rec) {
+		if rec.Attrs.IsControl() || p.skip.has(rec.Offset) || r.taken.has(p.id, rec.Offset) || r.filter && !r.mine(rec) {
 			r.pass(p, rec.Offset)
 			continue
 		}
@@ -183,11 +183,12 @@ func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, hand func(*p
 	r.balance(p)
 }
 
-// pass settles what is not for us, or was settled before.
+// pass settles what is no message for us, or was settled before.
 func (r *receiver) pass(p *part, offset int64) {
 	if _, advanced := p.tracker.Done(uint64(offset)); advanced && r.group {
 		p.dirty = true
 		r.settled++
+		r.note()
 	}
 }
 
@@ -269,7 +270,8 @@ func (r *receiver) restart(p *part, offset int64) {
 }
 
 // Backlog counts what waits in the partitions that this receiver owns; those of
-// the group's other receivers are theirs to count.
+// the group's other receivers are theirs to count. Where a partition ends with
+// records that are no messages, as the markers of transactions, they do not count.
 func (r *receiver) Backlog(ctx context.Context) (int64, error) {
 	if r.closed() {
 		return 0, fmt.Errorf("kafkabus: backlog: %w", driver.ErrClosed)
@@ -279,12 +281,20 @@ func (r *receiver) Backlog(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	n := int64(len(r.retries))
+	next := map[int32]int64{}
 	for id, p := range r.parts {
-		if int(id) < len(ends) {
-			n += max(0, ends[id]-p.next)
+		if int(id) < len(ends) && p.next < ends[id] {
+			next[id] = p.next
 		}
+	}
+	r.mu.Unlock()
+	for id, at := range next {
+		at, err := r.c.firstFrom(ctx, r.topic, id, at, ends[id])
+		if err != nil {
+			return 0, fmt.Errorf("kafkabus: backlog: %w", err)
+		}
+		n += ends[id] - at
 	}
 	return n, nil
 }

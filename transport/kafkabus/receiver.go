@@ -33,6 +33,8 @@ type receiver struct {
 	wg     sync.WaitGroup
 	limit  int           // of a partition's tracker
 	done   chan struct{} // closed by Close
+	given  chan struct{} // closed when the group was given out for the first time
+	giving sync.Once     // closes given
 	once   sync.Once
 	err    error // of Close
 
@@ -103,7 +105,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	}
 	r := &receiver{
 		c: c, sub: s, topic: t, filter: t.name != s.Channel.Name, group: !s.Broadcast && !isReply(s.Channel.Name, s.Channel.Transient),
-		limit: max(s.Window, c.opts.MaxAhead), done: make(chan struct{}), commits: make(chan struct{}, 1),
+		limit: max(s.Window, c.opts.MaxAhead), done: make(chan struct{}), given: make(chan struct{}), commits: make(chan struct{}, 1),
 		noted: make(chan struct{}, 1), parts: map[int32]*part{},
 		changed: make(chan struct{}), held: map[int32]int{}, paused: map[int32]bool{}, revoked: make(chan []int, 64), expired: map[int32]bool{},
 	}
@@ -131,7 +133,35 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 		_ = r.Close(ctx) // it has nothing in hand
 		return nil, fmt.Errorf("kafkabus: %s: %w", doing, driver.ErrClosed)
 	}
+	if err := r.awaitGroup(ctx); err != nil {
+		_ = r.Close(context.WithoutCancel(ctx)) // it has nothing in hand
+		return nil, fmt.Errorf("kafkabus: %s: %w", doing, err)
+	}
 	return r, nil
+}
+
+// groupPatience is how long OpenReceiver waits for the group to be given out. A
+// server waits for 3 s (group.initial.rebalance.delay.ms) for the members of a new
+// group. A member that has died, or does not let go, holds the others up for longer.
+const groupPatience = 5 * time.Second
+
+// awaitGroup waits until the group was given out, and so until it is known what is
+// this receiver's. What takes longer than groupPatience goes on behind Receive.
+func (r *receiver) awaitGroup(ctx context.Context) error {
+	if !r.group {
+		return nil
+	}
+	timer := time.NewTimer(min(groupPatience, r.c.opts.Timeout))
+	defer timer.Stop()
+	select {
+	case <-r.given:
+	case <-timer.C:
+	case <-r.done:
+		return driver.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }
 
 // consumerOptions are those of every receiver's client.
@@ -141,6 +171,9 @@ func (r *receiver) consumerOptions(more ...kgo.Opt) []kgo.Opt {
 	r.kill = kill
 	return o.clientOptions(append([]kgo.Opt{
 		kgo.WithContext(ctx),
+		// Markers of transactions come with the messages, to be settled: what a
+		// group has settled would end before them for good.
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(16 << 20),
 		kgo.FetchMaxPartitionBytes(int32(max(2<<20, o.batchBytes()))),
 		// A fetch that nobody answers within this and the overhead is taken for lost.
@@ -198,23 +231,35 @@ func (r *receiver) join(ctx context.Context) error {
 	return err
 }
 
+// leavePatience is how long the client may take to leave. It waits for a join that
+// is under way, and so for the slowest member of the group.
+const leavePatience = time.Second
+
 // leave makes the group give our partitions to others now, as a member with an
-// instance's name does not by leaving. It leaves for itself alone: the name may
-// be a successor's already.
+// instance's name does not by leaving, nor one whose join is still under way. It
+// leaves for itself alone where it can: the name may be a successor's already.
+// A server that does not answer does not hold up the rest: it finds out by itself
+// when the session ends.
 func (r *receiver) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*leavePatience)
+	defer cancel()
+	soon, enough := context.WithTimeout(ctx, leavePatience)
+	left := r.client.LeaveGroupContext(soon) == nil
+	enough()
+	r.kill() // nothing joins any more
 	member, _ := r.client.GroupMetadata()
-	// A server that does not answer must not hold up the rest: it finds out by
-	// itself when the session ends.
-	_ = r.client.LeaveGroupContext(ctx)
-	if r.sub.Instance == "" || member == "" {
+	if r.sub.Instance == "" && (left || member == "") {
 		return
 	}
 	why := "the receiver was closed"
 	m := kmsg.NewLeaveGroupRequestMember()
-	m.MemberID, m.InstanceID, m.Reason = member, &r.sub.Instance, &why
+	m.MemberID, m.Reason = member, &why
+	if r.sub.Instance != "" {
+		m.InstanceID = &r.sub.Instance
+	}
 	req := kmsg.NewPtrLeaveGroupRequest()
 	req.Group, req.Members = groupID(r.sub.Group, r.topic.name), append(req.Members, m)
-	_, _ = req.RequestWith(ctx, r.client)
+	_, _ = req.RequestWith(ctx, r.c.client)
 }
 
 // follow reads every partition from where it ends now, without a group.
