@@ -18,7 +18,7 @@ func newBroadcast(t testing.TB, c *rabbitbus.Conn) driver.Subscription {
 	t.Helper()
 	s := newQueue(t, c, 100)
 	s.Channel = driver.Channel{Name: "topic-" + s.Channel.Name, Kind: driver.PublishSubscribe}
-	s.Group, s.Broadcast = "cache."+s.Instance, true
+	s.Group, s.Broadcast = "cache", true
 	again(t, c, "provision", func(ctx context.Context) error { return c.Provision(ctx, []driver.Channel{s.Channel}, nil) })
 	return s
 }
@@ -67,7 +67,7 @@ func TestBroadcast_group_expires_and_can_be_removed(t *testing.T) {
 	for what, end := range map[string]func(){
 		"removed": func() {
 			other := tryConnect(t, o) // which knows of it by its name alone
-			if err := other.RemoveGroup(within(t), s.Channel.Name, s.Group); err != nil {
+			if err := other.RemoveGroup(within(t), s.Channel.Name, s.GroupName()); err != nil {
 				t.Error(err)
 			}
 			if err := other.Close(within(t)); err != nil {

@@ -3,7 +3,6 @@ package rabbitbus
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -92,11 +91,15 @@ func (c *Conn) queuesOf(ctx context.Context, channel string) ([]string, error) {
 
 // RemoveGroup deletes a group of a publish–subscribe channel, with what it had
 // not settled. Of a point-to-point channel the group is forgotten, and the
-// messages stay. A broadcast group is found where this connection opened it, and
-// where its name ends with a dot and its instance's name.
+// messages stay.
 func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 	doing := "remove group " + group + " of channel " + channel
-	if err := driver.ValidName(group); err != nil {
+	name, instance, broadcast := strings.Cut(group, instanceMark)
+	err := driver.ValidName(name)
+	if err == nil && broadcast {
+		err = driver.ValidName(instance)
+	}
+	if err != nil {
 		return fmt.Errorf("rabbitbus: %s: %w", doing, err)
 	}
 	st, err := c.find(ctx, channel)
@@ -116,14 +119,11 @@ func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 		}
 		return translate(doing, err)
 	}
-	names := append(partNames(channel+groupMark+group, st.partitions), instanceQueues(channel, group)...)
-	c.known(channel).each(func(q string) {
-		if strings.HasPrefix(q, channel+groupMark+group+groupMark) {
-			names = append(names, q)
-		}
-	})
-	slices.Sort(names)
-	for _, q := range slices.Compact(names) {
+	queues := []string{channel + groupMark + group}
+	if !broadcast {
+		queues = partNames(queues[0], st.partitions)
+	}
+	for _, q := range queues {
 		if err := c.deleteQueue(ctx, q); err != nil {
 			return translate(doing, err)
 		}
