@@ -293,7 +293,7 @@ func (f *finisher) tell(ctx context.Context, t *task) bool {
 	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
 	defer cancel()
 	for _, told := range todo {
-		if err := told(ctx); err != nil {
+		if err := guarded(func() error { return told(ctx) }); err != nil {
 			f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: t.in.Message, Err: fmt.Errorf("note the dead letter: %w", err)})
 			return false
 		}

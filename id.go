@@ -7,8 +7,6 @@ import (
 	"encoding/hex"
 	"sync"
 	"time"
-
-	"github.com/dovetail-go/dovetail/driver"
 )
 
 // NewID returns a new message id, a UUID version 7 (RFC 9562, section 5.7):
@@ -81,13 +79,4 @@ func deriveID(body []byte, n int, parts ...string) string {
 	u[6] = u[6]&0x0f | 0x80
 	u[8] = u[8]&0x3f | 0x80
 	return formatUUID(&u)
-}
-
-// replyID is the id of a group's reply to a request: the request's with the
-// group, or, where that is longer than an id may be, one that follows from both.
-func replyID(request, group string) string {
-	if id := request + ".reply." + group; len(id) <= driver.MaxID {
-		return id
-	}
-	return deriveID(nil, 0, request, group, "reply")
 }

@@ -71,10 +71,7 @@ func (s *Service) Send(ctx context.Context, messages []*driver.Message) error {
 			}
 		}
 	}
-	var after func(error)
-	if s.opts.Hooks.Send != nil {
-		ctx, after = s.opts.Hooks.Send(ctx, messages)
-	}
+	ctx, after := s.sendHook(ctx, messages)
 	until := time.Now().Add(s.opts.SendTimeout)
 	err := s.provisionInTime(ctx, messages, until)
 	switch {

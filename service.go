@@ -94,7 +94,7 @@ func New(name string, conn driver.Conn, opts Options) *Service {
 	s.sends.Store(&map[string]declared{})
 	s.topo.changed()
 	s.replies.init(s)
-	if err := driver.ValidName(name); err != nil {
+	if err := validService(name, s.opts.Instance); err != nil {
 		s.errs = append(s.errs, fmt.Errorf("service %w", err))
 	}
 	if err := s.opts.check(); err != nil {
