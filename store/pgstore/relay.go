@@ -46,6 +46,9 @@ func (c *core) Resume(ctx context.Context, t store.Term, service string) (cur st
 // transaction ids mean nothing here.
 func (c *core) restored(ctx context.Context, t store.Term, incarnation, known, now string) (cur store.Cursor, err error) {
 	var last, end int64
+	if err := c.setSequences(ctx); err != nil {
+		return store.Cursor{}, fail("resume restored outbox", err)
+	}
 	err = c.under(ctx, t, "resume restored outbox", func(ctx context.Context, tx pgx.Tx) error {
 		return tx.QueryRow(ctx, c.sql(`SELECT coalesce(max(seq), 0) FROM ~outbox WHERE shard = $1`), t.Shard).Scan(&end)
 	})
@@ -63,6 +66,24 @@ func (c *core) restored(ctx context.Context, t store.Term, incarnation, known, n
 	cur, err = c.rewind(ctx, t, incarnation)
 	cur.Restored = fmt.Sprintf("the outbox was in PostgreSQL cluster %s and is now in %s", known, now)
 	return cur, err
+}
+
+// setSequencesSQL has numbers begin behind those that are there. A database that
+// came by logical replication has the rows and not the sequences' state, and a
+// number that is used twice loses a row.
+const setSequencesSQL = `WITH top AS (
+		SELECT greatest((SELECT coalesce(max(seq), 0) FROM ~held),
+			(SELECT coalesce(max(m), 0) FROM generate_series(0, $1::int - 1) s CROSS JOIN LATERAL (SELECT max(seq) AS m FROM ~outbox WHERE shard = s) o)) AS seq,
+			(SELECT max(n) FROM ~later) AS n
+	)
+	SELECT (SELECT setval('~seq', seq) FROM top WHERE seq > (SELECT last_value FROM ~seq)),
+		(SELECT setval(pg_get_serial_sequence('~later', 'n'), n) FROM top WHERE n IS NOT NULL)`
+
+func (c *core) setSequences(ctx context.Context) error {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	_, err := c.work.Exec(ctx, c.sql(setSequencesSQL), c.shards)
+	return err
 }
 
 // Advance moves the cursor, releases, and sets aside.
@@ -166,12 +187,12 @@ func (c *core) rewind(ctx context.Context, t store.Term, incarnation string) (cu
 // estimated from the numbers.
 const statsRows = 10_000
 
-// statsSQL counts what is left of the cursor's window, and what its snapshot
-// does not see.
+// statsSQL counts what is left of the cursor's window, if there is one yet, and
+// what its snapshot does not see.
 const statsSQL = `WITH c AS (
 		SELECT coalesce(max(win), 0) AS win, coalesce(max(after), 0) AS after FROM ~cursor WHERE shard = $1
 	), w AS (
-		SELECT c.after, coalesce(w.hi, 9223372036854775807) AS hi, coalesce(w.snapshot, '` + nothing + `') AS this, coalesce(p.snapshot, '` + nothing + `') AS prev
+		SELECT c.after, CASE WHEN w.n IS NULL THEN 0 ELSE coalesce(w.hi, 9223372036854775807) END AS hi, coalesce(w.snapshot, '` + nothing + `') AS this, coalesce(p.snapshot, '` + nothing + `') AS prev
 		FROM c LEFT JOIN ~window w ON w.shard = $1 AND w.n = c.win LEFT JOIN ~window p ON p.shard = $1 AND p.n = c.win - 1
 	), rest AS MATERIALIZED (
 		(SELECT seq, written FROM ~outbox WHERE shard = $1 AND seq > (SELECT after FROM w) AND seq <= (SELECT hi FROM w)
@@ -191,7 +212,7 @@ func (c *core) Stats(ctx context.Context, shard int) (st store.Stats, err error)
 	defer cancel()
 	var estimate int64
 	var oldest *time.Time
-	err = c.work.QueryRow(ctx, c.sql(statsSQL), shard, statsRows).Scan(&st.Backlog, &estimate, &oldest, &st.Held, &st.Later)
+	err = c.beside.QueryRow(ctx, c.sql(statsSQL), shard, statsRows).Scan(&st.Backlog, &estimate, &oldest, &st.Held, &st.Later)
 	if err != nil {
 		return st, fail("outbox stats", err)
 	}
