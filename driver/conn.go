@@ -115,12 +115,13 @@ type Capabilities struct {
 	RetryAfter      bool          // honours Settlement.After; without it a retried delivery comes back at once
 	CountsAttempts  bool          // Delivery.Attempt counts deliveries, also those to a process that died
 	Broadcast       bool          // honours Subscription.Broadcast
+	Deduplicates    bool          // the second of two messages with one channel, source, id and type may be dropped, for a time that the transport states
 	LateSettle      bool          // Settle returns before the engine has the settlements; see Receiver.Settle
 	PublishRetained bool          // a publish–subscribe message waits for every provisioned group while none listens
 	Lease           time.Duration // default time to settle before redelivery; 0: redelivery only when a receiver is gone
 	AckTimeout      time.Duration // the longest that a delivery may stay unsettled before the engine takes it back, whatever the receiver does (RabbitMQ: consumer_timeout); 0 for none
 	MaxBatch        int           // most messages in one Send that share a round trip; 0 for no bound
-	MaxBytes        int           // largest message that the transport takes, in bytes; 0 for no bound
+	MaxBytes        int           // largest Message.Size that the transport takes; 0 for no bound. Where the engine counts otherwise the Conn is a Fitter
 }
 
 // Conn is an open connection to a transport's engine.

@@ -6,9 +6,11 @@ import "fmt"
 // on every transport: 1 to 200 characters, lower-case ASCII letters, digits,
 // '.', '-' and '_', beginning and ending with a letter or digit, no two dots
 // in a row.
+//
+// The error is ErrUnsupported: a name does not become valid by trying again.
 func ValidName(name string) error {
 	if name == "" || len(name) > 200 {
-		return fmt.Errorf("name %q: want 1 to 200 characters", name)
+		return nameError(fmt.Sprintf("name %q: want 1 to 200 characters", name))
 	}
 	for i := range len(name) {
 		c := name[i]
@@ -18,8 +20,25 @@ func ValidName(name string) error {
 		case alnum:
 		case (c == '.' || c == '-' || c == '_') && !edge && !(c == '.' && name[i-1] == '.'):
 		default:
-			return fmt.Errorf("name %q: character %q at %d: want lower-case letters and digits, with '.', '-' or '_' between them", name, c, i)
+			return nameError(fmt.Sprintf("name %q: character %q at %d: want lower-case letters and digits, with '.', '-' or '_' between them", name, c, i))
 		}
 	}
 	return nil
+}
+
+// nameError is ErrUnsupported without its words.
+type nameError string
+
+func (e nameError) Error() string { return string(e) }
+
+func (e nameError) Is(target error) bool { return target == ErrUnsupported }
+
+// GroupName is the name by which Lister and Remover know the group of s: Group,
+// or "GROUP~INSTANCE" for the group of a Broadcast subscription, which is its
+// instance's own. '~' is in no valid name.
+func (s Subscription) GroupName() string {
+	if s.Broadcast {
+		return s.Group + "~" + s.Instance
+	}
+	return s.Group
 }

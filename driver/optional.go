@@ -63,12 +63,13 @@ type ChannelInfo struct {
 
 // GroupInfo is one group of a channel as the engine has it.
 type GroupInfo struct {
-	Name    string
-	Backlog int64 // not yet handed out; -1 where the engine does not say
-	Pending int64 // handed out and not yet settled; -1 where the engine does not say
+	Name    string // as Subscription.GroupName has it
+	Backlog int64  // not yet handed out; -1 where the engine does not say
+	Pending int64  // handed out and not yet settled; -1 where the engine does not say
 }
 
 // A Remover is a Conn that can delete channels and groups, with what they hold.
+// A group is named as Subscription.GroupName has it.
 type Remover interface {
 	RemoveChannel(ctx context.Context, channel string) error
 	RemoveGroup(ctx context.Context, channel, group string) error

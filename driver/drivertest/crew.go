@@ -27,6 +27,7 @@ type Crew struct {
 
 	t         testing.TB
 	s         driver.Subscription
+	resume    bool // of a broadcast: the group is there already
 	unordered bool
 	ledger    *ledger
 
@@ -61,7 +62,7 @@ func (c *Crew) Join(conn driver.Conn, instance string) (leave func()) {
 // join is Join that says to whom the instance reports what should not be.
 func (c *Crew) join(conn driver.Conn, instance string, fail func(format string, args ...any)) (leave func()) {
 	s := c.s
-	s.Instance = instance
+	s.Instance, s.Resume = instance, c.resume
 	h := &hand{conn: conn, s: s, each: c.Each, fail: fail,
 		note: func(ds ...*driver.Delivery) { c.Note(instance, ds...) }}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -13,7 +13,6 @@ var groupTests = map[string]test{
 	"Group_provisioned_later_gets_only_what_is_sent_later":  {run: testLateGroup, gap: needsRetained},
 	"PointToPoint_keeps_what_is_sent_before_a_subscription": {run: testQueueKeeps},
 	"Broadcast_reaches_each_instance":                       {run: testBroadcast, gap: needsBroadcast, verify: verifyBroadcastRefused},
-	"Broadcast_ends_with_its_receiver":                      {run: testBroadcastEnds, gap: needsBroadcast, verify: verifyBroadcastRefused},
 	"Transient_channel_carries_to_those_who_listen":         {run: testTransient},
 }
 
@@ -143,22 +142,6 @@ func testBroadcast(e *env) {
 			e.settle(r, driver.Ack, d)
 		}
 		e.nothing(r, "each was sent once")
-	}
-}
-
-func testBroadcastEnds(e *env) {
-	c := e.conn()
-	ch, subs := e.topic(c, "cache")
-	s := subs[0]
-	s.Broadcast, s.Ordered = true, false
-	r := e.receiver(c, s)
-	e.closeReceiver(r)
-	e.send(c, e.message(ch, "k", 0))
-	r = e.receiver(c, e.another(s))
-	e.nothing(r, "it was sent while this instance was not subscribed")
-	e.send(c, e.message(ch, "k", 1))
-	if d := e.one(r); number(d.Message) != 1 {
-		e.Fatalf("got %s, want k/1", d.Message.ID)
 	}
 }
 

@@ -33,8 +33,9 @@ func passing(k driver.Kind) bool { return k == driver.Retryable || k == driver.C
 
 // work goes on until ctx ends or the connection is closed.
 func (h *hand) work(ctx context.Context) {
+	s := h.s
 	for ctx.Err() == nil {
-		r, err := h.conn.OpenReceiver(ctx, h.s)
+		r, err := h.conn.OpenReceiver(ctx, s)
 		if err != nil {
 			switch k := h.conn.Classify(err); {
 			case ctx.Err() != nil || k == driver.Closed:
@@ -46,6 +47,7 @@ func (h *hand) work(ctx context.Context) {
 			pause(ctx, 50*time.Millisecond)
 			continue
 		}
+		s.Resume = s.Broadcast
 		quit := make(chan struct{})
 		var wg sync.WaitGroup
 		if rv, ok := r.(driver.Revoker); ok {

@@ -30,22 +30,45 @@ func (p mortals) Run() int {
 	if os.Getenv(processVariable) == "" {
 		return p.m.Run()
 	}
-	fmt.Fprintln(os.Stderr, "a consuming process ended:", consumeInProcess())
-	return 1
+	if err := consumeInProcess(); err != nil {
+		fmt.Fprintln(os.Stderr, "a process of the suite ended:", err)
+		return 1
+	}
+	return 0
 }
 
-// processVariable says to a process what it consumes.
+// processVariable says to a process what it consumes or sends.
 const processVariable = "DOVETAIL_TEST_PROCESS"
 
 type processTask struct {
 	URL          string
 	Subscription driver.Subscription
+
+	// With Keys set it sends, the messages From up to but without To.
+	Prefix         string
+	From, To, Keys int
 }
 
 // handled is a delivery as a process tells of it.
 type handled struct {
 	Instance, ID, Key, Body string
 	Attempt, Partition      int
+}
+
+// sendInProcess has another process send, and waits for its end.
+func sendInProcess(e *env, task processTask) {
+	e.Helper()
+	b, err := json.Marshal(task)
+	if err != nil {
+		e.Fatal(err)
+	}
+	ctx, cancel := e.within()
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), processVariable+"="+string(b))
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		e.Fatalf("a process that sends: %v: %s (does TestMain call drivertest.Main?)", err, out)
+	}
 }
 
 // consumeInProcess tells on standard output what it handles, before it
@@ -60,6 +83,10 @@ func consumeInProcess() error {
 	c, err := driver.Open(ctx, task.URL)
 	if err != nil {
 		return err
+	}
+	if task.Keys > 0 {
+		err := c.Send(ctx, Numbered(task.Subscription.Channel.Name, task.Prefix, task.From, task.To, task.Keys))
+		return errors.Join(err, c.Close(ctx))
 	}
 	go func() {
 		_, err := io.Copy(io.Discard, os.Stdin)
@@ -119,7 +146,7 @@ func (p *processes) start() (instance string) {
 	p.started++
 	s := p.c.s
 	s.Instance = fmt.Sprint("process-", p.started)
-	task, err := json.Marshal(processTask{p.url, s})
+	task, err := json.Marshal(processTask{URL: p.url, Subscription: s})
 	if err != nil {
 		p.c.t.Fatal(err)
 	}

@@ -87,7 +87,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	if ch == nil || ch.groups[s.Group] == nil {
 		return nil, fmt.Errorf("open receiver of %s for %s: %w", s.Channel.Name, s.Group, driver.ErrNotFound)
 	}
-	r := &receiver{bus: c.bus, group: ch.groups[s.Group], window: s.Window, hands: map[*driver.Delivery]item{}, done: make(chan struct{})}
+	r := &receiver{bus: c.bus, group: ch.groups[s.Group], window: s.Window, bytes: s.WindowBytes, hands: map[*driver.Delivery]item{}, done: make(chan struct{})}
 	c.receivers = append(c.receivers, r)
 	return r, nil
 }

@@ -13,8 +13,10 @@ type receiver struct {
 	bus     *Bus
 	group   *group
 	window  int
+	bytes   int                       // of what may be handed out; 0 for no bound
+	held    int                       // bytes of what is
 	hands   map[*driver.Delivery]item // handed out and not settled
-	settled chan struct{}             // closed when there is room again; nil while nobody waits for it
+	settled chan struct{}             // closed with the next settlement; nil while nobody waits for it
 	done    chan struct{}             // closed with the receiver
 }
 
@@ -44,10 +46,7 @@ func (r *receiver) take(max int) (ds []*driver.Delivery, changed <-chan struct{}
 	defer r.bus.mu.Unlock()
 	room := r.window - len(r.hands)
 	if room == 0 {
-		if r.settled == nil {
-			r.settled = make(chan struct{})
-		}
-		return nil, r.settled
+		return nil, r.whenSettled()
 	}
 	n := min(max, room, len(r.group.queue))
 	select {
@@ -56,12 +55,29 @@ func (r *receiver) take(max int) (ds []*driver.Delivery, changed <-chan struct{}
 	default:
 	}
 	for _, it := range r.group.queue[:n] {
+		size := it.msg.Size()
+		if r.bytes > 0 && len(r.hands) > 0 && r.held+size > r.bytes {
+			changed = r.whenSettled()
+			break
+		}
 		d := &driver.Delivery{Message: it.msg.Clone()}
 		r.hands[d] = it
+		r.held += size
 		ds = append(ds, d)
 	}
-	r.group.queue = r.group.queue[n:]
-	return ds, r.group.changed
+	r.group.queue = r.group.queue[len(ds):]
+	if changed == nil {
+		changed = r.group.changed
+	}
+	return ds, changed
+}
+
+// whenSettled returns what is closed with the next settlement.
+func (r *receiver) whenSettled() <-chan struct{} {
+	if r.settled == nil {
+		r.settled = make(chan struct{})
+	}
+	return r.settled
 }
 
 // Settle implements driver.Receiver.
@@ -74,11 +90,12 @@ func (r *receiver) Settle(_ context.Context, settlements []driver.Settlement) er
 			continue // settled before, or another receiver's
 		}
 		delete(r.hands, s.Delivery)
+		r.held -= it.msg.Size()
 		if s.Outcome == driver.Retry {
 			r.group.put(it)
 		}
 	}
-	if r.settled != nil && len(r.hands) < r.window {
+	if r.settled != nil {
 		close(r.settled)
 		r.settled = nil
 	}

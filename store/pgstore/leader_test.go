@@ -102,7 +102,7 @@ func TestLeader_that_is_stopped_past_its_lease_changes_nothing(t *testing.T) {
 	exe, err := os.Executable()
 	must(t, err)
 	child := exec.CommandContext(ctx, exe, "-test.run=^"+t.Name()+"$", "-test.timeout=2m")
-	child.Env = append(os.Environ(), relayVariable+"="+dir)
+	child.Env = append(os.Environ(), relayVariable+"="+dir, "TMPDIR="+t.TempDir())
 	must(t, child.Start())
 	t.Cleanup(func() {
 		_ = child.Process.Kill()

@@ -65,7 +65,7 @@ func (e *env[Tx]) child(j job) {
 	exe, err := os.Executable()
 	e.must(err)
 	cmd := exec.CommandContext(e.ctx, exe, "-test.run=^"+strings.ReplaceAll(e.Name(), "/", "$/^")+"$", "-test.timeout=90s")
-	cmd.Env = append(os.Environ(), jobVariable+"="+string(text))
+	cmd.Env = append(os.Environ(), jobVariable+"="+string(text), "TMPDIR="+e.TempDir()) // a killed process removes nothing
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {

@@ -54,13 +54,6 @@ func (r *receiver) leave() error {
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil // the group was removed
 	}
-	if !r.group.meta.Broadcast {
-		return err
-	}
-	// If the lock is taken, whoever comes next removes the group.
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	r.c.locked(ctx, func() error { return r.c.discard(r.group.dir) })
 	return err
 }
 
@@ -246,6 +239,7 @@ func (r *receiver) release(p *part) error {
 	err := p.persist(r.cursors, &r.scratch)
 	p.lost = true
 	r.inHand -= p.inHand
+	r.size -= p.size
 	r.parts[p.id] = nil
 	step("released")
 	return errors.Join(err, unlock(p.lock))

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(drivertest.Main(m).Run())
 }
 
 var crashOptions = Options{SegmentBytes: 64 << 10, Partitions: 4}

@@ -4,7 +4,7 @@
 // [SyncAlways] neither does a loss of power.
 //
 // The URL is file:/path/to/dir, or file:dir for one in the working directory,
-// with the parameters sync, partitions, segment-bytes and max-bytes as in
+// with the parameters sync, partitions, segment-bytes, max-bytes and expire as in
 // [Options]. The directory has to be on a local disk: it is locked with
 // flock(2), which network file systems keep to various degrees. Linux and macOS
 // only.

@@ -55,6 +55,11 @@ func (r *receiver) fetch(ds []*driver.Delivery, n int) ([]*driver.Delivery, erro
 		if p == nil || p.revoking || p.stalled {
 			continue
 		}
+		size := len(rec.payload) + len(r.ch.meta.Name)
+		if !rec.removed && !rec.damage && !r.fits(size) {
+			r.rd.off, r.rd.seq = rec.off, rec.seq // read again once there is room
+			break
+		}
 		var it *item
 		if rec.seq < p.next.seq {
 			if it = p.meet(rec.seq); it == nil {
@@ -89,7 +94,7 @@ func (r *receiver) fetch(ds []*driver.Delivery, n int) ([]*driver.Delivery, erro
 			p.open = append(p.open, it)
 			p.refill = len(p.open)
 		}
-		it.pos = position{seq: rec.seq, base: r.rd.base, off: rec.off}
+		it.pos, it.size = position{seq: rec.seq, base: r.rd.base, off: rec.off}, size
 		r.handed(it)
 		r.fill(s, it, rec)
 		ds = append(ds, &s.delivery)
@@ -114,6 +119,8 @@ func (r *receiver) fill(s *slot, it *item, rec record) {
 		if err := decodeMessage(rec.payload, &s.message); err != nil {
 			s.message = driver.Message{Channel: r.ch.meta.Name, Body: append([]byte(nil), rec.payload...)}
 			s.delivery.Fault = fmt.Errorf("message %d, segment %020d.seg at byte %d: %w", rec.seq, it.pos.base, rec.off, err)
+		} else if text := driver.Foreign(&s.message); text != &s.message {
+			s.message = *text
 		}
 	}
 }
@@ -123,7 +130,7 @@ func (r *receiver) takeRetries(n int) (ds []*driver.Delivery, err error) {
 	now := time.Now()
 	for len(ds) < n {
 		it := r.retries.top()
-		if it == nil || it.due.After(now) {
+		if it == nil || it.due.After(now) || !r.fits(it.size) {
 			break
 		}
 		heap.Pop(&r.retries)

@@ -202,9 +202,9 @@ func TestRetention_without_groups_keeps_queues_and_not_topics(t *testing.T) {
 }
 
 // A broadcast instance that died does not hold segments for ever.
-func TestBroadcast_group_of_the_dead_is_removed(t *testing.T) {
+func TestBroadcast_group_of_the_dead_expires(t *testing.T) {
 	drivertest.CheckLeaks(t)
-	b := newBench(t, Options{SegmentBytes: 64 << 10, Sync: SyncOS})
+	b := newBench(t, Options{SegmentBytes: 64 << 10, Sync: SyncOS, Expire: 100 * time.Millisecond})
 	b.ch.Kind = driver.PublishSubscribe
 	b.sub.Channel = b.ch
 	c, victim := b.open(), b.open()

@@ -48,6 +48,11 @@ type groupMeta struct {
 	Broadcast bool     `json:"broadcast,omitempty"`
 }
 
+// groupName is that of driver.Subscription.GroupName.
+func (m groupMeta) groupName() string {
+	return driver.Subscription{Group: m.Name, Instance: m.Instance, Broadcast: m.Broadcast}.GroupName()
+}
+
 func (m channelMeta) kind() driver.ChannelKind {
 	if m.Kind == driver.PublishSubscribe.String() {
 		return driver.PublishSubscribe
@@ -60,11 +65,8 @@ func (c *Conn) channelDir(name string) string { return filepath.Join(c.dir, "cha
 // groupDirName keeps broadcast groups apart from named ones: '~' is in no name.
 // Two long names together are more than a file's may be.
 func groupDirName(s driver.Subscription) string {
-	name := s.Group + "~" + s.Instance
-	switch {
-	case !s.Broadcast:
-		return s.Group
-	case len(name) > 250:
+	name := s.GroupName()
+	if len(name) > 250 {
 		sum := sha256.Sum256([]byte(name))
 		return fmt.Sprintf("%.150s~%x", s.Group, sum[:16])
 	}

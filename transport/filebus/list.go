@@ -67,7 +67,7 @@ func (ch *channel) info() (driver.ChannelInfo, error) {
 		if err != nil {
 			return info, err
 		}
-		info.Groups = append(info.Groups, driver.GroupInfo{Name: filepath.Base(g.dir), Backlog: backlog, Pending: pending})
+		info.Groups = append(info.Groups, driver.GroupInfo{Name: g.meta.groupName(), Backlog: backlog, Pending: pending})
 		info.Messages = max(info.Messages, backlog+pending)
 	}
 	if len(gs) == 0 && ch.meta.kind() == driver.PointToPoint {
@@ -143,7 +143,7 @@ func (c *Conn) RemoveGroup(ctx context.Context, channel, name string) error {
 		return fmt.Errorf("remove group %s of channel %s: %w", name, channel, explain(err))
 	}
 	for _, g := range gs {
-		if filepath.Base(g.dir) != name {
+		if g.meta.groupName() != name {
 			continue
 		}
 		err := c.locked(ctx, func() error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -52,6 +53,11 @@ type Options struct {
 	// counts, 1 to 256 MiB. Larger ones that others sent are still read.
 	// Default 16 MiB.
 	MaxBytes int
+
+	// Expire is how long the group of a broadcast instance outlives its last
+	// receiver: an instance that was away for longer goes on from now. Default
+	// 5 minutes.
+	Expire time.Duration
 }
 
 func (o *Options) setDefaults() error {
@@ -67,7 +73,12 @@ func (o *Options) setDefaults() error {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 16 << 20
 	}
+	if o.Expire == 0 {
+		o.Expire = 5 * time.Minute
+	}
 	switch {
+	case o.Expire < 0:
+		return fmt.Errorf("option Expire is %v: want 0 for the default, or more", o.Expire)
 	case o.Sync != SyncAlways && o.Sync != SyncOS:
 		return fmt.Errorf("option Sync is %d: want SyncAlways or SyncOS", int(o.Sync))
 	case o.Partitions < 1 || o.Partitions > maxPartitions:
@@ -91,7 +102,7 @@ func init() {
 }
 
 // parseURL reads file:dir, file:/dir or file:///dir and the parameters sync,
-// partitions, segment-bytes and max-bytes.
+// partitions, segment-bytes, max-bytes and expire.
 func parseURL(u *url.URL) (Options, error) {
 	var o Options
 	if u.Host != "" && u.Host != "localhost" || u.User != nil {
@@ -133,6 +144,12 @@ func parseURL(u *url.URL) (Options, error) {
 	number("partitions", func(n int) { o.Partitions = n })
 	number("segment-bytes", func(n int) { o.SegmentBytes = int64(n) })
 	number("max-bytes", func(n int) { o.MaxBytes = n })
+	p.Parse("expire", func(s string) (err error) {
+		if o.Expire, err = time.ParseDuration(s); err == nil && o.Expire <= 0 {
+			err = errors.New("want a duration above 0, as in 5m")
+		}
+		return err
+	})
 	if err := p.Err(); err != nil {
 		return o, err
 	}

@@ -21,6 +21,7 @@ type part struct {
 	settled  int      // how many of open are
 	refill   int      // first of open that was taken over and not met in the log yet
 	inHand   int
+	size     int      // of what is in hand, in bytes
 	hint     position // where the first of open stands, as the predecessor wrote it
 	from     position // where reading has to begin, while fresh is set
 	fresh    bool     // the reader was not moved back to from yet
@@ -36,6 +37,7 @@ type item struct {
 	p        *part
 	pos      position
 	attempts int
+	size     int // in bytes, at least Message.Size
 	state    itemState
 	due      time.Time
 	kept     *driver.Message // of damage, which cannot be read again

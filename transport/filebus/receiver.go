@@ -20,6 +20,7 @@ type receiver struct {
 	c       *Conn
 	ch      *channel
 	window  int
+	bytes   int // WindowBytes; 0 for no bound
 	group   group
 	cursors *os.File
 	owners  []*os.File // one for each partition, locked or not
@@ -41,6 +42,7 @@ type receiver struct {
 	rd      reader
 	parts   []*part // by partition; nil for those of others
 	inHand  int
+	size    int // of what is in hand, in bytes
 	retries retries
 	again   reader // for messages handed out again
 	scratch scratch
@@ -53,7 +55,7 @@ var (
 )
 
 // OpenReceiver joins a group that was provisioned, or makes the group of a
-// broadcast instance. It takes what partitions are free and is due; more come
+// broadcast instance, or finds it where Subscription.Resume is set. It takes what partitions are free and is due; more come
 // as other receivers hand them over.
 func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
 	if err := c.begin(); err != nil {
@@ -79,7 +81,7 @@ func (c *Conn) openReceiver(ctx context.Context, s driver.Subscription) (*receiv
 		}
 	}
 	r := &receiver{
-		c: c, ch: ch, window: max(1, s.Window), group: group{dir: filepath.Join(ch.dir, "groups", groupDirName(s))},
+		c: c, ch: ch, window: max(1, s.Window), bytes: s.WindowBytes, group: group{dir: filepath.Join(ch.dir, "groups", groupDirName(s))},
 		done: make(chan struct{}), wake: make(chan struct{}, 1), revoked: make(chan []int, 1), parts: make([]*part, ch.meta.Partitions),
 	}
 	if s.Broadcast {
@@ -90,13 +92,20 @@ func (c *Conn) openReceiver(ctx context.Context, s driver.Subscription) (*receiv
 			return nil, fmt.Errorf("a broadcast subscription needs Instance as a name of its own: %w", err)
 		}
 		err = c.locked(ctx, func() error {
-			if _, err := os.Stat(filepath.Join(r.group.dir, "group.json")); err == nil {
+			_, err := os.Stat(filepath.Join(r.group.dir, "group.json"))
+			if err == nil {
 				if alive, err := anyMember(r.group.dir); err != nil || alive {
 					return errors.Join(err, fmt.Errorf("%w: instance %s is subscribed already", driver.ErrConflict, s.Instance))
+				}
+				if s.Resume {
+					return r.join()
 				}
 				if err := c.discard(r.group.dir); err != nil {
 					return err
 				}
+			} else if errors.Is(err, fs.ErrNotExist) && s.Resume {
+				return fmt.Errorf("%w: its group was removed, or expired %v after its last receiver: open it without Resume to go on from now",
+					driver.ErrPositionLost, c.opts.Expire)
 			}
 			return ch.makeGroup(ctx, s, func(group) error { return r.join() })
 		})
@@ -253,15 +262,29 @@ func (r *receiver) handed(it *item) {
 	it.state = inHand
 	it.attempts++
 	it.p.inHand++
+	it.p.size += it.size
 	it.p.dirty = true
 	r.inHand++
+	r.size += it.size
+}
+
+// unhand notes that it is not any more.
+func (r *receiver) unhand(it *item) {
+	it.p.inHand--
+	it.p.size -= it.size
+	r.inHand--
+	r.size -= it.size
+}
+
+// fits reports whether so many bytes more may be handed out.
+func (r *receiver) fits(size int) bool {
+	return r.bytes == 0 || r.inHand == 0 || r.size+size <= r.bytes
 }
 
 // retry notes that an item is to be handed out again.
 func (r *receiver) retry(it *item, due time.Time) {
 	it.state, it.due = waiting, due
-	it.p.inHand--
-	r.inHand--
+	r.unhand(it)
 	heap.Push(&r.retries, it)
 }
 
@@ -299,8 +322,7 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 			r.retry(it, now.Add(s.After))
 			continue
 		}
-		it.p.inHand--
-		r.inHand--
+		r.unhand(it)
 		it.p.settle(it)
 	}
 	err := r.persist()

@@ -21,11 +21,14 @@ func (ch *channel) retain() {
 		return
 	}
 	defer ch.retaining.Unlock()
-	bases, err := segments(ch.log.dir)
-	if err != nil || len(bases) < 2 || ch.gone() {
+	if ch.gone() {
 		return
 	}
 	ch.removeOrphans()
+	bases, err := segments(ch.log.dir)
+	if err != nil || len(bases) < 2 {
+		return
+	}
 	gs, err := ch.groups()
 	if err != nil || len(gs) == 0 && ch.meta.kind() == driver.PointToPoint {
 		return
@@ -67,8 +70,9 @@ func syncFile(path string) error {
 	return errors.Join(syncData(f), f.Close())
 }
 
-// removeOrphans removes the groups of broadcast instances that died. They are
-// made and judged under the provision lock; if that is taken, another time.
+// removeOrphans removes the groups of broadcast instances that have been away
+// for longer than Options.Expire. They are made and judged under the provision
+// lock; if that is taken, another time.
 func (ch *channel) removeOrphans() {
 	names, err := listDir(filepath.Join(ch.dir, "groups"))
 	if err != nil {
@@ -76,19 +80,30 @@ func (ch *channel) removeOrphans() {
 	}
 	for _, n := range names {
 		dir := filepath.Join(ch.dir, "groups", n)
-		if !strings.Contains(n, "~") {
-			continue
-		}
-		if alive, err := anyMember(dir); err != nil || alive {
+		if !strings.Contains(n, "~") || !ch.expired(dir) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		ch.c.locked(ctx, func() error {
-			if alive, err := anyMember(dir); err != nil || alive {
-				return err
+			if !ch.expired(dir) {
+				return nil
 			}
 			return ch.c.discard(dir)
 		})
 		cancel()
 	}
+}
+
+// expired reports whether a broadcast group has had no receiver for so long. The
+// directory of its members has changed when the last of them left, or was found
+// dead.
+func (ch *channel) expired(dir string) bool {
+	if alive, err := anyMember(dir); err != nil || alive {
+		return false
+	}
+	st, err := os.Stat(filepath.Join(dir, "members"))
+	if errors.Is(err, fs.ErrNotExist) { // half made
+		st, err = os.Stat(dir)
+	}
+	return err == nil && time.Since(st.ModTime()) > ch.c.opts.Expire
 }

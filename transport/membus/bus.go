@@ -2,6 +2,8 @@ package membus
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -66,7 +68,7 @@ func (b *Bus) provision(channels []driver.Channel, subs []driver.Subscription) e
 			return fmt.Errorf("membus: provision channel: %w", err)
 		}
 		if c.Partitions < 0 || c.Partitions > maxPartitions {
-			return fmt.Errorf("membus: provision channel %s: %d partitions: want 0 for the default, or at most %d", c.Name, c.Partitions, maxPartitions)
+			return fmt.Errorf("membus: provision channel %s: %d partitions: want 0 for the default, or at most %d: %w", c.Name, c.Partitions, maxPartitions, driver.ErrUnsupported)
 		}
 		have, ok := made[c.Name]
 		if ch := b.channels[c.Name]; ch != nil {
@@ -128,6 +130,22 @@ func (b *Bus) forget() {
 	b.mu.Unlock()
 	for _, ch := range old {
 		ch.remove()
+	}
+}
+
+// removeGroupsOf removes the broadcast groups of a connection that was closed.
+func (b *Bus) removeGroupsOf(c *Conn) {
+	b.mu.RLock()
+	channels := slices.Collect(maps.Values(b.channels))
+	b.mu.RUnlock()
+	for _, ch := range channels {
+		ch.mu.Lock()
+		for _, g := range slices.Clone(ch.groups) {
+			if g.owner == c {
+				ch.removeGroup(g)
+			}
+		}
+		ch.mu.Unlock()
 	}
 }
 

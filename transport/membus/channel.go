@@ -77,7 +77,7 @@ func (ch *channel) addGroup(name string) {
 // group returns the group called name, or nil. ch.mu is held.
 func (ch *channel) group(name string) *group {
 	for _, g := range ch.groups {
-		if g.name == name && !g.broadcast {
+		if g.name == name {
 			return g
 		}
 	}
@@ -95,9 +95,8 @@ func (ch *channel) admit(ms []*stored) (n int, space <-chan struct{}, err error)
 	for _, g := range ch.groups {
 		g.promote() // what became due meanwhile comes before these
 	}
-	o := &ch.bus.opts
 	for _, m := range ms {
-		if ch.live >= o.Messages || ch.live > 0 && ch.bytes+m.size > o.Bytes {
+		if ch.full(m) && (!ch.removeAbsent() || ch.full(m)) {
 			if ch.space == nil {
 				ch.space = make(chan struct{})
 			}
@@ -122,6 +121,24 @@ func (ch *channel) admit(ms []*stored) (n int, space <-chan struct{}, err error)
 		g.wakePoked()
 	}
 	return n, space, nil
+}
+
+// full reports whether there is no room for m. ch.mu is held.
+func (ch *channel) full(m *stored) bool {
+	o := &ch.bus.opts
+	return ch.live >= o.Messages || ch.live > 0 && ch.bytes+m.size > o.Bytes
+}
+
+// removeAbsent removes the broadcast groups without an open receiver, and
+// reports whether there were any. ch.mu is held.
+func (ch *channel) removeAbsent() (removed bool) {
+	for _, g := range slices.Clone(ch.groups) {
+		if g.owner != nil && len(g.receivers) == 0 {
+			ch.removeGroup(g)
+			removed = true
+		}
+	}
+	return removed
 }
 
 func (ch *channel) record(m *stored) {

@@ -74,7 +74,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	if ch == nil {
 		return nil, fmt.Errorf("membus: open receiver: %w", notProvisioned(s.Channel.Name))
 	}
-	r := &receiver{conn: c, ch: ch, window: s.Window, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	r := &receiver{conn: c, ch: ch, window: s.Window, bytes: s.WindowBytes, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	r.hands.prev, r.hands.next = &r.hands, &r.hands
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,9 +99,9 @@ func (r *receiver) attach(s driver.Subscription) error {
 	case s.Broadcast && ch.spec.Kind == driver.PointToPoint:
 		return fmt.Errorf("membus: channel %s is point-to-point and cannot be broadcast: %w; make it publish-subscribe", ch.spec.Name, driver.ErrConflict)
 	case s.Broadcast:
-		r.g = newGroup(ch, s.Group+"/"+s.Instance)
-		r.g.broadcast = true
-		ch.groups = append(ch.groups, r.g)
+		if err := r.attachBroadcast(s); err != nil {
+			return err
+		}
 	default:
 		if r.g = ch.group(s.Group); r.g == nil || s.Group == "" {
 			return fmt.Errorf("membus: group %q of channel %s: %w", s.Group, ch.spec.Name, driver.ErrNotFound)
@@ -111,7 +111,30 @@ func (r *receiver) attach(s driver.Subscription) error {
 	return nil
 }
 
-// Close implements driver.Conn. It closes the connection's receivers; senders
+// attachBroadcast finds the group of an instance that goes on, or makes a new
+// one in place of what there is. ch.mu is held.
+func (r *receiver) attachBroadcast(s driver.Subscription) error {
+	ch, old := r.ch, r.ch.group(s.GroupName())
+	switch {
+	case old == nil && s.Resume:
+		return fmt.Errorf("membus: group %s of channel %s: %w: open it without Resume to go on from now", s.GroupName(), ch.spec.Name, driver.ErrPositionLost)
+	case old != nil && len(old.receivers) > 0:
+		return fmt.Errorf("membus: group %s of channel %s has an open receiver: %w; close that first", s.GroupName(), ch.spec.Name, driver.ErrConflict)
+	case s.Resume:
+		old.owner = r.conn
+		r.g = old
+		return nil
+	case old != nil:
+		ch.removeGroup(old)
+	}
+	r.g = newGroup(ch, s.GroupName())
+	r.g.owner = r.conn
+	ch.groups = append(ch.groups, r.g)
+	return nil
+}
+
+// Close implements driver.Conn. It removes the broadcast groups of the
+// connection's instances, for nobody else can go on with them. It closes the connection's receivers; senders
 // that wait for room get driver.ErrClosed.
 func (c *Conn) Close(context.Context) error {
 	c.mu.Lock()
@@ -127,6 +150,7 @@ func (c *Conn) Close(context.Context) error {
 	for r := range receivers {
 		r.close()
 	}
+	c.bus.removeGroupsOf(c)
 	c.bus.release()
 	return nil
 }

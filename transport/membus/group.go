@@ -10,10 +10,10 @@ import (
 // more for messages without a key, which anybody may take. Everything in it is
 // guarded by its channel's mutex.
 type group struct {
-	ch        *channel
-	name      string
-	broadcast bool
-	gone      bool
+	ch    *channel
+	name  string // as driver.Subscription.GroupName has it
+	owner *Conn  // of a broadcast group: the connection of its instance
+	gone  bool
 
 	parts     []partition // the last is for messages without a key
 	ready     []uint64    // bit set: the partition has items
@@ -169,6 +169,10 @@ func (g *group) take(r *receiver, max int, each func(item)) {
 				n := g.takeFrom(part, r, min(share, max), each)
 				max -= n
 				progress = progress || n > 0
+				if r.blocked {
+					r.cursor = part
+					return
+				}
 				if max == 0 {
 					r.cursor = part + 1
 					if r.cursor >= len(g.parts) {
@@ -185,11 +189,16 @@ func (g *group) takeFrom(part int, r *receiver, max int, each func(item)) int {
 	if p.holder != nil && p.holder != r && !g.keyless(part) {
 		return 0 // until its old owner has settled
 	}
-	n := min(max, p.q.n)
-	for range n {
+	n := 0
+	for n < max && p.q.n > 0 {
+		if !r.fits(p.q.at(0).m) {
+			r.blocked = true
+			break
+		}
 		it := p.q.pop()
 		it.attempt++
 		each(it)
+		n++
 	}
 	p.inHand += n
 	if n > 0 {

@@ -15,9 +15,12 @@ type receiver struct {
 	ch     *channel
 	g      *group
 	window int
+	bytes  int // WindowBytes; 0 for no bound
 
 	closed  bool
 	held    int
+	size    int      // of what is held, in bytes
+	blocked bool     // what comes next does not fit into the bytes
 	hands   hand     // ring of what is in hand, oldest first
 	mask    []uint64 // partitions that it may take from
 	cursor  int      // the partition after the last that it took from
@@ -45,6 +48,7 @@ func (r *receiver) link(h *hand) {
 	last.next, r.hands.prev = h, h
 	h.held = true
 	r.held++
+	r.size += h.it.m.size
 }
 
 func (r *receiver) unlink(h *hand) {
@@ -52,6 +56,7 @@ func (r *receiver) unlink(h *hand) {
 	h.prev, h.next = nil, nil // a delivery that somebody keeps does not keep its neighbours
 	h.held = false
 	r.held--
+	r.size -= h.it.m.size
 }
 
 // wakeUp lets a waiting Receive look again.
@@ -110,7 +115,7 @@ func (r *receiver) take(max int) (ds []*driver.Delivery, wait time.Duration, err
 		r.ch.mu.Unlock()
 		return nil, 0, fmt.Errorf("membus: group %s of channel %s was removed: %w", r.g.name, r.ch.spec.Name, driver.ErrNotFound)
 	}
-	r.waiting, r.poked = false, false
+	r.waiting, r.poked, r.blocked = false, false, false
 	room := min(max, r.window-r.held)
 	if room == 0 { // Settle wakes it
 		r.ch.mu.Unlock()
@@ -132,6 +137,11 @@ func (r *receiver) take(max int) (ds []*driver.Delivery, wait time.Duration, err
 			ds = append(ds, &h.d)
 		})
 	}
+	if len(ds) == 0 && r.blocked { // Settle wakes it
+		r.passOn()
+		r.ch.mu.Unlock()
+		return nil, -1, nil
+	}
 	if len(ds) == 0 {
 		r.waiting = true
 		r.ch.mu.Unlock()
@@ -140,6 +150,11 @@ func (r *receiver) take(max int) (ds []*driver.Delivery, wait time.Duration, err
 	r.ch.mu.Unlock()
 	fill(ds)
 	return ds, 0, nil
+}
+
+// fits reports whether a message may be handed out within the bytes.
+func (r *receiver) fits(m *stored) bool {
+	return r.bytes == 0 || r.held == 0 || r.size+m.size <= r.bytes
 }
 
 // fill gives each delivery its message, which never changes.
@@ -158,6 +173,11 @@ func (r *receiver) pass() {
 	r.ch.mu.Lock()
 	defer r.ch.mu.Unlock()
 	r.waiting, r.poked = false, false
+	r.passOn()
+}
+
+// passOn pokes another receiver for what anybody may take. ch.mu is held.
+func (r *receiver) passOn() {
 	if last := len(r.g.parts) - 1; r.g.parts[last].q.n > 0 {
 		r.g.poke(last)
 		r.g.wakePoked()
@@ -195,7 +215,7 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 		r.g.handedBack(part)
 	}
 	r.g.wakePoked()
-	if full && r.held < r.window {
+	if full && r.held < r.window || r.blocked {
 		r.wakeUp()
 	}
 	return nil
@@ -242,7 +262,4 @@ func (r *receiver) close() {
 		h = before
 	}
 	r.g.leave(r)
-	if r.g.broadcast {
-		r.ch.removeGroup(r.g)
-	}
 }

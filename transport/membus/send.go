@@ -3,13 +3,11 @@ package membus
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"slices"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
-
-var seed = maphash.MakeSeed()
 
 // A lot is the part of a batch that goes to one channel.
 type lot struct {
@@ -21,7 +19,8 @@ type lot struct {
 }
 
 // Send implements driver.Conn. While a channel is full its messages wait until
-// there is room or ctx ends; those for other channels do not.
+// there is room, ctx ends or Options.Wait has passed; those for other channels
+// do not.
 func (c *Conn) Send(ctx context.Context, messages []*driver.Message) error {
 	if err := c.usable(ctx, "send"); err != nil {
 		return err
@@ -91,7 +90,7 @@ func (c *Conn) prepare(l *lot, messages []*driver.Message, failed []driver.SendF
 	}
 	l.ms = make([]*stored, 0, l.count)
 	limit := c.bus.opts.MessageBytes
-	partitions := uint64(l.ch.spec.Partitions)
+	partitions := l.ch.spec.Partitions
 	var slab []stored
 	for n := range l.count {
 		if len(slab) == 0 {
@@ -100,7 +99,7 @@ func (c *Conn) prepare(l *lot, messages []*driver.Message, failed []driver.SendF
 		s := &slab[0]
 		slab = slab[1:]
 		s.index = l.place(n)
-		s.msg = messages[s.index]
+		s.msg = driver.Foreign(messages[s.index])
 		if s.size = s.msg.Size(); s.size > limit {
 			err := fmt.Errorf("membus: %d bytes, the limit is %d: %w", s.size, limit, driver.ErrTooLarge)
 			failed = append(failed, driver.SendFailure{Index: s.index, Err: err})
@@ -108,7 +107,7 @@ func (c *Conn) prepare(l *lot, messages []*driver.Message, failed []driver.SendF
 		}
 		s.part = int32(partitions)
 		if s.msg.Key != "" {
-			s.part = int32(maphash.String(seed, s.msg.Key) % partitions)
+			s.part = int32(driver.PartitionOf(s.msg.Key, partitions))
 		}
 		l.ms = append(l.ms, s)
 	}
@@ -142,15 +141,24 @@ func (l *lot) fail(err error, failed []driver.SendFailure) []driver.SendFailure 
 	return failed
 }
 
-// await waits for room until the lot is sent or ctx or the connection ends.
+// await waits for room until the lot is sent, ctx or the connection ends, or it
+// has waited long enough.
 func (c *Conn) await(ctx context.Context, l *lot, failed []driver.SendFailure) []driver.SendFailure {
+	var timeout <-chan time.Time
 	for len(l.ms) > 0 {
 		var space <-chan struct{}
 		if space, failed = l.admit(failed); space == nil {
 			break
 		}
+		if timeout == nil {
+			timer := time.NewTimer(c.bus.opts.Wait)
+			defer timer.Stop()
+			timeout = timer.C
+		}
 		select {
 		case <-space:
+		case <-timeout:
+			failed = l.fail(fmt.Errorf("membus: %s: %w", l.ch.fullness(), driver.ErrRetryable), failed)
 		case <-ctx.Done():
 			failed = l.fail(fmt.Errorf("membus: %s: %w", l.ch.fullness(), ctx.Err()), failed)
 		case <-c.done:

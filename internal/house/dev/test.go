@@ -34,18 +34,21 @@ func runTest(ctx context.Context, r *repo, args []string) error {
 	for _, name := range failed {
 		res.failed = append(res.failed, "check: "+name)
 	}
-	testErr := test(ctx, r, res, *timeout, *only)
+	tmp, err := newTempDir()
+	if err != nil {
+		return err
+	}
+	testErr := test(ctx, r, res, *timeout, *only, tmp.env())
 	var exit *exec.ExitError
-	if again := res.takeAgain(); len(again) > 0 && ctx.Err() == nil {
-		fmt.Printf("\nonce more, each by itself: %s\n", strings.Join(again, ", "))
-		for _, p := range again {
-			if err := goTest(ctx, r, res, *timeout, "-count=1", p); err != nil && !errors.As(err, &exit) {
-				fmt.Println(err)
-			}
-		}
-		if res.total().failed == 0 && errors.As(testErr, &exit) {
-			testErr = nil // all that it told of is mended
-		}
+	if ctx.Err() == nil {
+		res.runAgain(ctx, r, *timeout, tmp.env())
+	}
+	left, err := tmp.remove()
+	if err != nil {
+		return err
+	}
+	if ctx.Err() == nil {
+		res.failLeft(left)
 	}
 	if testErr != nil && (!errors.As(testErr, &exit) || res.total().failed == 0) {
 		fmt.Println(testErr) // nothing else has told it
@@ -84,7 +87,7 @@ func raceWorks(ctx context.Context, r *repo) error {
 
 // test runs go test over the workspace and feeds res. Packages are built and
 // run side by side, across modules.
-func test(ctx context.Context, r *repo, res *results, timeout time.Duration, only string) error {
+func test(ctx context.Context, r *repo, res *results, timeout time.Duration, only string, env []string) error {
 	list, err := goStep(r.dir, "list", "-e", only).run(ctx)
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, list)
@@ -94,12 +97,13 @@ func test(ctx context.Context, r *repo, res *results, timeout time.Duration, onl
 	fmt.Printf("\ntesting %d packages of %d modules under the race detector; the first time compiles everything\n",
 		res.packages, len(r.modules()))
 
-	return goTest(ctx, r, res, timeout, packages...)
+	return goTest(ctx, r, res, timeout, env, packages...)
 }
 
 // goTest runs go test with further arguments and feeds res.
-func goTest(ctx context.Context, r *repo, res *results, timeout time.Duration, args ...string) error {
+func goTest(ctx context.Context, r *repo, res *results, timeout time.Duration, env []string, args ...string) error {
 	s := goStep(r.dir, append([]string{"test", "-race", "-vet=off", "-json", "-timeout=" + timeout.String()}, args...)...)
+	s.env = env
 	cmd := s.command(ctx)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
