@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -206,13 +207,25 @@ const statsSQL = `WITH c AS (
 	SELECT count(*), coalesce((SELECT max(seq) FROM ~outbox WHERE shard = $1) - min(seq) + 1, 0), min(written),
 		(SELECT count(*) FROM ~held WHERE shard = $1 AND released IS NULL), (SELECT count(*) FROM ~later WHERE shard = $1) FROM rest`
 
+// indexOnlySQL has what follows in its batch read indexes from their ends: where
+// there are no statistics yet, the planner would read and sort all rows.
+const indexOnlySQL = `SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true)`
+
 // Stats counts.
 func (c *core) Stats(ctx context.Context, shard int) (st store.Stats, err error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	var estimate int64
 	var oldest *time.Time
-	err = c.beside.QueryRow(ctx, c.sql(statsSQL), shard, statsRows).Scan(&st.Backlog, &estimate, &oldest, &st.Held, &st.Later)
+	b := &pgx.Batch{}
+	b.Queue(indexOnlySQL)
+	b.Queue(c.sql(statsSQL), shard, statsRows)
+	res := c.beside.SendBatch(ctx, b)
+	_, err = res.Exec()
+	err = errors.Join(err, res.QueryRow().Scan(&st.Backlog, &estimate, &oldest, &st.Held, &st.Later))
+	if cerr := res.Close(); err == nil {
+		err = cerr
+	}
 	if err != nil {
 		return st, fail("outbox stats", err)
 	}
