@@ -49,7 +49,7 @@ func ForeignText(b []byte) string {
 // ForeignText stays as it is.
 func ForeignBytes(s string) []byte {
 	if rest, ok := strings.CutPrefix(s, foreignPrefix); ok {
-		if b, err := base64.StdEncoding.DecodeString(rest); err == nil && ValidText(string(b)) != nil {
+		if b, err := base64.StdEncoding.DecodeString(rest); err == nil && ForeignText(b) == s {
 			return b
 		}
 	}

@@ -1,7 +1,6 @@
 package drivertest
 
 import (
-	"errors"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -25,11 +24,6 @@ func (e *env) trim(channel string) {
 	if err := e.h.Trim(ctx, channel); err != nil {
 		e.Fatalf("trim: %v", err)
 	}
-}
-
-func isStale(err error) bool {
-	var se *driver.StaleError
-	return errors.As(err, &se)
 }
 
 // testTrimmed deletes what a group has not handled: it is told, and not handed

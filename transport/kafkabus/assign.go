@@ -12,7 +12,8 @@ import (
 // on with the rebalance when it returns. Heartbeats and fetches of the partitions
 // that stay ours go on meanwhile.
 
-// onAssigned takes partitions, before their offsets are fetched.
+// onAssigned takes partitions, before their offsets are fetched. It is called with
+// none where all are others'.
 func (r *receiver) onAssigned(_ context.Context, _ *kgo.Client, assigned map[string][]int32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -20,6 +21,7 @@ func (r *receiver) onAssigned(_ context.Context, _ *kgo.Client, assigned map[str
 		r.add(id, 0)
 		r.balance(r.parts[id])
 	}
+	r.giving.Do(func() { close(r.given) })
 }
 
 // onOffsets reads where partitions begin and what is settled beyond.
@@ -92,6 +94,9 @@ func (r *receiver) onRevoked(_ context.Context, _ *kgo.Client, revoked map[strin
 	// must be done before.
 	ctx, cancel := context.WithTimeout(context.Background(), r.c.opts.Timeout)
 	defer cancel()
+	if r.closed() {
+		return // Close has committed, and drops the partitions
+	}
 	if err := r.commit(ctx); err != nil && !r.closed() {
 		r.c.opts.Logger.Warn("kafkabus: what was settled before a partition was given up comes again", "group", r.sub.Group,
 			"channel", r.sub.Channel.Name, "error", err)
@@ -104,8 +109,10 @@ func (r *receiver) onRevoked(_ context.Context, _ *kgo.Client, revoked map[strin
 	r.mu.Unlock()
 }
 
-// onLost gives up partitions that another may own already.
+// onLost gives up partitions that another may own already. It is called for every
+// error of the group, also with none.
 func (r *receiver) onLost(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
+	r.giving.Do(func() { close(r.given) }) // Receive tells the error
 	r.awaitPoll()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -52,8 +52,12 @@ func TestInterop_we_read_what_a_plain_client_sends(t *testing.T) {
 	records := []*kgo.Record{
 		{Key: []byte("85123A"), Value: []byte("{}"), Headers: []kgo.RecordHeader{header("ce_specversion", "1.0"), header("ce_id", "7"),
 			header("ce_source", "/legacy"), header("ce_type", "order"), header("content-type", "application/json"), header("ce_dataschema", "x")}},
-		{Key: []byte{0xff, 0xfe}, Value: nil, Headers: []kgo.RecordHeader{{Key: "null"}, header("binary", "\xff\xfe\x00")}},
+		// A schema registry's key, a LongSerializer's header, and the stack trace of a framework.
+		{Key: []byte("\x00\x00\x00\x00\x07key"), Value: nil, Headers: []kgo.RecordHeader{{Key: "null"}, header("binary", "\x00\x00\x00\x00\x00\x00\x00\x2a"),
+			header("trace", "java.lang.IllegalStateException\n\tat Main"), header("ce_extension", "\xff")}},
 		{Value: []byte("bad"), Headers: []kgo.RecordHeader{header("ce_id", "\xff"), header("ce_time", "yesterday"), header("x", "y")}},
+		{Value: []byte(`{"specversion":"1.0","id":"8","source":"/s","type":"order"}`),
+			Headers: []kgo.RecordHeader{header("Content-Type", "application/cloudevents+json; charset=UTF-8")}},
 		{Value: []byte("last")},
 	}
 	for _, r := range records {
@@ -70,17 +74,33 @@ func TestInterop_we_read_what_a_plain_client_sends(t *testing.T) {
 		t.Errorf("a CloudEvent came as %+v, fault %v", m, ds[0].Fault)
 	}
 	m = ds[1].Message
-	if ds[1].Fault != nil || m.Key != "\xff\xfe" || m.Headers.Get("binary") != "\xff\xfe\x00" || len(m.Body) != 0 {
+	if ds[1].Fault != nil || m.Key != "base64:AAAAAAdrZXk=" || m.Headers.Get("binary") != "base64:AAAAAAAAACo=" || len(m.Body) != 0 || m.Type != "" ||
+		m.Headers.Get("trace") != driver.ForeignText(records[1].Headers[2].Value) || m.Headers.Get("ce_extension") != "base64:/w==" {
 		t.Errorf("bytes that are no text came as %+v, fault %v", m, ds[1].Fault)
 	}
+	again := m.Clone() // as a requeue sends it
+	again.Channel = sub.Channel.Name
 	m = ds[2].Message
-	if ds[2].Fault == nil || string(m.Body) != "bad" || m.Headers.Get("ce_time") != "yesterday" || m.Headers.Get("ce_id") != "\xff" || m.Headers.Get("x") != "y" {
+	if ds[2].Fault == nil || string(m.Body) != "bad" || m.Headers.Get("ce_time") != "yesterday" || m.ID != "base64:/w==" || m.Headers.Get("x") != "y" {
 		t.Errorf("attributes that cannot be read came as %+v, fault %v", m, ds[2].Fault)
 	}
-	if string(ds[3].Message.Body) != "last" || ds[3].Fault != nil {
-		t.Errorf("the message after them: %+v, fault %v", ds[3].Message, ds[3].Fault)
+	m = ds[3].Message
+	if m.ContentType != "application/cloudevents+json; charset=UTF-8" || m.Type != "" || string(m.Body) != string(records[3].Value) || ds[3].Fault != nil {
+		t.Errorf("a structured CloudEvent came as %+v, fault %v", m, ds[3].Fault)
+	}
+	m = ds[4].Message
+	if string(m.Body) != "last" || m.Type != "" || m.ID != "" || m.ContentType != "" || ds[4].Fault != nil {
+		t.Errorf("a record without headers: %+v, fault %v", m, ds[4].Fault)
 	}
 	ack(t, r, ds...)
+	if err := c.Send(t.Context(), []*driver.Message{again}); err != nil {
+		t.Fatal(err)
+	}
+	back := plain(t, s, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{sub.Channel.Name: {0: kgo.NewOffset().At(int64(len(records)))}})).
+		PollFetches(t.Context()).Records()
+	if len(back) != 1 || string(back[0].Key) != string(records[1].Key) || string(back[0].Headers[len(back[0].Headers)-3].Value) != string(records[1].Headers[1].Value) {
+		t.Errorf("sent again it is %+v, want the bytes that came", back)
+	}
 }
 
 // Keys go where Java's client, and others with its hash, put them.

@@ -2,6 +2,7 @@ package kafkabus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -13,9 +14,15 @@ import (
 // readBytes is how much of a partition one request asks for.
 const readBytes = 1 << 20
 
+// readCommitted leaves out what a transactional producer of somebody else's has
+// aborted, and what it has not committed yet. A partition then ends where the first
+// transaction begins that is not over.
+const readCommitted = 1
+
 // read asks a partition's leader for records from an offset on, without a
-// consumer. It returns where to go on; at the end of the partition that is what
-// was given, and no records.
+// consumer. It returns where to go on: past records that are no messages, as the
+// markers of transactions. At the end of the partition that is what was given, and
+// no records.
 func (c *Conn) read(ctx context.Context, t *topic, partition int32, offset int64) (records []*kgo.Record, next int64, err error) {
 	doing := fmt.Sprintf("read topic %s, partition %d", t.name, partition)
 	if int(partition) >= len(t.leaders) || t.leaders[partition] < 0 {
@@ -23,7 +30,7 @@ func (c *Conn) read(ctx context.Context, t *topic, partition int32, offset int64
 	}
 	req := kmsg.NewPtrFetchRequest()
 	req.ReplicaID, req.MaxWaitMillis, req.MinBytes, req.MaxBytes = -1, 0, 0, readBytes
-	req.SessionEpoch = -1
+	req.SessionEpoch, req.IsolationLevel = -1, readCommitted
 	rp := kmsg.NewFetchRequestTopicPartition()
 	rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes, rp.CurrentLeaderEpoch = partition, offset, readBytes, -1
 	rt := kmsg.NewFetchRequestTopic()
@@ -43,12 +50,33 @@ func (c *Conn) read(ctx context.Context, t *topic, partition int32, offset int64
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
 		return nil, offset, fmt.Errorf("kafkabus: %s: %w: the server's answer leaves it out", doing, driver.ErrRetryable)
 	}
-	opts := kgo.ProcessFetchPartitionOpts{Offset: offset, Topic: t.name, Partition: partition}
+	opts := kgo.ProcessFetchPartitionOpts{Offset: offset, Topic: t.name, Partition: partition, IsolationLevel: kgo.ReadCommitted()}
 	p, next := kgo.ProcessFetchPartition(opts, &resp.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
 	if p.Err != nil {
 		return nil, offset, translate(doing, p.Err)
 	}
 	return p.Records, next, nil
+}
+
+// firstFrom is where a partition's first message is from an offset on, or end if
+// there is none before it: a log may end with markers, with what was aborted, and
+// with what compaction has emptied.
+func (c *Conn) firstFrom(ctx context.Context, t *topic, partition int32, at, end int64) (int64, error) {
+	for at < end {
+		records, next, err := c.read(ctx, t, partition, at)
+		switch {
+		case errors.Is(err, driver.ErrPositionLost):
+			return at, nil // whoever receives is told
+		case err != nil:
+			return at, err
+		case len(records) > 0:
+			return min(records[0].Offset, end), nil
+		case next <= at:
+			return at, nil // a server that is not up to date
+		}
+		at = next
+	}
+	return end, nil
 }
 
 // bounds are where the partitions of a topic begin and end.
@@ -102,7 +130,7 @@ func (c *Conn) listOffsets(ctx context.Context, t *topic, at int64, offsets []in
 		req := requests[t.leaders[p]]
 		if req == nil {
 			req = kmsg.NewPtrListOffsetsRequest()
-			req.ReplicaID = -1
+			req.ReplicaID, req.IsolationLevel = -1, readCommitted
 			rt := kmsg.NewListOffsetsRequestTopic()
 			rt.Topic = t.name
 			req.Topics = append(req.Topics, rt)

@@ -1,6 +1,8 @@
 package kafkabus_test
 
 import (
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,7 +11,7 @@ import (
 )
 
 // A receiver that settles nothing gives its partition up after the drain's time,
-// and what it settles later is passed over.
+// and what it settles later is stale.
 func TestReceiver_gives_a_partition_up_when_draining_takes_too_long(t *testing.T) {
 	s := servers.Shared(t, servers.Kafka)
 	t.Parallel()
@@ -37,8 +39,17 @@ func TestReceiver_gives_a_partition_up_when_draining_takes_too_long(t *testing.T
 	for _, d := range held {
 		all = append(all, driver.Settlement{Delivery: d})
 	}
-	if err := first.Settle(t.Context(), all); err != nil {
-		t.Errorf("settling what was lost: %v", err)
+	var stale *driver.StaleError
+	if err := first.Settle(t.Context(), all); !errors.As(err, &stale) {
+		t.Fatalf("settling what was lost: %v, want a StaleError", err)
+	}
+	for i, d := range held {
+		if named := slices.Contains(stale.Indexes, i); named != (d.Partition == lost[0]) {
+			t.Errorf("settlement %d of partition %d is stale: %v, and partition %d is lost", i, d.Partition, named, lost[0])
+		}
+	}
+	if err := second.Settle(t.Context(), []driver.Settlement{{Delivery: held[0]}}); !errors.As(err, &stale) {
+		t.Errorf("settling what another receiver made: %v, want a StaleError", err)
 	}
 	if err := second.Settle(t.Context(), []driver.Settlement{{Delivery: ds[0]}}); err != nil {
 		t.Error(err)

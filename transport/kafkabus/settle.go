@@ -13,13 +13,15 @@ import (
 
 // Settle notes what became of deliveries; keepCommitting commits it. To wait for
 // that would idle the group: Kafka's coordinator gathers for 5 ms
-// (group.coordinator.append.linger.ms) before it answers a commit.
+// (group.coordinator.append.linger.ms) before it answers a commit. Deliveries of a
+// partition that was lost, or of an earlier receiver, are stale.
 func (r *receiver) Settle(_ context.Context, settlements []driver.Settlement) error {
 	if r.closed() {
 		return fmt.Errorf("kafkabus: settle: %w", driver.ErrClosed)
 	}
 	r.mu.Lock()
 	changed, again := false, false
+	var stale *driver.StaleError
 	now := time.Now()
 	for i := range settlements {
 		s := &settlements[i]
@@ -27,16 +29,25 @@ func (r *receiver) Settle(_ context.Context, settlements []driver.Settlement) er
 			continue
 		}
 		it, ok := s.Delivery.Receipt.(*item)
-		if !ok || it.r != r || it.settled || it.p.gone || it.term != it.p.tracker.Term() {
-			continue // not ours, or not any more
+		if !ok || it.r == r && it.settled {
+			continue
+		}
+		if it.r != r || it.p.gone || it.term != it.p.tracker.Term() {
+			if stale == nil {
+				stale = &driver.StaleError{}
+			}
+			stale.Indexes = append(stale.Indexes, i)
+			continue
 		}
 		it.settled = true
 		it.p.inHand--
+		it.p.handBytes -= it.size
 		r.inHand--
 		changed = true
 		if s.Outcome == driver.Retry {
 			if !it.p.revoking { // else the next owner gets it
 				r.retries.add(&retry{due: now.Add(s.After), p: it.p, record: it.record})
+				it.p.retryBytes += it.size
 				again = true
 			}
 			continue
@@ -62,12 +73,20 @@ func (r *receiver) Settle(_ context.Context, settlements []driver.Settlement) er
 	r.uncommitted = nil
 	r.mu.Unlock()
 	if changed && r.group {
-		select {
-		case r.noted <- struct{}{}:
-		default:
-		}
+		r.note()
+	}
+	if err == nil && stale != nil {
+		return stale
 	}
 	return err
+}
+
+// note tells keepCommitting that something was settled.
+func (r *receiver) note() {
+	select {
+	case r.noted <- struct{}{}:
+	default:
+	}
 }
 
 // keepCommitting commits what was settled, one commit after another, until ctx
@@ -169,7 +188,7 @@ func (r *receiver) snapshot(want uint64, member string, generation int32) (_ *km
 		parts = append(parts, p)
 		tp := kmsg.NewOffsetCommitRequestTopicPartition()
 		tp.Partition, tp.Offset, tp.LeaderEpoch = p.id, p.resume(), p.epoch
-		metadata := encodeRuns(p.tracker, p.next)
+		metadata := encodeRuns(p.tracker, tp.Offset, p.next, p.skip)
 		tp.Metadata = &metadata
 		topic.Partitions = append(topic.Partitions, tp)
 	}

@@ -86,7 +86,7 @@ func (e *encoder) encode(m *driver.Message, topic string) *kgo.Record {
 			continue
 		}
 		// A header's name is kept by the record as it is: a string never changes.
-		e.header(h.Name, h.Value)
+		e.headers = append(e.headers, kgo.RecordHeader{Key: h.Name, Value: e.copyForeign(h.Value)})
 	}
 	e.records = append(e.records, kgo.Record{Topic: topic, Headers: e.headers[first:len(e.headers):len(e.headers)]})
 	r := &e.records[len(e.records)-1]
@@ -95,7 +95,7 @@ func (e *encoder) encode(m *driver.Message, topic string) *kgo.Record {
 	case isDead(topic) && m.ID != "":
 		r.Key = e.copyString(m.ID) // what compaction goes by
 	case m.Key != "":
-		r.Key = e.copyString(m.Key)
+		r.Key = e.copyForeign(m.Key)
 	}
 	return r
 }
@@ -117,6 +117,17 @@ func (e *encoder) copyString(s string) []byte {
 	return e.arena[at:len(e.arena):len(e.arena)]
 }
 
+// copyForeign is copyString for what others may have sent: bytes that are no text
+// go out as they came, so that a key stays in its partition.
+func (e *encoder) copyForeign(s string) []byte {
+	if !strings.HasPrefix(s, "base64:") {
+		return e.copyString(s)
+	}
+	at := len(e.arena)
+	e.arena = append(e.arena, driver.ForeignBytes(s)...) // never more than s
+	return e.arena[at:len(e.arena):len(e.arena)]
+}
+
 // ours reports whether we give a meaning to a header of that name.
 func ours(name string) bool {
 	if prefixed(name) {
@@ -127,9 +138,11 @@ func ours(name string) bool {
 			(strings.EqualFold(name, escapedHeader) || strings.EqualFold(name, channelHeader) || strings.EqualFold(name, removedHeader))
 }
 
-// decode fills m from a record. What cannot be read is returned as the fault; m
-// then holds the rest, with what could not be read among its headers. Its strings
-// and its body lie in the client's buffer, which is never written again.
+// decode fills m from a record. Keys and values that are no text, as programs of
+// others have them, are carried as driver.ForeignText. An attribute that cannot be
+// read is returned as the fault; m then holds the rest, with the attribute among its
+// headers. The strings and the body of m lie in the client's buffer, which is never
+// written again.
 func decode(m *driver.Message, channel string, r *kgo.Record) (fault error) {
 	m.Channel, m.Body = channel, r.Value
 	for i := range r.Headers {
@@ -144,11 +157,11 @@ func decode(m *driver.Message, channel string, r *kgo.Record) (fault error) {
 		if m.Headers == nil {
 			m.Headers = make(driver.Headers, 0, len(r.Headers)-i) // attributes come first
 		}
-		name, value := h.Key, text(h.Value)
+		name, value := textOf(h.Key), text(h.Value)
 		if name == escapedHeader {
 			// The name was escaped twice, so that its "=" was none.
 			name, value, _ = strings.Cut(value, "=")
-			name, value = driver.UnescapeValue(driver.UnescapeValue(name)), driver.UnescapeValue(value)
+			name, value = textOf(driver.UnescapeValue(driver.UnescapeValue(name))), textOf(driver.UnescapeValue(value))
 		}
 		m.Headers = append(m.Headers, driver.Header{Name: name, Value: value})
 	}
@@ -164,12 +177,6 @@ func attribute(m *driver.Message, h *kgo.RecordHeader) (ok bool, err error) {
 	name := h.Key
 	if prefixed(name) {
 		attr := lower(name[len(attributePrefix):])
-		if !utf8.Valid(h.Value) {
-			if !driver.IsAttribute(attr) {
-				return false, nil
-			}
-			return false, fmt.Errorf("header %s: its %d bytes are no UTF-8", name, len(h.Value))
-		}
 		if ok, err = driver.SetAttribute(m, attr, text(h.Value)); err != nil {
 			return false, fmt.Errorf("header %s: %w", name, err)
 		}
@@ -190,9 +197,23 @@ func prefixed(name string) bool {
 	return len(name) > len(attributePrefix) && name[2] == '_' && name[0]|0x20 == 'c' && name[1]|0x20 == 'e'
 }
 
-// text is b as a string, without a copy: see decode. A copy for each of some ten
-// headers of a message costs as much as all the rest (BenchmarkDecode).
-func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+// text is b as text, without a copy where it is: see decode. A copy for each of
+// some ten headers of a message costs as much as all the rest (BenchmarkDecode).
+func text(b []byte) string { return textOf(unsafe.String(unsafe.SliceData(b), len(b))) }
+
+// textOf is driver.ForeignText, which copies, for a string.
+func textOf(s string) string {
+	for i := range len(s) {
+		if s[i] >= ' ' && s[i] < utf8.RuneSelf {
+			continue // nearly all there is: one pass, not ValidText's two
+		}
+		if driver.ValidText(s) == nil {
+			return s
+		}
+		return driver.ForeignText([]byte(s))
+	}
+	return s
+}
 
 // lower is strings.ToLower without a copy for what is lower case already, as
 // attribute names are.

@@ -2,7 +2,6 @@ package kafkabus
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -43,10 +42,15 @@ func FuzzWire(f *testing.F) {
 		if string(m.Body) != string(body) {
 			t.Fatalf("body %q came as %q", body, m.Body)
 		}
+		for _, text := range []string{m.Key, m.ID, m.ContentType, m.Headers.Get(name)} {
+			if err := driver.ValidText(text); err != nil {
+				t.Fatalf("%q came as %q: %v", value, text, err)
+			}
+		}
 		// And what we send comes out as it was.
 		want := driver.Message{Channel: "c", ID: "1", Key: key, Headers: driver.Headers{{Name: name, Value: value}}, Body: body}
-		if strings.ContainsAny(name, "\r\n\x00") {
-			return
+		if driver.ValidText(name) != nil || driver.ValidText(value) != nil || driver.ValidText(key) != nil {
+			return // Prepare refuses it
 		}
 		var e encoder
 		e.grow([]*driver.Message{&want})
