@@ -3,8 +3,10 @@ package embedded_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,6 +133,9 @@ func forget(ctx context.Context, js jetstream.JetStream) error {
 func inject(nc *nats.Conn, channel string, headers driver.Headers, body []byte) error {
 	m := nats.NewMsg(channel + ".p0")
 	for _, h := range headers {
+		if strings.ContainsAny(h.Value, "\r\n") {
+			return fmt.Errorf("a line break in a header is %w", driver.ErrUnsupported)
+		}
 		m.Header.Add(h.Name, h.Value)
 	}
 	m.Data = body
