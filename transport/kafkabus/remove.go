@@ -273,7 +273,7 @@ func (c *Conn) RemoveChannel(ctx context.Context, channel string) error {
 	if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return translate("remove channel "+channel, err)
 	}
-	return c.reg.put(ctx, channelKey+channel, nil)
+	return c.reg.put(ctx, map[string]any{channelKey + channel: nil})
 }
 
 // RemoveGroup deletes a group. What it had not settled stays in the topic. The group
@@ -317,5 +317,5 @@ func (c *Conn) dropGroup(ctx context.Context, channel, group string) error {
 	if !known {
 		return nil
 	}
-	return c.reg.put(ctx, groupKey+id, nil)
+	return c.reg.put(ctx, map[string]any{groupKey + id: nil})
 }
