@@ -26,6 +26,7 @@ type Conn struct {
 	stop context.CancelFunc
 	shut atomic.Bool
 
+	produces atomic.Bool // mayProduce has let it
 	sendMu sync.Mutex
 	sends  map[*sending]struct{}
 	turn   uint64         // of the last of them

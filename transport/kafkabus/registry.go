@@ -150,9 +150,7 @@ func (r *registry) put(ctx context.Context, entries map[string]any) error {
 		}
 		records = append(records, rec)
 	}
-	send, cancel := r.c.deadline(ctx)
-	defer cancel()
-	if err := r.c.client.ProduceSync(send, records...).FirstErr(); err != nil {
+	if err := r.c.produce(ctx, records...); err != nil {
 		return r.c.sendError(topologyTopic, err)
 	}
 	return r.sync(ctx)

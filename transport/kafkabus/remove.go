@@ -102,9 +102,7 @@ func (c *Conn) Remove(ctx context.Context, channel string, positions []string) e
 	if err := c.makeRemoved(ctx, channel); err != nil {
 		return err
 	}
-	send, cancel := c.deadline(ctx)
-	defer cancel()
-	if err := c.client.ProduceSync(send, records...).FirstErr(); err != nil {
+	if err := c.produce(ctx, records...); err != nil {
 		return c.sendError(channel, err)
 	}
 	if isDead(channel) {
@@ -230,7 +228,7 @@ func (c *Conn) cut(ctx context.Context, t *topic, channel string) error {
 	if err != nil {
 		return translate("cut the beginning of topic "+t.name, err)
 	}
-	return c.client.ProduceSync(ctx, notes...).FirstErr()
+	return c.produce(ctx, notes...)
 }
 
 // RemoveChannel deletes a channel's topic with what it holds, and its groups.
