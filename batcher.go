@@ -3,8 +3,10 @@ package dovetail
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -17,21 +19,17 @@ import (
 //
 // Of one key only one send is under way: a caller who gave up on its message, of
 // which the sender may yet be trying, can send the next of its key.
+//
+// Every caller has the service's SendTimeout, from when it came. A flight ends
+// when the time of its leader is up. The leader came before all whom the flight
+// keeps waiting, and so nobody needs a timer in order to leave the queue in time.
 type batcher struct {
 	mu      sync.Mutex
 	flights int               // sends under way
 	serial  uint64            // names flights
 	keys    map[string]uint64 // that are under way, and in which flight
-	queue   []*queuedSend
-}
-
-type queuedSend struct {
-	messages []*driver.Message // one
-	lead     chan struct{}     // closed: it is your turn to send, for all who queue
-	flight   uint64            // that it leads
-	done     chan error        // your message's outcome
-	unsure   bool              // it may have been sent by a leader who gave up
-	gone     bool              // nobody waits for it any more
+	queue   sendQueue
+	why     error // why the last flight failed; nil if it did not
 }
 
 const (
@@ -43,16 +41,18 @@ const (
 	maxJoined = 512
 )
 
-func (b *batcher) send(ctx context.Context, s *Service, messages []*driver.Message) error {
+func (b *batcher) send(ctx context.Context, s *Service, messages []*driver.Message, until time.Time) error {
 	b.mu.Lock()
-	if b.flights < maxFlights && len(b.queue) == 0 && b.free(messages, 0) {
+	if b.flights < maxFlights && b.queue.first() == nil && b.free(messages[0].Key) {
 		flight := b.begin(messages)
 		b.mu.Unlock()
-		defer b.end(flight, messages)
-		return s.deliver(ctx, messages)
+		var err error
+		defer func() { b.end(ctx, flight, messages, err) }()
+		err = s.deliver(ctx, messages, until)
+		return err
 	}
-	q := &queuedSend{messages: messages, lead: make(chan struct{}), done: make(chan error, 1)}
-	b.queue = append(b.queue, q)
+	q := &queuedSend{messages: messages, until: until, lead: make(chan struct{}), done: make(chan error, 1)}
+	b.queue.push(q, b.free(messages[0].Key))
 	b.promote()
 	b.mu.Unlock()
 	select {
@@ -61,14 +61,14 @@ func (b *batcher) send(ctx context.Context, s *Service, messages []*driver.Messa
 	case <-q.lead:
 		return b.sendAll(ctx, s, q)
 	case <-ctx.Done():
-		return b.abandon(ctx, s, q)
+		return b.abandon(ctx, q)
 	}
 }
 
-// free reports whether a message's key is not under way in another flight.
-func (b *batcher) free(messages []*driver.Message, flight uint64) bool {
-	in, taken := b.keys[messages[0].Key]
-	return !taken || in == flight
+// free reports whether no flight has a message of the key.
+func (b *batcher) free(key string) bool {
+	_, taken := b.keys[key]
+	return !taken
 }
 
 // begin makes a new flight of a message.
@@ -90,54 +90,61 @@ func (b *batcher) take(messages []*driver.Message, flight uint64) {
 	b.keys[messages[0].Key] = flight
 }
 
-// end ends a flight, and gives its turn to others.
-func (b *batcher) end(flight uint64, messages []*driver.Message) {
+// end ends a flight, which came to err, and gives its turn to others.
+func (b *batcher) end(ctx context.Context, flight uint64, messages []*driver.Message, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if ctx.Err() == nil { // else err is about the leader
+		b.why = err
+	}
 	b.flights--
 	for _, m := range messages {
 		if b.keys[m.Key] == flight {
 			delete(b.keys, m.Key)
+			b.queue.unblock(m.Key)
 		}
 	}
 	b.promote()
 }
 
-// promote gives turns to those who queue, in order, as far as their keys are free.
+// promote gives the turn to the first of those whose keys are free.
 func (b *batcher) promote() {
-	for i := 0; i < len(b.queue) && b.flights < maxFlights; i++ {
-		if q := b.queue[i]; b.free(q.messages, 0) {
-			q.flight = b.begin(q.messages)
-			b.queue = slices.Delete(b.queue, i, i+1)
-			close(q.lead)
-			return // it sends for the others as well, as far as it can
-		}
+	if b.flights == maxFlights {
+		return
 	}
+	q := b.queue.first()
+	if q == nil {
+		return
+	}
+	b.queue.remove(q)
+	b.queue.block(q.messages[0].Key)
+	q.flight = b.begin(q.messages)
+	close(q.lead) // it sends for the others as well, as far as it can
 }
 
-// join takes those who queue, in order, into a flight, as far as their keys are
-// not under way in another.
-func (b *batcher) join(flight uint64) (others []*queuedSend) {
-	left := b.queue[:0]
-	for _, o := range b.queue {
-		if len(others) < maxJoined-1 && b.free(o.messages, flight) {
-			b.take(o.messages, flight)
-			others = append(others, o)
-			continue
-		}
-		left = append(left, o)
+// join takes those who queue, in order, into the flight that q leads, as far as
+// their keys are not under way in another.
+func (b *batcher) join(q *queuedSend) (others []*queuedSend) {
+	b.queue.unblock(q.messages[0].Key) // its own key's may come along
+	for o := b.queue.first(); o != nil && len(others) < maxJoined-1; o = b.queue.first() {
+		b.queue.remove(o)
+		b.take(o.messages, q.flight)
+		others = append(others, o)
 	}
-	clear(b.queue[len(left):])
-	b.queue = left
+	b.queue.block(q.messages[0].Key)
+	for _, o := range others {
+		b.queue.block(o.messages[0].Key)
+	}
 	return others
 }
 
-// sendAll sends for all who queue, q first. If its context ends before the
-// others' messages are confirmed, they queue again, before all who came later.
+// sendAll sends for all who queue, q first. If its time ends before the others'
+// messages are confirmed, they queue again, before all who came later.
 func (b *batcher) sendAll(ctx context.Context, s *Service, q *queuedSend) error {
 	b.mu.Lock()
-	others := b.join(q.flight)
+	others := b.join(q)
 	b.promote() // whom this flight has no room for
+	why := b.why
 	b.mu.Unlock()
 	batch := q.messages
 	if len(others) > 0 {
@@ -147,28 +154,47 @@ func (b *batcher) sendAll(ctx context.Context, s *Service, q *queuedSend) error 
 			batch = append(batch, o.messages...)
 		}
 	}
-	defer b.end(q.flight, batch)
-	err := s.deliver(ctx, batch)
+	var err error
+	defer func() { b.end(ctx, q.flight, batch, err) }()
+	if why != nil && time.Until(q.until) <= 0 {
+		err = neverTried(s, batch, why)
+	} else {
+		err = s.deliver(ctx, batch, q.until)
+	}
 	if len(others) == 0 {
 		return q.outcome(err)
 	}
-	gaveUp := err != nil && ctx.Err() != nil
+	gaveUp := ctx.Err() != nil
+	at := time.Now()
+	timeUp, enough := !at.Before(q.until), at.Add(s.opts.SendTimeout/10)
 	b.mu.Lock()
 	defer b.mu.Unlock() // before it ends
 	var left []*queuedSend
 	for i, o := range others {
 		own := share(err, i+1)
-		if own != nil && gaveUp && !o.gone {
+		if own != nil && !o.gone && (gaveUp || timeUp && o.until.After(enough)) {
 			o.unsure = o.unsure || errors.Is(own, ErrUnknownOutcome)
 			left = append(left, o)
 			continue
 		}
 		o.done <- o.outcome(own)
 	}
-	if len(left) > 0 {
-		b.queue = append(left, b.queue...)
+	for _, o := range slices.Backward(left) {
+		b.queue.putBack(o, o.messages[0].Key == "") // this flight still has its key
 	}
 	return q.outcome(share(err, 0))
+}
+
+// neverTried is the error of messages whose callers' time was up before it was
+// their turn. why is what kept those before them.
+func neverTried(s *Service, messages []*driver.Message, why error) error {
+	var se *SendError
+	if errors.As(why, &se) && len(se.Failures) > 0 {
+		why = se.Failures[0].Err
+	}
+	d := newDelivery(s, messages)
+	d.fail(fmt.Errorf("waited %v behind others of the channel: %w", s.opts.SendTimeout, why))
+	return d.result()
 }
 
 // outcome is what the caller is told of its last attempt: a failure is an
@@ -196,19 +222,19 @@ func share(err error, index int) error {
 	if err == nil || !errors.As(err, &se) {
 		return err
 	}
-	i := slices.IndexFunc(se.Failures, func(f driver.SendFailure) bool { return f.Index == index })
-	if i < 0 {
+	i, failed := slices.BinarySearchFunc(se.Failures, index, func(f driver.SendFailure, index int) int { return f.Index - index })
+	if !failed {
 		return nil
 	}
 	return unsent(se.Failures[i].Err, se.Failures[i].Unknown)
 }
 
 // abandon leaves the queue because the caller's context has ended. Whoever was
-// given the turn meanwhile still sends for the others.
-func (b *batcher) abandon(ctx context.Context, s *Service, q *queuedSend) error {
+// given the turn meanwhile lets others have it.
+func (b *batcher) abandon(ctx context.Context, q *queuedSend) error {
 	b.mu.Lock()
-	if i := slices.Index(b.queue, q); i >= 0 {
-		b.queue = slices.Delete(b.queue, i, i+1)
+	if q.lane != nil {
+		b.queue.remove(q)
 		b.mu.Unlock()
 		return q.outcome(ctx.Err())
 	}
@@ -216,7 +242,7 @@ func (b *batcher) abandon(ctx context.Context, s *Service, q *queuedSend) error 
 	b.mu.Unlock()
 	select {
 	case <-q.lead: // closed before it left the queue
-		b.end(q.flight, q.messages)
+		b.end(ctx, q.flight, q.messages, nil)
 		return q.outcome(ctx.Err())
 	case err := <-q.done:
 		return err

@@ -58,7 +58,7 @@ func (c Call[Req, Res]) AtMostOnce() Call[Req, Res] {
 
 // Request asks and waits for the reply, until ctx ends or for as long as Within
 // says, by default the service's RequestTimeout. The receiver's refusal comes
-// back as *Refusal, its failure after the last attempt as *RemoteError. A
+// back as *RemoteRefusal, its failure after the last attempt as *RemoteError. A
 // request that nobody answered in time is ErrNoReply: it may or may not have
 // been carried out, and asking again under the same ID is safe where the
 // receiver has an inbox.

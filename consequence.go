@@ -10,21 +10,34 @@ import (
 type consequence struct {
 	m       *driver.Message
 	of      *task
+	letter  bool // a dead letter, or one that waits; else it is an answer
 	attempt int
 }
 
-// dead reports whether c is a dead letter; else it is an answer.
-func (c *consequence) dead() bool {
-	return c.m.Channel == DeadLetterChannel(c.of.in.Service)
+// told tells of a letter that the broker has confirmed.
+func (b *inbound) told(c *consequence) {
+	t := c.of
+	n := Notice{Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: t.err}
+	if t.verdict == forward {
+		n.Kind, n.Err = NoticeUnhandled, fmt.Errorf("%w: it waits on channel %s", t.err, c.m.Channel)
+		b.s.notice(n)
+	}
+	if c.m.Channel == DeadLetterChannel(b.s.name) {
+		n.Kind, n.Err = NoticeDead, t.err
+		b.s.notice(n)
+	}
 }
 
 // consequences appends what must be sent before t is settled: an answer, a dead
 // letter, both, or none.
 func (b *inbound) consequences(due []consequence, t *task) []consequence {
 	m := t.in.Message
-	if t.verdict == bury {
+	switch t.verdict {
+	case forward: // who handles it answers
+		return append(due, consequence{m: b.forward(t), of: t, letter: true})
+	case bury:
 		if b.keeps(t) {
-			due = append(due, consequence{m: b.bury(t), of: t})
+			due = append(due, consequence{m: b.bury(t), of: t, letter: true})
 		} else {
 			b.s.notice(Notice{Kind: NoticeDiscard, Channel: b.channel.Name, Group: b.group, Message: m, Attempt: t.in.Attempt, Err: t.err})
 		}
@@ -43,6 +56,11 @@ func (b *inbound) consequences(due []consequence, t *task) []consequence {
 // refused the message, or failed after it.
 func (b *inbound) answer(t *task) *Reply {
 	switch {
+	case t.verdict == pass:
+		if b.channel.Kind == driver.PointToPoint {
+			return failedReply(fmt.Errorf("service %s does not handle %s", b.s.name, t.in.Message.Type))
+		}
+		return nil
 	case t.err == errExpired:
 		return t.in.answer
 	case t.err != nil && t.verdict == done:
@@ -50,8 +68,6 @@ func (b *inbound) answer(t *task) *Reply {
 		return &r
 	case t.err != nil:
 		return failedReply(t.err)
-	case t.sub == nil && b.channel.Kind == driver.PointToPoint:
-		return failedReply(fmt.Errorf("service %s does not handle %s", b.s.name, t.in.Message.Type))
 	}
 	return t.in.answer // nil for a command, an event
 }
@@ -61,5 +77,5 @@ func (b *inbound) answer(t *task) *Reply {
 // this instance, whose asker is told. What was one becomes one again.
 func (b *inbound) keeps(t *task) bool {
 	question := b.broadcast && (t.in.Message.ReplyTo != "" || b.answersOnly())
-	return t.in.Requeues > 0 || !b.channel.Transient && !question
+	return t.letter || !b.channel.Transient && !question
 }

@@ -3,7 +3,9 @@ package dovetail
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -19,18 +21,26 @@ type DeadLetter struct {
 	Service  string          // that could not handle it
 	Group    string
 	Handler  string
+	Cause    string // why it is here: "" for a handler that failed, or CauseUnhandled
 	Error    string
 	Stack    string    // of a panic
 	Attempts int       // at handling it
 	Requeues int       // how often it had been sent again before
 	At       time.Time // when it was given up
+
+	token string // of a request, for its reply
 }
+
+// CauseUnhandled is the cause of a dead letter that no handler has seen: the
+// instance that got the message does not handle its type.
+const CauseUnhandled = "unhandled"
 
 // Headers of dead letters and of requeued messages. Dead letters carry the
 // original's headers beside them, requeued messages as well.
 const (
 	headerDeadGroup    = "dovetail-dead-group"
 	headerDeadHandler  = "dovetail-dead-handler"
+	headerDeadCause    = "dovetail-dead-cause"
 	headerDeadError    = "dovetail-dead-error"
 	headerDeadStack    = "dovetail-dead-stack"
 	headerDeadAttempts = "dovetail-dead-attempts"
@@ -42,8 +52,8 @@ const (
 	headerOrigSource   = "dovetail-original-source"
 )
 
-var deadHeaders = []string{headerDeadGroup, headerDeadHandler, headerDeadError, headerDeadStack, headerDeadAttempts,
-	headerDeadRequeues, headerDeadAt, headerDeadService, headerOrigChannel, headerOrigID, headerOrigSource}
+var deadHeaders = []string{headerDeadGroup, headerDeadHandler, headerDeadCause, headerDeadError, headerDeadStack, headerDeadAttempts,
+	headerDeadRequeues, headerDeadAt, headerDeadService, headerOrigChannel, headerOrigID, headerOrigSource, headerToken}
 
 // Bounds of what is kept of an error, in bytes, so that a dead letter stays
 // within what brokers take as headers.
@@ -56,29 +66,34 @@ const (
 func (b *inbound) bury(t *task) *driver.Message {
 	d := DeadLetter{
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler,
-		Error: t.err.Error(), Attempts: t.in.Attempt, Requeues: t.in.Requeues, At: now(),
+		Error: errText(t.err), Attempts: t.in.Attempt, Requeues: t.in.Requeues, At: now(), token: t.token,
 	}
 	var p *PanicError
 	if errors.As(t.err, &p) {
 		d.Stack = string(p.Stack)
 	}
-	return d.encode()
+	return d.encode(DeadLetterChannel(d.Service))
 }
 
-// encode makes the dead letter the message that keeps it. Its id follows from
-// the original's and from where it failed, so that one failure is kept once.
-func (d *DeadLetter) encode() *driver.Message {
+// encode makes the dead letter the message that keeps it on a channel. Its id
+// follows from the original's and from where it failed, so that one failure is
+// kept once.
+func (d *DeadLetter) encode(channel string) *driver.Message {
 	m := *d.Message
-	m.Channel = DeadLetterChannel(d.Service)
+	m.Channel = channel
 	m.Transient = false
 	m.Due = time.Time{}
-	m.Timeout = 0
-	m.ID = deriveID(nil, d.Requeues, d.Message.Source, d.Message.ID, d.Group, d.Handler, "dead")
+	kind := "dead"
+	if d.Cause == CauseUnhandled {
+		kind = d.Cause
+	} else {
+		m.Timeout = 0 // a person looks at it whenever there is time
+	}
+	m.ID = deriveID(nil, d.Requeues, d.Message.Source, d.Message.ID, d.Group, d.Handler, kind)
 	m.Source = d.Service
-	m.Headers = make(driver.Headers, 0, len(d.Message.Headers)+len(deadHeaders))
-	m.Headers = append(m.Headers, d.Message.Headers...)
-	m.Headers = d.identity(m.Headers, d.Message.Channel)
+	m.Headers = d.identity(d.Message)
 	for _, h := range []driver.Header{
+		{Name: headerDeadCause, Value: d.Cause},
 		{Name: headerDeadError, Value: driver.EscapeValue(cut(d.Error, maxDeadError))},
 		{Name: headerDeadStack, Value: driver.EscapeValue(cut(d.Stack, maxDeadStack))},
 		{Name: headerDeadAttempts, Value: strconv.Itoa(d.Attempts)},
@@ -91,17 +106,41 @@ func (d *DeadLetter) encode() *driver.Message {
 	return &m
 }
 
-// identity appends what finds the way back: to the original, and to the handler.
-func (d *DeadLetter) identity(h driver.Headers, channel string) driver.Headers {
+// identity is m's headers and behind them what finds the way back: to the
+// original, and to the handler. What a sender wrote under these names is left out.
+func (d *DeadLetter) identity(m *driver.Message) driver.Headers {
+	h := make(driver.Headers, 0, len(m.Headers)+len(deadHeaders))
+	h = withoutDead(append(h, m.Headers...))
+	if d.token != "" {
+		h = append(h, driver.Header{Name: headerToken, Value: d.token})
+	}
 	return append(h,
 		driver.Header{Name: headerDeadService, Value: d.Service},
 		driver.Header{Name: headerDeadGroup, Value: d.Group},
 		driver.Header{Name: headerDeadHandler, Value: d.Handler},
 		driver.Header{Name: headerDeadRequeues, Value: strconv.Itoa(d.Requeues)},
-		driver.Header{Name: headerOrigChannel, Value: channel},
-		driver.Header{Name: headerOrigID, Value: d.Message.ID},
-		driver.Header{Name: headerOrigSource, Value: d.Message.Source},
+		driver.Header{Name: headerOrigChannel, Value: m.Channel},
+		driver.Header{Name: headerOrigID, Value: m.ID},
+		driver.Header{Name: headerOrigSource, Value: m.Source},
 	)
+}
+
+func withoutDead(h driver.Headers) driver.Headers {
+	for _, name := range deadHeaders {
+		h = h.Without(name)
+	}
+	return h
+}
+
+// last is the value of the last header called name: ours stand behind whatever
+// a sender wrote.
+func last(h driver.Headers, name string) string {
+	for _, p := range slices.Backward(h) {
+		if strings.EqualFold(p.Name, name) {
+			return p.Value
+		}
+	}
+	return ""
 }
 
 // ParseDeadLetter reads a message of a dead letter channel.
@@ -112,15 +151,17 @@ func ParseDeadLetter(m *driver.Message) (DeadLetter, error) {
 	}
 	d := DeadLetter{
 		ID:       m.ID,
-		Service:  h.Get(headerDeadService),
-		Group:    h.Get(headerDeadGroup),
-		Handler:  h.Get(headerDeadHandler),
-		Error:    driver.UnescapeValue(h.Get(headerDeadError)),
-		Stack:    driver.UnescapeValue(h.Get(headerDeadStack)),
-		Attempts: atoi(h.Get(headerDeadAttempts)),
-		Requeues: atoi(h.Get(headerDeadRequeues)),
+		Service:  last(h, headerDeadService),
+		Group:    last(h, headerDeadGroup),
+		Handler:  last(h, headerDeadHandler),
+		Cause:    last(h, headerDeadCause),
+		Error:    driver.UnescapeValue(last(h, headerDeadError)),
+		Stack:    driver.UnescapeValue(last(h, headerDeadStack)),
+		Attempts: atoi(last(h, headerDeadAttempts)),
+		Requeues: atoi(last(h, headerDeadRequeues)),
+		token:    last(h, headerToken),
 	}
-	d.At, _ = time.Parse(time.RFC3339Nano, h.Get(headerDeadAt))
+	d.At, _ = time.Parse(time.RFC3339Nano, last(h, headerDeadAt))
 	d.Message = original(m)
 	return d, nil
 }
@@ -128,13 +169,10 @@ func ParseDeadLetter(m *driver.Message) (DeadLetter, error) {
 // original is the message that a dead letter or a requeued message wraps.
 func original(m *driver.Message) *driver.Message {
 	o := *m
-	o.Channel = m.Headers.Get(headerOrigChannel)
-	o.ID = m.Headers.Get(headerOrigID)
-	o.Source = m.Headers.Get(headerOrigSource)
-	o.Headers = append(driver.Headers(nil), m.Headers...)
-	for _, name := range deadHeaders {
-		o.Headers = o.Headers.Without(name)
-	}
+	o.Channel = last(m.Headers, headerOrigChannel)
+	o.ID = last(m.Headers, headerOrigID)
+	o.Source = last(m.Headers, headerOrigSource)
+	o.Headers = withoutDead(append(driver.Headers(nil), m.Headers...))
 	return &o
 }
 
@@ -146,9 +184,10 @@ func (d *DeadLetter) Requeue() *driver.Message {
 	again.Requeues++
 	m := *d.Message
 	m.Channel = RequeueChannel(d.Service)
+	m.Timeout = 0 // it is asked for now, by somebody else
 	m.ID = deriveID(nil, again.Requeues, d.Message.Source, d.Message.ID, d.Group, d.Handler, "requeue")
 	m.Source = d.Service
-	m.Headers = again.identity(append(driver.Headers(nil), d.Message.Headers...), d.Message.Channel)
+	m.Headers = again.identity(d.Message)
 	return &m
 }
 

@@ -55,7 +55,7 @@ func TestParseDeadLetter_refuses_other_messages(t *testing.T) {
 	}
 }
 
-func TestRequeue_to_a_handler_that_is_gone_becomes_the_same_dead_letter_again(t *testing.T) {
+func TestRequeue_to_a_handler_that_is_gone_waits_for_it(t *testing.T) {
 	// The first of the service's channels is one whose messages nobody misses.
 	blink := dovetail.NewEvent[item]("catalog.blink").AtMostOnce()
 	svc := open(t, "mail", quick)
@@ -70,12 +70,12 @@ func TestRequeue_to_a_handler_that_is_gone_becomes_the_same_dead_letter_again(t 
 		t.Fatal(err)
 	}
 	var dead []driver.Stored
-	waitFor(t, "the dead letter", func() bool {
-		dead, _ = svc.Conn().(driver.Browser).Browse(t.Context(), dovetail.DeadLetterChannel("mail"), "", 10)
+	waitFor(t, "the letter", func() bool {
+		dead, _ = svc.Conn().(driver.Browser).Browse(t.Context(), dovetail.UnhandledChannel("mail", d.Group, d.Handler), "", 10)
 		return len(dead) == 1
 	})
 	got, err := dovetail.ParseDeadLetter(dead[0].Message)
-	if err != nil || got.Group != d.Group || got.Handler != d.Handler || got.Message.Channel != "old.orders" || got.Message.ID != "1" || got.Requeues != 1 {
+	if err != nil || got.Cause != dovetail.CauseUnhandled || got.Group != d.Group || got.Handler != d.Handler || got.Message.Channel != "old.orders" || got.Message.ID != "1" || got.Requeues != 1 {
 		t.Errorf("%+v of %+v, %v", got, got.Message, err)
 	}
 }

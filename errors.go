@@ -34,22 +34,6 @@ var (
 // each as not sent or as unknown.
 type SendError = driver.SendError
 
-// A Refusal is a business answer that is not the one hoped for: the handler's
-// transaction rolls back, the caller gets it at once, and nothing is tried
-// again.
-type Refusal struct {
-	Code    string // for programs: "out-of-stock"
-	Message string // for people
-}
-
-// Refuse makes a Refusal with a formatted message.
-func Refuse(code, format string, args ...any) error {
-	return &Refusal{Code: code, Message: fmt.Sprintf(format, args...)}
-}
-
-// Error returns the message and the code.
-func (r *Refusal) Error() string { return r.Message + " (" + r.Code + ")" }
-
 // A RemoteError is the failure of a receiver, as its caller sees it.
 type RemoteError struct {
 	Service  string // who failed

@@ -65,7 +65,7 @@ func Example() {
 	fmt.Println("ran low:", <-low)
 
 	_, err = ReserveStock.Request(ctx, svc, Item{"85123A", 100})
-	var refusal *dovetail.Refusal
+	var refusal *dovetail.RemoteRefusal
 	fmt.Println(errors.As(err, &refusal), refusal.Code)
 	// Output:
 	// 6 <nil>

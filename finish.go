@@ -167,6 +167,7 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 		return nil
 	}
 	s := f.b.s
+	s.provisionWaiting(ctx, cs)
 	messages := make([]*driver.Message, len(cs))
 	for i, c := range cs {
 		messages[i] = c.m
@@ -188,8 +189,8 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 			if c.of.verdict != bury {
 				crash.ConsumerReplied.Pass()
 			}
-			if t := c.of; confirmed && c.dead() {
-				s.notice(Notice{Kind: NoticeDead, Channel: f.b.channel.Name, Group: f.b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: t.err})
+			if confirmed && c.letter {
+				f.b.told(&c)
 			}
 			continue
 		}
@@ -230,11 +231,12 @@ const replyAttempts = 6
 // until it is taken, if need be without what can be done without.
 func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 	s := f.b.s
-	if c.dead() {
+	if c.letter {
 		switch s.conn.Classify(why) {
 		case driver.TooLarge:
 			c.m = slimmed(c.m)
 		case driver.NotFound: // the broker has lost it
+			s.waiting.note(c.m.Channel, false)
 			if err := s.Provision(ctx); err != nil {
 				s.notice(Notice{Kind: NoticeSettle, Channel: c.m.Channel, Err: err})
 			}
@@ -250,9 +252,6 @@ func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 
 // settle tells each source's receiver what became of its deliveries.
 func (f *finisher) settle(ctx context.Context, over []*task) {
-	for src := range f.settlements {
-		f.settlements[src] = f.settlements[src][:0]
-	}
 	for _, t := range over {
 		outcome := driver.Ack
 		if t.verdict == bury {
@@ -266,16 +265,22 @@ func (f *finisher) settle(ctx context.Context, over []*task) {
 			continue
 		}
 		crash.ConsumerSettling.Pass()
-		if r, err := src.settle(ctx, list); err != nil {
-			f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Err: err})
-			src.renew(r) // where there are no leases, only a closed receiver gives them back
-			continue
-		}
-		crash.ConsumerSettled.Pass()
+		f.settleWith(ctx, src, list)
+		clear(list) // what is settled keeps no memory
+		f.settlements[src] = list[:0]
 	}
 	if len(over) > 0 {
 		f.b.sched.settled(over)
 	}
+}
+
+func (f *finisher) settleWith(ctx context.Context, src *source, list []driver.Settlement) {
+	if r, err := src.settle(ctx, list); err != nil {
+		f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Err: err})
+		src.renew(r) // where there are no leases, only a closed receiver gives them back
+		return
+	}
+	crash.ConsumerSettled.Pass()
 }
 
 // tell tells of a dead letter who asked for it, and reports whether all have
@@ -291,7 +296,7 @@ func (f *finisher) tell(ctx context.Context, t *task) bool {
 	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
 	defer cancel()
 	for _, told := range todo {
-		if err := told(ctx); err != nil {
+		if err := guarded(func() error { return told(ctx) }); err != nil {
 			f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: t.in.Message, Err: fmt.Errorf("note the dead letter: %w", err)})
 			return false
 		}

@@ -26,6 +26,7 @@ type Incoming struct {
 	replyCodec codec.Codec  // of the contract; nil where nothing is replied
 	answer     *Reply       // what the handler answered
 	item       *itemContext // of a message of a batch, what hooks gave it; its Context is not set
+	begun      func()       // who waits for the handler to begin; nil for nobody
 
 	mu     sync.Mutex
 	derive map[string]int                    // ids derived so far → times asked for
@@ -153,6 +154,15 @@ func (in *Incoming) Repeat() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.derive = nil
+}
+
+// Begun says that all is there that the handler needs, and that it begins now.
+// Packages that return NotBegun call it: messages that wait for that go on
+// before this handler has ended.
+func (in *Incoming) Begun() {
+	if in.begun != nil {
+		in.begun()
+	}
 }
 
 // OnDeadLetter has f called if this attempt is the last, once the broker has

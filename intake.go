@@ -2,14 +2,13 @@ package dovetail
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
-
-// slab is how many tasks are made at once: one that is held for a retry keeps
-// the memory of the others.
-const slab = 32
 
 // take takes in deliveries, all at once, so that a batch handler sees them
 // together.
@@ -20,28 +19,74 @@ func (b *inbound) take(from *source, ds []*driver.Delivery) {
 // tasks makes deliveries tasks of this inbound.
 func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 	ts := make([]*task, len(ds))
-	var some []task
 	for i, d := range ds {
-		if len(some) == 0 {
-			some = make([]task, min(slab, len(ds)-i))
-		}
-		t := &some[0]
-		some = some[1:]
+		t := new(task)
 		ts[i] = t
-		m := identified(d.Message)
+		m, fault := b.accepted(d.Message, d.Fault)
 		t.in = Incoming{
 			Message: m, Service: b.s.name, Instance: b.s.opts.Instance,
 			Group: b.group, Handler: m.Type, svc: b.s,
 		}
 		t.ctx.in = &t.in
-		t.from, t.delivery = from, d
-		t.sub = b.subs[m.Type]
+		t.from, t.delivery, t.fault = from, d, fault
+		if m.ReplyTo != "" {
+			t.token = last(d.Message.Headers, headerToken)
+		}
+		if t.sub = b.handlerOf(m); t.sub != nil {
+			t.in.Handler = t.sub.wire
+		}
 		t.size = m.Size()
 		if d.Attempt > 1 {
 			b.s.counts.redelivered.Add(1)
 		}
 	}
 	return ts
+}
+
+// handlerOf returns who handles m. A message without a type is taken for one of
+// the channel's one contract. nil stands for nobody.
+func (b *inbound) handlerOf(m *driver.Message) *subscription {
+	if sub := b.subs[m.Type]; sub != nil {
+		return sub
+	}
+	if m.Type == "" && len(b.subs) == 1 {
+		for _, sub := range b.subs {
+			return sub
+		}
+	}
+	return b.any
+}
+
+// accepted is a message as handlers get it, and why none can. What only we may
+// write is read on our own channels alone.
+func (b *inbound) accepted(m *driver.Message, fault error) (*driver.Message, error) {
+	if driver.Structured(m) && b.subs[m.Type] == nil {
+		if e, err := driver.DecodeStructured(m); err == nil {
+			m = e
+		} else {
+			fault = errors.Join(fault, err)
+		}
+	}
+	if b.channel.Name != answersChannel(b.s.name) {
+		m = plain(m)
+	}
+	return identified(m), fault
+}
+
+// plain is m without the headers that only we may write.
+func plain(m *driver.Message) *driver.Message {
+	if !slices.ContainsFunc(m.Headers, ours) {
+		return m
+	}
+	c := *m
+	c.Headers = slices.DeleteFunc(slices.Clone(m.Headers), ours)
+	return &c
+}
+
+// ours reports whether a header is one that controls what becomes of a message.
+func ours(h driver.Header) bool {
+	const prefix = "dovetail-"
+	return len(h.Name) > len(prefix) && strings.EqualFold(h.Name[:len(prefix)], prefix)
 }
 
 // identified gives a message an id that came without one, from a program that

@@ -1,7 +1,6 @@
 package dovetail
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -47,68 +46,9 @@ func (s *Service) topology() (t Topology) {
 		requeue := driver.Channel{Name: RequeueChannel(s.name)}
 		channel(requeue)
 		t.Subscriptions = append(t.Subscriptions, driver.Subscription{
-			Channel: requeue, Group: s.name, Instance: s.opts.Instance, Window: requeueWindow})
+			Channel: requeue, Group: s.name, Instance: s.opts.Instance, Window: requeueWindow, WindowBytes: s.opts.WindowBytes})
 	}
 	return t
-}
-
-// provision makes the channels exist that the service sends to, before the
-// first send; while Run runs, also what it receives from, which a broker that
-// lost the one may have lost as well.
-func (s *Service) provision(ctx context.Context) error {
-	s.provisionMu.Lock()
-	defer s.provisionMu.Unlock()
-	if s.provisioned.Load() {
-		return nil
-	}
-	var t Topology
-	sends := s.sends.Load()
-	s.mu.Lock()
-	if s.state == running {
-		t = s.topology()
-	} else {
-		for _, spec := range sortedSends(*sends) {
-			t.Channels = append(t.Channels, spec.Channel)
-		}
-	}
-	s.mu.Unlock()
-	if err := s.conn.Provision(ctx, t.Channels, t.Subscriptions); err != nil {
-		return fmt.Errorf("provision what %s sends: %w", s.name, err)
-	}
-	s.provisioned.Store(sends == s.sends.Load()) // more may have been declared meanwhile
-	return nil
-}
-
-// Provision makes the channels exist that the service sends to, also those that
-// the broker has lost since. Run does it by itself; relays call it when the
-// broker does not know a channel.
-func (s *Service) Provision(ctx context.Context) error {
-	s.provisioned.Store(false)
-	return s.provision(ctx)
-}
-
-// provisionAll makes everything exist that the service sends to and receives
-// from, trying again while the broker is away.
-func (s *Service) provisionAll(ctx context.Context) error {
-	s.mu.Lock()
-	t := s.topology()
-	s.mu.Unlock()
-	t.Channels = append(t.Channels, s.replies.channel)
-	t.Subscriptions = append(t.Subscriptions, s.replies.subscription())
-	for attempt := 1; ; attempt++ {
-		err := s.conn.Provision(ctx, t.Channels, t.Subscriptions)
-		if err == nil {
-			s.provisioned.Store(true)
-			return nil
-		}
-		if !s.passes(err) {
-			return fmt.Errorf("provision: %w", err)
-		}
-		s.notice(Notice{Kind: NoticeReceive, Attempt: attempt, Err: fmt.Errorf("provision: %w", err)})
-		if !wait(ctx, reopenPolicy.Wait(attempt)) {
-			return ctx.Err()
-		}
-	}
 }
 
 // conflicts returns what contradicts itself across registrations, or is more

@@ -2,6 +2,8 @@ package dovetail
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -16,16 +18,25 @@ func (r *run) requeues() *source {
 		return nil
 	}
 	s := r.s
+	return r.returning(driver.Subscription{
+		Channel: driver.Channel{Name: RequeueChannel(s.name)}, Group: s.name,
+		Instance: s.opts.Instance, Window: requeueWindow, WindowBytes: s.opts.WindowBytes,
+	})
+}
+
+// returning makes the source of a channel of letters that are to be handled.
+func (r *run) returning(sub driver.Subscription) *source {
 	src := &source{
-		s: s,
-		sub: driver.Subscription{
-			Channel: driver.Channel{Name: RequeueChannel(s.name)}, Group: s.name,
-			Instance: s.opts.Instance, Window: requeueWindow,
-		},
-		leave: func(match func(*task) bool) int {
-			n := 0
+		s:   r.s,
+		sub: sub,
+		leave: func(of func(*task) *exit) {
 			for _, b := range r.inbounds {
-				n += b.sched.drop(match)
+				b.sched.drop(of)
+			}
+		},
+		let: func(e *exit) (n int) {
+			for _, b := range r.inbounds {
+				n += b.sched.abandon(e)
 			}
 			return n
 		},
@@ -50,47 +61,60 @@ func (r *run) requeues() *source {
 // requeueWindow bounds what is handled again at a time; the transport counts.
 const requeueWindow = 64
 
-// revive makes a requeued delivery a task of the inbound that it names; of any,
-// with no handler, where there is none of that name: it becomes a dead letter
-// again.
+// revive makes a letter a task of the inbound that it names. What is no letter
+// of this service's becomes a dead letter. A letter of a handler that this
+// instance does not have waits for an instance that has it.
 func (r *run) revive(src *source, d *driver.Delivery) (*inbound, []*task) {
-	h := d.Message.Headers
-	group, handler := h.Get(headerDeadGroup), h.Get(headerDeadHandler)
-	requeues := atoi(h.Get(headerDeadRequeues))
-	m := d.Message
-	if group != "" { // else it did not come from a dead letter
-		m = original(m)
+	letter, err := ParseDeadLetter(d.Message)
+	if err == nil && letter.Service != r.s.name {
+		err = fmt.Errorf("letter %s is of service %q, and came to %s", d.Message.ID, letter.Service, r.s.name)
 	}
-	m = identified(m)
-	target, found := r.find(group, m.Channel)
+	target, sub, why := r.find(&letter)
 	ts := target.tasks(src, []*driver.Delivery{d})
 	t := ts[0]
-	t.in.Message = m
-	t.in.Requeues = max(1, requeues)
-	t.in.Group, t.in.Handler = group, handler
-	t.sub = nil
-	if found {
-		t.sub = target.subs[handler]
+	t.letter = true
+	if err != nil {
+		t.fault, t.sub = err, nil
+		return target, ts
+	}
+	m, fault := target.accepted(letter.Message, d.Fault)
+	t.in.Message, t.fault = m, errors.Join(fault, why)
+	t.in.Requeues, t.token = letter.Requeues, letter.token
+	t.in.Group, t.in.Handler = letter.Group, letter.Handler
+	if t.sub = sub; sub != nil {
+		t.in.Handler = sub.wire
 	}
 	return target, ts
 }
 
-// find returns the inbound of a group and channel. A broadcast group bears its
+// find returns the inbound and the handler that a letter names: of its group,
+// and of its channel where several have the handler. A broadcast group bears its
 // instance's name: where that instance is gone, this one takes its place. If
-// there is none, any is returned.
-func (r *run) find(group, channel string) (b *inbound, found bool) {
+// there is no such handler, any inbound is returned, and why nothing can be done
+// about it, unless to wait.
+func (r *run) find(d *DeadLetter) (found *inbound, sub *subscription, why error) {
+	base, _, broadcast := strings.Cut(d.Group, broadcastMark)
 	for _, b := range r.inbounds {
-		if b.group == group && b.channel.Name == channel {
-			return b, true
+		own, _, _ := strings.Cut(b.group, broadcastMark)
+		if own != base || b.broadcast != broadcast {
+			continue
+		}
+		same := b.channel.Name == d.Message.Channel
+		has := b.subs[d.Handler]
+		if has == nil && same && d.Handler == d.Message.Type { // nobody has handled it yet
+			has = b.handlerOf(d.Message)
+		}
+		if has != nil && (found == nil || same) {
+			found, sub = b, has
 		}
 	}
-	for _, b := range r.inbounds {
-		own := strings.TrimSuffix(b.group, r.s.opts.Instance)
-		if b.broadcast && b.channel.Name == channel && strings.HasPrefix(group, own) {
-			return b, true
-		}
+	switch {
+	case found != nil:
+		return found, sub, nil
+	case broadcast:
+		why = fmt.Errorf("requeued to %s in group %s: that was a broadcast subscription, which this instance does not have", d.Handler, d.Group)
 	}
-	return r.inbounds[0], false
+	return r.inbounds[0], nil, why
 }
 
 // keepsDeadLetters reports whether anything that the service handles can become

@@ -70,7 +70,10 @@ const (
 	done    verdict = iota // handled, or refused: settle, with the answer
 	again                  // try again after a while
 	bury                   // keep as a dead letter
+	forward                // keep until an instance comes that handles it
+	pass                   // settle: no handler takes it, and none has to
 	discard                // settle and forget
+	unbegun                // its handler could not begin: hold it, count nothing
 )
 
 // judge decides what becomes of a message after an attempt.
@@ -79,15 +82,17 @@ func (p RetryPolicy) judge(err error, attempt int) (v verdict, after time.Durati
 		return done, 0
 	}
 	var (
-		refusal   *Refusal
 		permanent *permanentError
 		dropped   *discardError
 		later     *retryAfterError
+		early     *notBegunError
 	)
 	switch {
+	case errors.As(err, &early):
+		return unbegun, 0
 	case errors.As(err, &dropped):
 		return discard, 0
-	case errors.As(err, &refusal):
+	case RefusalOf(err) != nil:
 		return done, 0
 	case errors.As(err, &permanent), errors.Is(err, ErrUndeclared), attempt >= p.Attempts: // no retry declares a contract
 		return bury, 0

@@ -11,8 +11,10 @@ import (
 
 // Prepare makes messages ready to be sent in the service's name, without
 // sending them: it sets their Source and checks that their contracts are
-// declared and that they are within the limits. Outboxes call it when a message
-// is handed to them.
+// declared, that they are within the service's limits and the transport's, and
+// that every transport and store can carry their texts and times. What is wrong
+// is ErrInvalid, and names the field. Outboxes call it when a message is handed
+// to them.
 func (s *Service) Prepare(messages []*driver.Message) error {
 	declared := *s.sends.Load()
 	for i, m := range messages {
@@ -22,9 +24,27 @@ func (s *Service) Prepare(messages []*driver.Message) error {
 		if m.Source == "" {
 			m.Source = s.name
 		}
-		if err := s.opts.Limits.check(m); err != nil {
+		if err := s.sendable(m); err != nil {
 			return fmt.Errorf("message %d (%s): %w", i, m.Type, err)
 		}
+	}
+	return nil
+}
+
+// sendable returns an ErrInvalid if m is over the service's limits or the
+// transport's, or malformed.
+func (s *Service) sendable(m *driver.Message) error {
+	if err := s.opts.Limits.check(m); err != nil {
+		return err
+	}
+	var err error
+	if s.fitter != nil {
+		err = s.fitter.Fits(m)
+	} else {
+		err = s.caps.Fits(m)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return nil
 }
@@ -32,10 +52,14 @@ func (s *Service) Prepare(messages []*driver.Message) error {
 // Send sends messages and returns once the broker has confirmed them all.
 // Callers use the contracts' own methods. While the broker is away it is tried
 // again until ctx ends or the service's SendTimeout has passed; *SendError then
-// names by index what was not confirmed.
+// names by index what was not confirmed. With the context of an open transaction
+// it is ErrInTransaction.
 func (s *Service) Send(ctx context.Context, messages []*driver.Message) error {
 	if len(messages) == 0 {
 		return nil
+	}
+	if err := outside(ctx, messages[0].Type); err != nil {
+		return err
 	}
 	if err := s.Prepare(messages); err != nil {
 		return err
@@ -47,41 +71,39 @@ func (s *Service) Send(ctx context.Context, messages []*driver.Message) error {
 			}
 		}
 	}
-	var after func(error)
-	if s.opts.Hooks.Send != nil {
-		ctx, after = s.opts.Hooks.Send(ctx, messages)
-	}
-	err := s.provisionInTime(ctx, messages)
+	ctx, after := s.sendHook(ctx, messages)
+	until := time.Now().Add(s.opts.SendTimeout)
+	err := s.provisionInTime(ctx, messages, until)
 	switch {
 	case err != nil:
 	case len(messages) == 1:
-		err = (*s.sends.Load())[messages[0].Type].single.send(ctx, s, messages)
+		err = (*s.sends.Load())[messages[0].Type].single.send(ctx, s, messages, until)
 	default:
-		err = s.deliver(ctx, messages)
+		err = s.deliver(ctx, messages, until)
 	}
 	if after != nil {
 		after(err)
 	}
 	if err != nil {
-		return fmt.Errorf("send %s: %w", messages[0].Type, err)
+		return fmt.Errorf("send %s on channel %s: %w", messages[0].Type, messages[0].Channel, err)
 	}
 	return nil
 }
 
 // provisionInTime provisions what the service sends, unless that was done,
 // trying again for as long as a send does.
-func (s *Service) provisionInTime(ctx context.Context, messages []*driver.Message) error {
-	if s.provisioned.Load() {
+func (s *Service) provisionInTime(ctx context.Context, messages []*driver.Message, until time.Time) error {
+	if s.provisioned() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.SendTimeout)
+	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	for attempt := 1; ; attempt++ {
+	for {
 		err := s.provision(ctx)
 		if err == nil {
 			return nil
 		}
-		if !s.passes(err) || !wait(ctx, sendPolicy.Wait(attempt)) {
+		if ctx.Err() != nil || !s.passes(err) {
 			d := newDelivery(s, messages)
 			d.fail(err)
 			return d.result()
@@ -96,17 +118,17 @@ func (s *Service) passes(err error) bool {
 }
 
 // deliver hands messages to the transport until each is confirmed, refused for
-// good, or time is up.
-func (s *Service) deliver(ctx context.Context, messages []*driver.Message) error {
-	err := s.conn.Send(ctx, messages)
+// good, or time is up. The first attempt is bounded as well: a transport may wait
+// for room in a channel that is full.
+func (s *Service) deliver(ctx context.Context, messages []*driver.Message, until time.Time) error {
+	timed := &deadlineContext{Context: ctx, until: until}
+	defer timed.release()
+	err := s.conn.Send(timed, messages)
 	if err == nil {
 		s.counts.sent.Add(int64(len(messages)))
 		return nil
 	}
-	d := newDelivery(s, messages)
-	ctx, cancel := context.WithTimeout(ctx, s.opts.SendTimeout)
-	defer cancel()
-	return d.retry(ctx, err)
+	return newDelivery(s, messages).retry(timed, err)
 }
 
 // A delivery is what is left of a send that did not succeed at once.

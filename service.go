@@ -21,21 +21,23 @@ type Service struct {
 	owns bool // closes conn at the end
 	opts Options
 
+	fitter    driver.Fitter // the connection's; nil if it has none
 	counts    counters
 	failing   sync.Map                            // group → when a failing attempt of it was last logged as a warning
-	unhandled sync.Map                            // group and type of what was logged as unhandled
+	told      sync.Map                            // notice kind, group and type of what was logged
+	toldTypes atomic.Int64                        // how many
 	sends     atomic.Pointer[map[string]declared] // what may be sent, by wire type; replaced, never changed
 	replies   replyBox
+	waiting   waitingChannels
 
-	mu          sync.Mutex
-	errs        []error // what is wrong with the registrations
-	subs        []*subscription
-	components  []Component
-	state       serviceState
-	ready       chan struct{} // closed when Run serves
-	ended       chan struct{} // closed when Run is over
-	provisionMu sync.Mutex
-	provisioned atomic.Bool
+	mu         sync.Mutex
+	errs       []error // what is wrong with the registrations
+	subs       []*subscription
+	components []Component
+	state      serviceState
+	ready      chan struct{} // closed when Run serves
+	ended      chan struct{} // closed when Run is over
+	topo       provisioner
 }
 
 // declared is a contract that the service sends.
@@ -88,9 +90,11 @@ func New(name string, conn driver.Conn, opts Options) *Service {
 		ready: make(chan struct{}),
 		ended: make(chan struct{}),
 	}
+	s.fitter, _ = conn.(driver.Fitter)
 	s.sends.Store(&map[string]declared{})
+	s.topo.changed()
 	s.replies.init(s)
-	if err := driver.ValidName(name); err != nil {
+	if err := validService(name, s.opts.Instance); err != nil {
 		s.errs = append(s.errs, fmt.Errorf("service %w", err))
 	}
 	if err := s.opts.check(); err != nil {
@@ -154,7 +158,7 @@ func (s *Service) Sends(contracts ...Contract) {
 		next[spec.Type()] = declared{spec, b}
 	}
 	s.sends.Store(&next)
-	s.provisioned.Store(false)
+	s.topo.changed()
 }
 
 // Contracts returns what the service sends and what it handles, in the order of
@@ -184,6 +188,7 @@ func (s *Service) Close(ctx context.Context) error {
 	s.state = closed
 	close(s.ended)
 	s.mu.Unlock()
+	s.topo.stop()
 	if s.owns {
 		return s.conn.Close(ctx)
 	}

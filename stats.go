@@ -15,15 +15,16 @@ type Stats struct {
 	Retried     int64 `json:"retried"`     // attempts that failed and were tried again
 	Dead        int64 `json:"dead"`        // messages kept as dead letters
 	Discarded   int64 `json:"discarded"`   // messages settled unhandled, as wished
+	Refused     int64 `json:"refused"`     // messages that a handler refused and nobody awaits the answer of; they are in Handled too
 	Expired     int64 `json:"expired"`     // requests that came too late
-	Unhandled   int64 `json:"unhandled"`   // messages of a type that nobody handles
+	Unhandled   int64 `json:"unhandled"`   // messages of a type that this instance does not handle: kept until one does, or settled where that is another's part of a channel
 	LateReplies int64 `json:"late_replies"`
 	LostCallers int64 `json:"lost_callers"` // answers that could not be sent: the caller was gone, or they were over a limit
 	Stalls      int64 `json:"stalls"`       // receivers opened anew because they delivered nothing
 }
 
 type counters struct {
-	sent, handled, redelivered, retried, dead, discarded, expired, unhandled, late, lost, stalls atomic.Int64
+	sent, handled, redelivered, retried, dead, discarded, refused, expired, unhandled, late, lost, stalls atomic.Int64
 }
 
 // Stats returns the counts.
@@ -31,7 +32,7 @@ func (s *Service) Stats() Stats {
 	c := &s.counts
 	return Stats{
 		Sent: c.sent.Load(), Handled: c.handled.Load(), Redelivered: c.redelivered.Load(), Retried: c.retried.Load(),
-		Dead: c.dead.Load(), Discarded: c.discarded.Load(), Expired: c.expired.Load(), Unhandled: c.unhandled.Load(),
+		Dead: c.dead.Load(), Discarded: c.discarded.Load(), Refused: c.refused.Load(), Expired: c.expired.Load(), Unhandled: c.unhandled.Load(),
 		LateReplies: c.late.Load(), LostCallers: c.lost.Load(), Stalls: c.stalls.Load(),
 	}
 }
@@ -44,6 +45,8 @@ func (c *counters) add(kind NoticeKind) {
 		c.dead.Add(1)
 	case NoticeDiscard:
 		c.discarded.Add(1)
+	case NoticeRefused:
+		c.refused.Add(1)
 	case NoticeExpired:
 		c.expired.Add(1)
 	case NoticeUnhandled:
@@ -57,20 +60,57 @@ func (c *counters) add(kind NoticeKind) {
 	}
 }
 
+// rare reports whether what is called so was last reported a minute ago.
+func (s *Service) rare(what string) bool {
+	at := now()
+	last, told := s.failing.LoadOrStore(what, at)
+	return !told || at.Sub(last.(time.Time)) > time.Minute && s.failing.CompareAndSwap(what, last, at)
+}
+
+// maxTold bounds how many types are remembered as told.
+const maxTold = 1000
+
+// firstTold reports whether n is the first of its kind, group and message type.
+// Beyond a number of types, which a stranger can invent, none is.
+func (s *Service) firstTold(n Notice) bool {
+	id := [3]string{string(n.Kind), n.Group, n.Message.Type}
+	if _, told := s.told.Load(id); told || s.toldTypes.Load() >= maxTold {
+		return false
+	}
+	_, told := s.told.LoadOrStore(id, true)
+	if !told {
+		s.toldTypes.Add(1)
+	}
+	return !told
+}
+
 // log writes a notice to the log: as a warning what an operator may want to act
 // on, at debug level what is routine.
 func (s *Service) log(n Notice) {
 	level := slog.LevelDebug
 	switch n.Kind {
-	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle:
+	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle, NoticeOutage:
 		level = slog.LevelWarn
-	case NoticeRetry: // an outage fails every message: one a minute in each group is told
-		at := now()
-		if last, told := s.failing.LoadOrStore(n.Group, at); !told || at.Sub(last.(time.Time)) > time.Minute && s.failing.CompareAndSwap(n.Group, last, at) {
+	case NoticeOutageOver:
+		level = slog.LevelInfo
+	case NoticeRevoke:
+		if n.Err != nil {
 			level = slog.LevelWarn
 		}
-	case NoticeUnhandled: // routine on a shared channel: the first in each group is told
-		if _, told := s.unhandled.LoadOrStore(n.Group, true); !told {
+	case NoticeNotBegun: // one message that waits while others go on
+		if n.Count > 0 && s.rare("waits "+n.Group) {
+			level = slog.LevelWarn
+		}
+	case NoticeRetry: // an outage fails every message: one a minute in each group is told
+		if s.rare(n.Group) {
+			level = slog.LevelWarn
+		}
+	case NoticeUnhandled: // routine on a shared channel: the first of each type in each group is told
+		if s.firstTold(n) {
+			level = slog.LevelWarn
+		}
+	case NoticeRefused: // the first of each type in each group is told
+		if s.firstTold(n) {
 			level = slog.LevelInfo
 		}
 	case NoticePositionLost:
@@ -93,11 +133,14 @@ func (s *Service) log(n Notice) {
 	if n.Attempt > 0 {
 		attrs = append(attrs, slog.Int("attempt", n.Attempt))
 	}
+	if n.Count > 0 {
+		attrs = append(attrs, slog.Int("count", n.Count))
+	}
 	if n.After > 0 {
 		attrs = append(attrs, slog.Duration("after", n.After))
 	}
 	if n.Err != nil {
-		attrs = append(attrs, slog.String("error", n.Err.Error()))
+		attrs = append(attrs, slog.String("error", errText(n.Err)))
 	}
 	s.opts.Logger.LogAttrs(ctx, level, string(n.Kind), attrs...)
 }

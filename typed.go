@@ -110,9 +110,9 @@ const problemType = "application/problem+json"
 
 // encodeReply encodes an answer or a refusal; any other err comes back.
 func encodeReply(cd codec.Codec, v any, err error) (Reply, error) {
-	var refusal *Refusal
+	refusal := RefusalOf(err)
 	switch {
-	case errors.As(err, &refusal):
+	case refusal != nil:
 		body, err := json.Marshal(problem{refusal.Code, refusal.Message})
 		return Reply{statusRefused, problemType, body}, err
 	case err != nil:
@@ -120,7 +120,7 @@ func encodeReply(cd codec.Codec, v any, err error) (Reply, error) {
 	case cd == nil:
 		return Reply{}, errors.New("this message awaits no reply")
 	}
-	body, err := cd.Marshal(v)
+	body, err := marshal(cd, v)
 	if err != nil {
 		return Reply{}, fmt.Errorf("encode reply: %w", err)
 	}
@@ -129,7 +129,10 @@ func encodeReply(cd codec.Codec, v any, err error) (Reply, error) {
 
 // decodeKept undoes encodeReply.
 func decodeKept(cd codec.Codec, r Reply, v any) error {
-	return decodeStatus(r.Status, r.ContentType, r.Body, cd, v, func(p problem) error {
+	return decodeStatus(r.Status, r.ContentType, r.Body, cd, v, func(status string, p problem) error {
+		if status == statusRefused { // it was this handler's
+			return &Refusal{Code: p.Code, Message: p.Detail}
+		}
 		return &RemoteError{Message: p.Detail}
 	})
 }
@@ -137,12 +140,15 @@ func decodeKept(cd codec.Codec, r Reply, v any) error {
 // decodeReply reads a reply's message: an answer into v, or what it is instead
 // as an error.
 func decodeReply(m *driver.Message, cd codec.Codec, v any) error {
-	return decodeStatus(m.Headers.Get(headerStatus), m.ContentType, m.Body, cd, v, func(p problem) error {
+	return decodeStatus(m.Headers.Get(headerStatus), m.ContentType, m.Body, cd, v, func(status string, p problem) error {
+		if status == statusRefused {
+			return &RemoteRefusal{Service: m.Source, Code: p.Code, Message: p.Detail}
+		}
 		return &RemoteError{Service: m.Source, Message: p.Detail, Attempts: atoi(m.Headers.Get(headerAttempts))}
 	})
 }
 
-func decodeStatus(status, contentType string, body []byte, cd codec.Codec, v any, failed func(problem) error) error {
+func decodeStatus(status, contentType string, body []byte, cd codec.Codec, v any, failed func(string, problem) error) error {
 	if status == "" {
 		if contentType != "" && (cd == nil || contentType != cd.ContentType()) {
 			var err error
@@ -150,7 +156,7 @@ func decodeStatus(status, contentType string, body []byte, cd codec.Codec, v any
 				return fmt.Errorf("decode reply: %w", err)
 			}
 		}
-		if err := cd.Unmarshal(body, v); err != nil {
+		if err := unmarshal(cd, body, v); err != nil {
 			return fmt.Errorf("decode reply: %w", err)
 		}
 		return nil
@@ -159,11 +165,8 @@ func decodeStatus(status, contentType string, body []byte, cd codec.Codec, v any
 	if err := json.Unmarshal(body, &p); err != nil {
 		return fmt.Errorf("decode %s reply: %w", status, err)
 	}
-	switch status {
-	case statusRefused:
-		return &Refusal{Code: p.Code, Message: p.Detail}
-	case statusExpired:
+	if status == statusExpired {
 		return ErrExpired
 	}
-	return failed(p)
+	return failed(status, p)
 }

@@ -106,9 +106,41 @@ func (h *Harness) Advance(d time.Duration) {
 // DeadLetters returns the dead letters of a service, oldest first.
 func (h *Harness) DeadLetters(service string) []dovetail.DeadLetter {
 	h.tb.Helper()
-	stored, err := h.conn.(driver.Browser).Browse(h.ctx, dovetail.DeadLetterChannel(service), "", 1<<20)
+	return h.letters(dovetail.DeadLetterChannel(service))
+}
+
+// Waiting returns the messages of a service that wait for an instance that
+// handles their type, by channel and then oldest first.
+func (h *Harness) Waiting(service string) (letters []dovetail.DeadLetter) {
+	h.tb.Helper()
+	for _, channel := range h.keeping(service) {
+		if channel != dovetail.DeadLetterChannel(service) {
+			letters = append(letters, h.letters(channel)...)
+		}
+	}
+	return letters
+}
+
+// keeping are the channels that keep a service's dead letters.
+func (h *Harness) keeping(service string) (names []string) {
+	h.tb.Helper()
+	channels, err := h.conn.(driver.Lister).Channels(h.ctx)
 	if err != nil {
-		h.tb.Fatalf("dead letters of %s: %v", service, err)
+		h.tb.Fatal(err)
+	}
+	for _, c := range channels {
+		if of, ok := dovetail.KeepsFor(c.Channel.Name); ok && of == service {
+			names = append(names, c.Channel.Name)
+		}
+	}
+	return names
+}
+
+func (h *Harness) letters(channel string) []dovetail.DeadLetter {
+	h.tb.Helper()
+	stored, err := h.conn.(driver.Browser).Browse(h.ctx, channel, "", 1<<20)
+	if err != nil {
+		h.tb.Fatalf("dead letters on %s: %v", channel, err)
 	}
 	letters := make([]dovetail.DeadLetter, len(stored))
 	for i, s := range stored {
@@ -127,17 +159,18 @@ func (h *Harness) Requeue(d dovetail.DeadLetter) {
 		h.tb.Fatalf("requeue %s: %v", d.ID, err)
 	}
 	browser := h.conn.(driver.Browser)
-	channel := dovetail.DeadLetterChannel(d.Service)
-	stored, err := browser.Browse(h.ctx, channel, "", 1<<20)
-	if err != nil {
-		h.tb.Fatal(err)
-	}
-	i := slices.IndexFunc(stored, func(s driver.Stored) bool { return s.Message.ID == d.ID })
-	if i < 0 {
-		return
-	}
-	if err := browser.Remove(h.ctx, channel, []string{stored[i].Position}); err != nil {
-		h.tb.Fatal(err)
+	for _, channel := range h.keeping(d.Service) {
+		stored, err := browser.Browse(h.ctx, channel, "", 1<<20)
+		if err != nil {
+			h.tb.Fatal(err)
+		}
+		i := slices.IndexFunc(stored, func(s driver.Stored) bool { return s.Message.ID == d.ID })
+		if i < 0 {
+			continue
+		}
+		if err := browser.Remove(h.ctx, channel, []string{stored[i].Position}); err != nil {
+			h.tb.Fatal(err)
+		}
 	}
 }
 

@@ -55,3 +55,35 @@ func ForeignBytes(s string) []byte {
 	}
 	return []byte(s)
 }
+
+// Foreign returns m, or, where an attribute or a header of it is no text, a copy
+// in which ForeignText stands for it. Transports whose messages others can
+// write hand out what it returns.
+func Foreign(m *Message) *Message {
+	if textOnly(m) {
+		return m
+	}
+	c := *m
+	for _, s := range [...]*string{&c.ID, &c.Source, &c.Type, &c.ContentType, &c.Key, &c.CorrelationID, &c.CausationID, &c.ReplyTo} {
+		*s = ForeignText([]byte(*s))
+	}
+	c.Headers = append(Headers(nil), m.Headers...)
+	for i, h := range c.Headers {
+		c.Headers[i] = Header{ForeignText([]byte(h.Name)), ForeignText([]byte(h.Value))}
+	}
+	return &c
+}
+
+func textOnly(m *Message) bool {
+	for _, s := range [...]string{m.ID, m.Source, m.Type, m.ContentType, m.Key, m.CorrelationID, m.CausationID, m.ReplyTo} {
+		if ValidText(s) != nil {
+			return false
+		}
+	}
+	for _, h := range m.Headers {
+		if ValidText(h.Name) != nil || ValidText(h.Value) != nil {
+			return false
+		}
+	}
+	return true
+}

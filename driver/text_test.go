@@ -34,3 +34,18 @@ func FuzzForeignText(f *testing.F) {
 		}
 	})
 }
+
+func TestForeign_changes_only_what_is_no_text(t *testing.T) {
+	m := &driver.Message{ID: "1", Key: "k", Headers: driver.Headers{{Name: "a", Value: "b"}}}
+	if driver.Foreign(m) != m {
+		t.Error("a message that is all text was copied")
+	}
+	m.Key, m.Headers[0].Value = "\xff", "\x00"
+	got := driver.Foreign(m)
+	if got.ID != "1" || got.Key != "base64:/w==" || got.Headers.Get("a") != "base64:AA==" {
+		t.Errorf("got %+v", got)
+	}
+	if m.Key != "\xff" || m.Headers[0].Value != "\x00" {
+		t.Error("the message itself was changed")
+	}
+}

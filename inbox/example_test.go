@@ -39,7 +39,7 @@ func ExampleAnswer() {
 	// Output:
 	// {tea 7} <nil>
 	// {tea 7} <nil>
-	// fewer than 30 of tea (out-of-stock)
+	// catalog refused: fewer than 30 of tea (out-of-stock)
 }
 
 // An event that is delivered twice is handled once.

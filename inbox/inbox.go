@@ -27,7 +27,10 @@ var (
 // box, with one effect for each request: a request that comes again gets the
 // same answer. An error made by dovetail.Refuse is an answer as well: it is
 // kept, while what f changed and sent is undone. Any other error undoes
-// everything, and the request is tried again by policy.
+// everything, and the request is tried again by policy. A caller who was told of
+// the failure after the last attempt may ask again under the same id: f runs
+// again. The dead letter of the request stays, for people to look at; requeued,
+// it takes effect only if the request has had none since.
 func Answer[Tx, Req, Res any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, out dovetail.Sender, req Req) (Res, error)) func(context.Context, Req) (Res, error) {
 	return func(ctx context.Context, req Req) (Res, error) {
 		var res Res
@@ -66,23 +69,28 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 	if r.in = dovetail.Current(ctx); r.in == nil {
 		return ErrOutside
 	}
-	buryWith(r.box, r.in)
+	if res == nil || r.in.Message.ReplyTo == "" {
+		buryWith(r.box, r.in)
+	} // else who asked is told of the failure, and may ask again under the same id
 	entry := entryOf(r.in, time.Now())
 	t, ctx, err := r.box.Begin(ctx)
 	if err != nil {
-		return err
+		return dovetail.NotBegun(err)
 	}
 	defer t.Rollback(ctx) // after the commit it does nothing
 	found, err := r.box.DB().Enter(ctx, t.Tx(), []store.Entry{entry})
 	if err != nil {
-		return fmt.Errorf("inbox: %w", err)
+		return dovetail.NotBegun(fmt.Errorf("inbox: %w", err))
 	}
 	crash.InboxEntered.Pass()
 	if s := found[0].State; s != "" && s != store.Released {
 		return errors.Join(r.again(found[0], res), t.Rollback(ctx))
 	}
 	var v any
+	begun := false
 	err = t.Part(ctx, func() (err error) {
+		begun = true
+		r.in.Begun()
 		v, err = f(ctx, t.Tx(), t.Sender())
 		return err
 	})
@@ -90,6 +98,8 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 	switch {
 	case errors.As(err, &broken):
 		return broken // and not the refusal that it came with
+	case err != nil && !begun:
+		return dovetail.NotBegun(err)
 	case err != nil && !refused(err):
 		return err
 	}
@@ -112,10 +122,7 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 }
 
 // refused reports whether a handler's error is an answer.
-func refused(err error) bool {
-	var refusal *dovetail.Refusal
-	return errors.As(err, &refusal)
-}
+func refused(err error) bool { return dovetail.RefusalOf(err) != nil }
 
 // encode returns what the row keeps: the answer, where there is one, or the
 // refusal.
@@ -146,7 +153,8 @@ func (r *run[Tx]) again(f store.Found, res any) error {
 }
 
 // resolve finds out whether a commit happened, by entering the message once
-// more: the row waits for the transaction that may still be committing.
+// more: the row waits for the transaction that may still be committing. While
+// that cannot be asked, the message waits, and no attempt is counted for it.
 func (r *run[Tx]) resolve(ctx context.Context, entry store.Entry, res any, cause error) error {
 	crash.InboxUnknown.Pass()
 	unknown := fmt.Errorf("%w: %w", dovetail.ErrUnknownOutcome, cause)
@@ -154,13 +162,13 @@ func (r *run[Tx]) resolve(ctx context.Context, entry store.Entry, res any, cause
 	defer cancel()
 	t, ctx, err := r.box.Begin(ctx)
 	if err != nil {
-		return errors.Join(unknown, err)
+		return dovetail.NotBegun(errors.Join(unknown, err))
 	}
 	defer t.Rollback(ctx)
 	found, err := r.box.DB().Enter(ctx, t.Tx(), []store.Entry{entry})
 	switch {
 	case err != nil:
-		return errors.Join(unknown, err)
+		return dovetail.NotBegun(errors.Join(unknown, err))
 	case found[0].State == store.Handled:
 		return r.again(found[0], res)
 	}

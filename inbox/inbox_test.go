@@ -495,3 +495,47 @@ func TestInbox_forgets_what_was_handled_long_ago(t *testing.T) {
 		s.want(2, "")
 	})
 }
+
+func TestOnce_takes_the_refusal_of_another_service_for_a_failure(t *testing.T) {
+	within(t, func(s *shop) {
+		arrived.Subscribe(s.svc, inbox.Once(s.box, func(ctx context.Context, tx *memstore.Tx, out dovetail.Sender, i item) error {
+			if s.ran() < 3 {
+				return fmt.Errorf("ask: %w", &dovetail.RemoteRefusal{Service: "mill", Code: "busy"})
+			}
+			_, err := add(ctx, tx, out, i)
+			return err
+		}))
+		s.h.Start()
+		s.must(arrived.Publish(s.Context(), s.svc, item{"tea", 5}))
+		s.h.Advance(time.Minute)
+		s.want(3, "5")
+	})
+}
+
+func TestAnswer_runs_again_for_a_caller_who_was_told_of_the_failure(t *testing.T) {
+	within(t, func(s *shop) {
+		reserve.Handle(s.svc, inbox.Answer(s.box, func(ctx context.Context, tx *memstore.Tx, out dovetail.Sender, i item) (item, error) {
+			if s.ran() == 1 {
+				return i, dovetail.Permanent(errors.New("the mill is away"))
+			}
+			return add(ctx, tx, out, i)
+		}))
+		s.h.Start()
+		var failed *dovetail.RemoteError
+		if _, err := reserve.Request(s.Context(), s.svc, item{"tea", 5}, dovetail.ID("1")); !errors.As(err, &failed) {
+			s.Fatalf("got %v", err)
+		}
+		s.h.Settle()
+		if got, err := reserve.Request(s.Context(), s.svc, item{"tea", 5}, dovetail.ID("1")); err != nil || got.Count != 5 {
+			s.Fatalf("asked again: %v, %v", got, err)
+		}
+		s.want(2, "5")
+		// A person who requeues the dead letter as well repeats nothing.
+		dead := s.h.DeadLetters("shop")
+		if len(dead) != 1 {
+			s.Fatalf("%d dead letters", len(dead))
+		}
+		s.h.Requeue(dead[0])
+		s.want(2, "5")
+	})
+}

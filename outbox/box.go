@@ -48,6 +48,12 @@ type Options struct {
 	// default 10 s.
 	Lease time.Duration
 
+	// SendTimeout is how long the relay waits for the broker to confirm a batch;
+	// what is not confirmed by then is sent again. A transport that does not come
+	// back after that loses the relay its lease, and another instance publishes.
+	// Default 30 s.
+	SendTimeout time.Duration
+
 	// HoldAfter is how long a channel or key may fail while others succeed
 	// before its messages are set aside; default 1 s.
 	HoldAfter time.Duration
@@ -87,6 +93,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.Poll, 200*time.Millisecond)
 	orDefault(&o.Advance, 100*time.Millisecond)
 	orDefault(&o.Lease, 10*time.Second)
+	orDefault(&o.SendTimeout, 30*time.Second)
 	orDefault(&o.HoldAfter, time.Second)
 	orDefault(&o.InboxRetention, 7*24*time.Hour)
 	orDefault(&o.Tidy, 5*time.Second)
@@ -107,7 +114,7 @@ func (o *Options) check() error {
 		value int64
 	}{
 		{"Batch", int64(o.Batch)}, {"BatchBytes", int64(o.BatchBytes)}, {"Poll", int64(o.Poll)}, {"Advance", int64(o.Advance)},
-		{"Lease", int64(o.Lease)}, {"HoldAfter", int64(o.HoldAfter)}, {"Retention", int64(o.Retention)},
+		{"Lease", int64(o.Lease)}, {"SendTimeout", int64(o.SendTimeout)}, {"HoldAfter", int64(o.HoldAfter)}, {"Retention", int64(o.Retention)},
 		{"InboxRetention", int64(o.InboxRetention)}, {"Tidy", int64(o.Tidy)}, {"Flush", int64(o.Flush)}, {"Resolve", int64(o.Resolve)},
 	} {
 		if f.value < 0 {
@@ -131,6 +138,7 @@ type Box[Tx any] struct {
 	opts  Options
 	err   error // what is wrong with the options
 
+	open      atomic.Int64 // transactions
 	published atomic.Int64
 	behind    atomic.Int64 // published and not written down
 	leading   atomic.Int64

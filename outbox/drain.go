@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -25,12 +26,15 @@ func (t *term[Tx]) drain(ctx context.Context) (next time.Time, err error) {
 		if err := errors.Join(ctx.Err(), t.send.Err()); err != nil {
 			return time.Time{}, err
 		}
-		rows, due, err := t.db.Due(ctx, t.Term, skip, store.Limit{Rows: t.opts.Batch, Bytes: t.opts.BatchBytes})
+		// People must not change what is being sent, and nothing of it is sent
+		// after the time for which it was taken.
+		until := time.Now().Add(t.opts.SendTimeout)
+		rows, due, err := t.db.Due(ctx, t.Term, skip, store.Limit{Rows: t.opts.Batch, Bytes: t.opts.BatchBytes}, t.opts.SendTimeout+2*sendGrace)
 		if err != nil {
 			return time.Time{}, err
 		}
 		if len(rows) > 0 {
-			if err := t.drainRows(ctx, rows); err != nil {
+			if err := t.drainRows(ctx, rows, until); err != nil {
 				return time.Time{}, err
 			}
 			continue
@@ -80,15 +84,18 @@ func (t *term[Tx]) nothingHeld(writes int) bool {
 	for _, ch := range c.m {
 		ch.held = false
 	}
+	t.b.trouble.over(heldTrouble)
 	return true
 }
 
 // drainRows tries held messages once: those of a lane until the first fails. The
 // broker is not taken for another one meanwhile: what it confirmed before it
 // forgot must be released before the rewind takes releases back.
-func (t *term[Tx]) drainRows(ctx context.Context, rows []store.Held) error {
+func (t *term[Tx]) drainRows(ctx context.Context, rows []store.Held, until time.Time) error {
 	t.draining.Lock()
 	defer t.draining.Unlock()
+	send, cancel := context.WithDeadline(t.send, until)
+	defer cancel()
 	w := t.window.anew()
 	for i := range rows {
 		e := w.add(rows[i].Row, laneKey{rows[i].Message.Channel, rows[i].Lane.Name})
@@ -103,16 +110,19 @@ func (t *term[Tx]) drainRows(ctx context.Context, rows []store.Held) error {
 		if len(ready) == 0 {
 			break // the rest is behind those that failed
 		}
-		messages := make([]*driver.Message, len(ready))
-		for i, e := range ready {
-			messages[i] = e.Message
+		err := t.sendAll(send, messagesOf(ready))
+		if errors.Is(err, errHangs) {
+			return err
 		}
-		err := t.conn.Send(t.send, messages)
 		if t.send.Err() != nil {
 			break
 		}
-		t.drained(w, ready, err, &p)
+		t.drained(send, w, ready, err, &p)
+		if send.Err() != nil {
+			break // who knows whether somebody has changed the rest
+		}
 	}
+	t.unreadable(w, &p)
 	if len(p.Release)+len(p.Retry) == 0 {
 		return nil
 	}
@@ -141,7 +151,7 @@ func (t *term[Tx]) revive(ctx context.Context) error {
 	}
 	c.mu.Unlock()
 	for _, name := range names {
-		if err := t.db.RetryHeld(ctx, name); err != nil {
+		if _, err := t.db.RetryHeld(ctx, name, ""); err != nil {
 			return err
 		}
 	}
@@ -149,14 +159,14 @@ func (t *term[Tx]) revive(ctx context.Context) error {
 }
 
 // drained sorts out what became of held messages that were sent.
-func (t *term[Tx]) drained(w *window, sent []*entry, err error, p *store.Progress) {
+func (t *term[Tx]) drained(ctx context.Context, w *window, sent []*entry, err error, p *store.Progress) {
 	var se *driver.SendError
 	var failures []driver.SendFailure
 	if errors.As(err, &se) {
 		failures = se.Failures
 	} else if err != nil {
 		if len(sent) > 1 && isRefusal(t.conn.Classify(err)) {
-			t.drainSingly(w, sent, p) // one spoils it for the others
+			t.drainSingly(ctx, w, sent, p) // one spoils it for the others
 			return
 		}
 		for i := range sent {
@@ -176,9 +186,10 @@ func (t *term[Tx]) drained(w *window, sent []*entry, err error, p *store.Progres
 			if e.lane.queue[0] == e {
 				l := e.held.Lane
 				l.Attempts++
-				l.Error = f.Err.Error()
+				l.Error = store.ErrorText(f.Err)
 				l.Retry = now.Add(backoff(l.Attempts-1, time.Second, time.Minute))
 				p.Retry = append(p.Retry, l)
+				t.stillHeld(e, f.Err)
 			}
 			e.lane.attempts++
 			e.lane.retry = now.Add(time.Hour) // not in this round
@@ -198,10 +209,34 @@ func (t *term[Tx]) drained(w *window, sent []*entry, err error, p *store.Progres
 	}
 }
 
+// unreadable puts off the lanes at whose beginning there is what cannot be read,
+// until somebody edits or discards it.
+func (t *term[Tx]) unreadable(w *window, p *store.Progress) {
+	for _, e := range w.entries {
+		if e.done || e.Err == nil || e.lane.queue[0] != e {
+			continue
+		}
+		l := e.held.Lane
+		l.Attempts++
+		l.Error = store.ErrorText(e.Err)
+		l.Retry = time.Now().Add(backoff(l.Attempts-1, time.Second, time.Minute))
+		p.Retry = append(p.Retry, l)
+		t.stillHeld(e, e.Err)
+	}
+}
+
+// heldTrouble is what the relay is about while messages are held.
+const heldTrouble = "publish messages that were set aside"
+
+// stillHeld says that a message is held, and what about it.
+func (t *term[Tx]) stillHeld(e *entry, err error) {
+	t.b.trouble.report(heldTrouble, fmt.Errorf("channel %s, message %s: %w", e.Message.Channel, e.Message.ID, err))
+}
+
 // drainSingly sends messages one by one, and none whose predecessor has failed.
-func (t *term[Tx]) drainSingly(w *window, sent []*entry, p *store.Progress) {
+func (t *term[Tx]) drainSingly(ctx context.Context, w *window, sent []*entry, p *store.Progress) {
 	for i, e := range sent {
-		if t.send.Err() != nil || !t.valid() {
+		if ctx.Err() != nil || !t.valid() {
 			for _, e := range sent[i:] {
 				w.again(e)
 			}
@@ -211,7 +246,7 @@ func (t *term[Tx]) drainSingly(w *window, sent []*entry, p *store.Progress) {
 			w.again(e)
 			continue
 		}
-		t.drained(w, []*entry{e}, t.conn.Send(t.send, []*driver.Message{e.Message}), p)
+		t.drained(ctx, w, []*entry{e}, t.sendAll(ctx, []*driver.Message{e.Message}), p)
 	}
 }
 
@@ -226,12 +261,12 @@ func (t *term[Tx]) tried(name string, err error) {
 		ch.published++
 		c.total++
 		if ch.down {
-			ch.down, ch.revived = false, true
+			ch.down, ch.revived, ch.troubled = false, true, false
 			t.b.trouble.over("publish to channel " + name)
 		}
 	case ch.down:
 		ch.attempts++
-		ch.err = err.Error()
+		ch.err = store.ErrorText(err)
 		ch.retry = time.Now().Add(backoff(ch.attempts, time.Second, time.Minute))
 	}
 }

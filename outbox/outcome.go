@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -67,17 +68,29 @@ func (t *term[Tx]) nothingSent(sent []*entry, err error) *driver.SendError {
 	if t.send.Err() != nil {
 		return nil // we ended it
 	}
-	t.b.trouble.report("send to the broker", err)
-	t.away = time.Now().Add(backoff(t.outages, 20*time.Millisecond, 2*time.Second))
+	now := time.Now()
+	if t.outages == 0 {
+		t.awaySince = now
+	}
+	t.away = now.Add(backoff(t.outages, 20*time.Millisecond, 2*time.Second))
 	t.outages++
+	if now.Sub(t.awaySince) > max(handOver, 3*t.opts.Lease) && !t.ending() {
+		err = fmt.Errorf("%w; %w", err, errHandOver)
+		t.stop(errHandOver)
+	}
+	t.b.trouble.report("send to the broker", err)
 	t.checkBroker()
 	return nil
 }
 
+// handOver is after what time, at least, a relay that does not reach the broker
+// leaves the outbox to another instance, which may.
+const handOver = 30 * time.Second
+
 // available says that the broker is there.
 func (t *term[Tx]) available() {
-	if t.outages > 0 {
-		t.outages = 0
+	if t.outages > 0 || !t.answered { // or an earlier term has said so
+		t.outages, t.answered = 0, true
 		t.b.trouble.over("send to the broker")
 	}
 }
@@ -104,7 +117,12 @@ func (t *term[Tx]) published(sent []*entry) {
 	c.mu.Lock()
 	c.total += int64(len(sent))
 	for _, e := range sent {
-		c.of(e.Message.Channel).published++
+		ch := c.of(e.Message.Channel)
+		ch.published++
+		if ch.troubled {
+			ch.troubled = false
+			t.b.trouble.over("publish to channel " + e.Message.Channel)
+		}
 	}
 	c.mu.Unlock()
 	for _, e := range sent {
@@ -138,10 +156,14 @@ func (t *term[Tx]) failed(e *entry, err error, now time.Time) {
 		t.holdLane(l, now)
 		return
 	case driver.NotFound, driver.Denied, driver.Conflict:
-		if !others {
+		if !others { // nobody knows whether it is the channel or the broker
+			t.channelTrouble(e.Message.Channel, err)
 			return
 		}
 	default:
+		if !others && l.attempts >= 3 {
+			t.channelTrouble(e.Message.Channel, err)
+		}
 		if !others || l.attempts < 3 || now.Sub(l.first) < t.opts.HoldAfter {
 			return
 		}
@@ -164,6 +186,15 @@ func (t *term[Tx]) lostTopology(now time.Time) {
 	}
 }
 
+// channelTrouble says that nothing goes to a channel, until something does.
+func (t *term[Tx]) channelTrouble(name string, err error) {
+	c := &t.channels
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of(name).troubled = true
+	t.b.trouble.report("publish to channel "+name, err)
+}
+
 // channelDown has new messages of a channel held without being tried.
 func (t *term[Tx]) channelDown(name string, err error) {
 	c := &t.channels
@@ -173,7 +204,7 @@ func (t *term[Tx]) channelDown(name string, err error) {
 	if !ch.down {
 		ch.down, ch.attempts = true, 0
 		ch.retry = time.Now().Add(jitter(time.Second))
-		ch.err = err.Error()
+		ch.err = store.ErrorText(err)
 		t.b.trouble.report("publish to channel "+name, err)
 	}
 }
@@ -202,10 +233,26 @@ func (t *term[Tx]) stuck(now time.Time) (changed bool) {
 // holdLane sets all messages of a lane aside that the window has; what is read
 // later follows them.
 func (t *term[Tx]) holdLane(l *lane, now time.Time) {
-	lane := store.Lane{Channel: l.key.channel, Name: l.key.name, Attempts: l.attempts, Error: l.err.Error(), Retry: now.Add(jitter(time.Second))}
+	lane := store.Lane{Channel: l.key.channel, Name: l.key.name, Attempts: l.attempts, Error: store.ErrorText(l.err), Retry: now.Add(jitter(time.Second))}
 	t.b.trouble.log.Warn("message set aside: the broker does not take it, while others pass", "channel", lane.Channel,
 		"id", l.queue[0].Message.ID, "waiting", len(l.queue), "error", l.err)
+	t.stillHeld(l.queue[0], l.err)
 	t.setAsideAll(l, lane)
+}
+
+// holdUnreadable sets aside what cannot be read, once everything before it in
+// its lane is published. What comes behind it waits with it.
+func (t *term[Tx]) holdUnreadable(now time.Time) {
+	for _, e := range t.window.entries {
+		if e.done || e.Err == nil || e.lane.queue[0] != e {
+			continue
+		}
+		lane := store.Lane{Channel: e.lane.key.channel, Name: e.lane.key.name, Attempts: 1, Error: store.ErrorText(e.Err), Retry: now.Add(jitter(time.Second))}
+		t.b.trouble.log.Error("message set aside: its row in the outbox cannot be read", "channel", lane.Channel,
+			"id", e.Message.ID, "waiting", len(e.lane.queue), "error", e.Err)
+		t.stillHeld(e, e.Err)
+		t.setAsideAll(e.lane, lane)
+	}
 }
 
 // setAsideAll has what the window has of a lane held.

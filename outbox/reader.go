@@ -178,7 +178,7 @@ func (t *term[Tx]) blocked(ctx context.Context, rows []store.Row) ([]*store.Lane
 			blocked[i] = &lane
 		case c.pending[laneKey{lane.Channel, lane.Name}]:
 			blocked[i] = &lane
-		case r.Message.Key != "":
+		default: // also without a key: it may be held already, and edited since
 			key := laneKey{lane.Channel, lane.Name}
 			k, ok := asked[key]
 			if !ok {

@@ -55,14 +55,22 @@ func (b *Box[Tx]) listen(ctx context.Context, l store.Listener) {
 func (b *Box[Tx]) shard(ctx context.Context, shard int) error {
 	holder := b.svc.Instance() + "/" + dovetail.NewID()
 	for attempt := 0; ; attempt++ {
-		term, err := store.Lead(ctx, b.db, shard, holder, b.opts.Lease)
+		term, err := store.Lead(ctx, bounded[Tx]{b.db}, shard, holder, b.opts.Lease)
 		switch {
 		case err == nil:
 			b.trouble.over("lease the relay")
 			attempt = 0
 			crash.RelayLeased.Pass()
-			if err := b.lead(ctx, term); err != nil {
+			if term.Ahead > 0 {
+				b.trouble.log.Warn("the relay's lease was another's, for longer than anybody asks for: a clock was wrong; taken over",
+					"shard", shard, "lasting", term.Ahead)
+			}
+			left, err := b.lead(ctx, term)
+			if err != nil {
 				return err
+			}
+			if left && !wait(ctx, b.opts.Lease*9/20) { // another asks every third of a lease
+				return nil
 			}
 		case ctx.Err() != nil:
 			return nil
@@ -83,18 +91,19 @@ func (b *Box[Tx]) shard(ctx context.Context, shard int) error {
 }
 
 // lead publishes a shard for one term. It returns nil when the term is over or
-// the service has ended, and an error for what another term would not mend.
-func (b *Box[Tx]) lead(ctx context.Context, term store.Term) error {
+// the service has ended, whether the shard was left to another instance, and an
+// error for what another term would not mend.
+func (b *Box[Tx]) lead(ctx context.Context, term store.Term) (left bool, err error) {
 	// The last messages are published after the service has ended, for a while.
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
-	cursor, err := b.db.Resume(work, term, b.svc.Name())
+	cursor, err := bounded[Tx]{b.db}.Resume(work, term, b.svc.Name())
 	switch {
 	case errors.Is(err, store.ErrOwner):
-		return fmt.Errorf("outbox: %w", err)
+		return false, fmt.Errorf("outbox: %w", err)
 	case err != nil:
 		b.trouble.report("resume the relay", err)
-		return nil
+		return false, nil
 	}
 	crash.RelayResumed.Pass()
 	b.trouble.over("resume the relay")
@@ -111,7 +120,9 @@ func (b *Box[Tx]) lead(ctx context.Context, term store.Term) error {
 		beside.Go(func() { run(work) })
 	}
 	err = t.run(work)
-	fenced := errors.Is(err, store.ErrFenced) || errors.Is(context.Cause(work), store.ErrFenced)
+	cause := context.Cause(work)
+	fenced := errors.Is(err, store.ErrFenced) || errors.Is(cause, store.ErrFenced)
+	left = errors.Is(cause, errHangs) || errors.Is(cause, errHandOver)
 	stop(nil)
 	beside.Wait()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(b.opts.Flush, time.Second))
@@ -122,7 +133,10 @@ func (b *Box[Tx]) lead(ctx context.Context, term store.Term) error {
 		b.trouble.report("end the relay's term", err)
 	}
 	b.behind.Add(-int64(t.step.passed)) // whoever follows begins at the cursor
-	return nil
+	if fenced {
+		b.trouble.forget("publish ") // it is another's now
+	}
+	return left, nil
 }
 
 // keepLease extends the lease, and ends the term when it is lost.

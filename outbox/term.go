@@ -36,6 +36,11 @@ type term[Tx any] struct {
 	outages int       // sends in a row that found it so
 	step    progress
 
+	awaySince time.Time   // the first of those sends
+	answered  bool        // the broker has, in this term
+	hangs     atomic.Bool // a send has not come back
+	unnoted   unnoted
+
 	provisioned atomic.Int64 // when the channels were last provisioned again, Unix nanoseconds
 
 	channels channels
@@ -48,7 +53,7 @@ type term[Tx any] struct {
 
 func newTerm[Tx any](b *Box[Tx], st store.Term, stopping <-chan struct{}, stop context.CancelCauseFunc) *term[Tx] {
 	t := &term[Tx]{
-		Term: st, b: b, db: b.db, conn: b.conn, opts: &b.opts, stopping: stopping, stop: stop,
+		Term: st, b: b, db: bounded[Tx]{b.db}, conn: b.conn, opts: &b.opts, stopping: stopping, stop: stop,
 		window:   newWindow(b.conn.Capabilities()),
 		channels: channels{m: map[string]*channel{}},
 		drainNow: make(chan struct{}, 1),
@@ -73,6 +78,7 @@ func (t *term[Tx]) resume(c store.Cursor) {
 	t.reader = reader{after: c.Position}
 	t.b.behind.Add(-int64(t.step.passed))
 	t.step = progress{to: c.Position, written: t.step.written + 1}
+	t.unnoted = unnoted{}
 	t.channels.reset(c.Channels)
 	t.marks.reset(c.Position)
 	t.volatile.Store(&volatile{id: c.Incarnation})
@@ -168,6 +174,9 @@ func (t *term[Tx]) round(ctx context.Context) (idle bool, next time.Time, err er
 	if err := t.fill(ctx); err != nil {
 		return false, next, err
 	}
+	if t.window.unread > 0 {
+		t.holdUnreadable(time.Now())
+	}
 	t.pass()
 	if t.advanceDue() {
 		if err := t.advance(ctx); err != nil {
@@ -218,14 +227,21 @@ func (t *term[Tx]) publish(ready []*entry) error {
 	if !t.valid() {
 		return fmt.Errorf("publish: %w", store.ErrFenced)
 	}
-	messages := make([]*driver.Message, len(ready))
-	for i, e := range ready {
-		messages[i] = e.Message
+	err := t.sendAll(t.send, messagesOf(ready))
+	if errors.Is(err, errHangs) {
+		return err
 	}
-	err := t.conn.Send(t.send, messages)
 	crash.RelaySent.Pass()
 	t.outcome(ready, err)
 	return nil
+}
+
+func messagesOf(entries []*entry) []*driver.Message {
+	messages := make([]*driver.Message, len(entries))
+	for i, e := range entries {
+		messages[i] = e.Message
+	}
+	return messages
 }
 
 // progress is what was published and is not written down yet.
@@ -290,7 +306,7 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 	if p.passed == 0 && len(p.hold) == 0 {
 		return nil
 	}
-	if err := t.db.Advance(ctx, t.Term, store.Progress{To: p.to, Hold: p.hold}); err != nil {
+	if err := t.note(ctx, p); err != nil {
 		return err
 	}
 	crash.RelayAdvanced.Pass()
@@ -299,7 +315,7 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 	}
 	if len(p.hold) > 0 {
 		crash.RelayHeld.Pass()
-		t.channels.written()
+		t.channels.written(t.unnoted.lanes())
 		t.wakeDrain()
 	}
 	t.marks.add(p.to, t.keep())
@@ -314,7 +330,7 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 func (t *term[Tx]) along() along {
 	p := &t.step
 	now := time.Now()
-	if p.passed == 0 || len(p.hold) > 0 || now.Sub(p.since) < t.opts.Advance/2 {
+	if p.passed == 0 || len(p.hold)+len(t.unnoted.rows) > 0 || now.Sub(p.since) < t.opts.Advance/2 {
 		return along{}
 	}
 	return along{p.to, p.passed, now, p.written}
@@ -357,6 +373,7 @@ type channel struct {
 	held      bool // it may have held lanes
 	down      bool // everything on it fails: new messages are held untried
 	revived   bool // it was down until now
+	troubled  bool // it was said that nothing goes to it
 	attempts  int
 	retry     time.Time
 	err       string
@@ -381,10 +398,13 @@ func (c *channels) of(name string) *channel {
 	return ch
 }
 
-// written says that all held lanes are in the store.
-func (c *channels) written() {
+// written says that all held lanes are in the store, but for some.
+func (c *channels) written(but []laneKey) {
 	c.mu.Lock()
 	clear(c.pending)
+	for _, l := range but {
+		c.pending[l] = true
+	}
 	c.writes++
 	c.mu.Unlock()
 }

@@ -17,6 +17,9 @@ const chunk = 1000
 // tokenAge is how long tokens are kept.
 const tokenAge = time.Hour
 
+// promotePause is how long promoteDue waits at least when nothing was moved.
+const promotePause = 5 * time.Millisecond
+
 // promoteDue moves delayed messages into the outbox when they are due.
 func (t *term[Tx]) promoteDue(ctx context.Context) {
 	for attempt := 0; ; {
@@ -41,8 +44,8 @@ func (t *term[Tx]) promoteDue(ctx context.Context) {
 				t.db.Signal().Notify()
 				continue
 			}
-			if !next.IsZero() {
-				pause = min(pause, max(0, time.Until(next)))
+			if !next.IsZero() { // one that is due and was not moved is being cancelled
+				pause = min(pause, max(promotePause, time.Until(next)))
 			}
 		}
 		if !t.rest(ctx, wake, pause) {
@@ -86,6 +89,18 @@ func (t *term[Tx]) tidy(ctx context.Context) {
 
 func (t *term[Tx]) tidyUp(ctx context.Context) error {
 	now := time.Now()
+	// One that fails does not keep the others from tidying up.
+	err := t.retire(ctx, now)
+	if t.Shard != 0 {
+		return err
+	}
+	return errors.Join(err,
+		inChunks(ctx, func(max int) (int, error) { return t.db.Forget(ctx, now.Add(-tokenAge), max) }),
+		inChunks(ctx, func(max int) (int, error) { return t.db.Purge(ctx, now.Add(-t.opts.InboxRetention), max) }))
+}
+
+// retire deletes what was published long enough ago.
+func (t *term[Tx]) retire(ctx context.Context, now time.Time) error {
 	if t.keepsUnknown() {
 		return nil
 	}
@@ -98,13 +113,7 @@ func (t *term[Tx]) tidyUp(ctx context.Context) error {
 		}
 		crash.RelayRetired.Pass()
 	}
-	if t.Shard != 0 {
-		return nil
-	}
-	if err := inChunks(ctx, func(max int) (int, error) { return t.db.Forget(ctx, now.Add(-tokenAge), max) }); err != nil {
-		return err
-	}
-	return inChunks(ctx, func(max int) (int, error) { return t.db.Purge(ctx, now.Add(-t.opts.InboxRetention), max) })
+	return nil
 }
 
 // inChunks deletes until nothing is left to delete.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 )
@@ -38,8 +39,8 @@ func jitter(d time.Duration) time.Duration {
 	return d*3/4 + rand.N(d/2)
 }
 
-// trouble says once that something is wrong, then every half minute how often
-// it went wrong meanwhile, and once that it is over.
+// trouble says once that something is wrong, then now and then how often it went
+// wrong meanwhile, and once that it is over.
 type trouble struct {
 	log *slog.Logger
 
@@ -49,11 +50,17 @@ type trouble struct {
 
 type troubles struct {
 	since, said, last time.Time
+	every             time.Duration // until it is said again
 	times             int
 	err               error
 }
 
-const troubleEvery = 30 * time.Second
+// What goes on is said again after troubleEvery, then after twice that, and so
+// on up to troubleMost.
+const (
+	troubleEvery = 30 * time.Second
+	troubleMost  = time.Hour
+)
 
 func (t *trouble) report(doing string, err error) {
 	t.mu.Lock()
@@ -64,14 +71,14 @@ func (t *trouble) report(doing string, err error) {
 	}
 	w := t.what[doing]
 	if w == nil {
-		t.what[doing] = &troubles{since: now, said: now, last: now, times: 1, err: err}
+		t.what[doing] = &troubles{since: now, said: now, last: now, every: troubleEvery, times: 1, err: err}
 		t.log.Warn(doing+": trying again", "error", err)
 		return
 	}
 	w.times++
 	w.last, w.err = now, err
-	if now.Sub(w.said) >= troubleEvery {
-		w.said = now
+	if now.Sub(w.said) >= w.every {
+		w.said, w.every = now, min(2*w.every, troubleMost)
 		t.log.Warn(doing+": still trying", "error", err, "times", w.times, "since", w.since)
 	}
 }
@@ -85,6 +92,17 @@ func (t *trouble) over(doing string) {
 	}
 	delete(t.what, doing)
 	t.log.Info(doing+": works again", "times", w.times, "after", time.Since(w.since))
+}
+
+// forget drops what begins with a prefix and is somebody else's affair now.
+func (t *trouble) forget(prefix string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for doing := range t.what {
+		if strings.HasPrefix(doing, prefix) {
+			delete(t.what, doing)
+		}
+	}
 }
 
 // text is the latest trouble that is not over.

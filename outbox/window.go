@@ -21,6 +21,7 @@ type window struct {
 	lanes     map[laneKey]*lane
 	waiting   int // entries that are not done
 	bytes     int
+	unread    int // entries that cannot be read and are not done
 }
 
 type laneKey struct{ channel, name string }
@@ -33,6 +34,7 @@ type lane struct {
 	round    int      // of the window, to which the next two belong
 	open     int      // entries of it in the batch that is being made
 	closed   bool     // no more of it
+	stopped  int      // the round in which something that cannot be read was met
 	failure
 }
 
@@ -89,6 +91,9 @@ func (w *window) add(r store.Row, k laneKey) *entry {
 	w.entries = append(w.entries, e)
 	w.waiting++
 	w.bytes += len(r.Message.Body)
+	if r.Err != nil {
+		w.unread++
+	}
 	return e
 }
 
@@ -102,7 +107,12 @@ func (w *window) ready(now time.Time, max int) (ready []*entry, next time.Time) 
 			continue
 		}
 		l := e.lane
+		if e.Err != nil { // neither it nor what is behind it
+			l.stopped = w.round
+		}
 		switch {
+		case l.stopped == w.round:
+			continue
 		case l.retry.After(now):
 			if next.IsZero() || l.retry.Before(next) {
 				next = l.retry
@@ -147,6 +157,9 @@ func (w *window) finish(e *entry) {
 	e.done, e.sent = true, false
 	w.waiting--
 	w.bytes -= len(e.Message.Body)
+	if e.Err != nil {
+		w.unread--
+	}
 	l := e.lane
 	for len(l.queue) > 0 && l.queue[0].done {
 		l.queue = l.queue[1:]

@@ -13,7 +13,8 @@ type Leases interface {
 	// Acquire takes the lease called name for ttl, or extends the one that
 	// holder has: then its term stays. While another's lasts it is ErrLeased.
 	// A holder's lease that has passed begins a new term, also if nobody else
-	// had it meanwhile.
+	// had it meanwhile. One that would last longer than MaxLease(ttl) is from a
+	// clock that was wrong: it is taken over, and Lease.Ahead says so.
 	Acquire(ctx context.Context, name, holder string, ttl time.Duration) (Lease, error)
 
 	// Resign ends a lease early, so that the next holder need not wait. One
@@ -29,7 +30,14 @@ type Lease struct {
 	Holder string    // unique for each process and run
 	Term   int64     // grows with each holder
 	Until  time.Time // by this process's clock, counted from before the lease was asked for
+
+	// Ahead is how much longer the lease of another would have lasted that was
+	// taken over because it would have lasted too long; zero if there was none.
+	Ahead time.Duration
 }
+
+// MaxLease is how long another's lease may still last for one who asks for ttl.
+func MaxLease(ttl time.Duration) time.Duration { return max(10*ttl, time.Minute) }
 
 // Valid reports whether l lasts at t. Nothing in a message broker checks a
 // term, so a relay looks at this before each batch.
@@ -57,6 +65,21 @@ type Position struct {
 type Row struct {
 	Position Position
 	Message  *driver.Message
+
+	// Err says why the row cannot be read, whoever wrote it; nil if it can. The
+	// message then has what could be read, always its channel, key, id and body,
+	// and Text is what is stored of its attributes and headers. Such a row is
+	// given out as every other: nothing that comes after it waits for it.
+	Err  error
+	Text string
+}
+
+// Read takes text, which is stored of the attributes and headers of r.Message,
+// into the message, or into Err and Text if it cannot be read.
+func (r *Row) Read(text string) {
+	if r.Err = ParseHeaders(r.Message, text); r.Err != nil {
+		r.Text = text
+	}
 }
 
 // A Limit bounds what is read at once. At least one row is read, whatever its
@@ -90,7 +113,7 @@ type Progress struct {
 	Incarnation string   // the broker's, if it is to be remembered
 	Release     []Held   // were published out of the held ones: kept until retired
 	Retry       []Lane   // have been tried again without success: error, attempts and time of the next
-	Hold        []Held   // are set aside, in order; those held already are passed over
+	Hold        []Held   // are set aside, in order, as they are in the outbox now; those held already, and those that are not there any more, are passed over
 }
 
 // Relay is the reading side of the outbox. What takes a term returns ErrFenced,
@@ -154,51 +177,4 @@ type Stats struct {
 	Oldest  time.Time // when the oldest of them was written; zero if there is none
 	Held    int64     // set aside, not yet published
 	Later   int64     // not yet due
-}
-
-// A Lane is what is held back together: the messages of one key on a channel,
-// or a single message without a key.
-type Lane struct {
-	Channel  string
-	Name     string // see LaneOf
-	Attempts int
-	Error    string    // of the last attempt
-	Retry    time.Time // when it is tried again
-}
-
-// LaneOf names the lane of a message, within its channel.
-func LaneOf(m *driver.Message) string {
-	if m.Key != "" {
-		return "k" + m.Key
-	}
-	return "m" + m.Source + "/" + m.ID
-}
-
-// Held is a message that was set aside.
-type Held struct {
-	Row
-	Lane  Lane
-	Since time.Time // when it was set aside
-}
-
-// Holding is where messages wait that could not be published while others
-// could. They keep their order within a lane.
-type Holding interface {
-	// Blocked reports for each lane, by channel and name, whether messages of
-	// it are held, so that later ones must follow them.
-	Blocked(ctx context.Context, t Term, lanes []Lane) ([]bool, error)
-
-	// Due returns held messages of lanes that are to be tried
-	// again by now, the lanes that wait longest first, each lane's in order and
-	// from its beginning. Lanes of the channels in skip are left out. next says
-	// when the first of the other lanes is due, zero if there are none.
-	Due(ctx context.Context, t Term, skip []string, max Limit) (rows []Held, next time.Time, err error)
-
-	// RetryHeld makes all lanes of a channel due at once; of every channel for
-	// an empty name. It needs no term: people use it.
-	RetryHeld(ctx context.Context, channel string) error
-
-	// Browse returns at most max held messages that come after a position, in
-	// the order of their positions, for people to look at.
-	Browse(ctx context.Context, shard int, after Position, max int) ([]Held, error)
 }

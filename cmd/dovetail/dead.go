@@ -20,6 +20,7 @@ type deadLine struct {
 	Service  string    `json:"service"`
 	Group    string    `json:"group"`
 	Handler  string    `json:"handler"`
+	Cause    string    `json:"cause,omitempty"` // "unhandled": it waits for an instance that handles it
 	Error    string    `json:"error"`
 	Attempts int       `json:"attempts"`
 	Requeues int       `json:"requeues"`
@@ -36,7 +37,7 @@ type deadItem struct {
 }
 
 func (d *deadItem) line(full bool) deadLine {
-	l := deadLine{ID: d.ID, Service: d.Service, Group: d.Group, Handler: d.Handler, Error: d.Error, Attempts: d.Attempts,
+	l := deadLine{ID: d.ID, Service: d.Service, Group: d.Group, Handler: d.Handler, Cause: d.Cause, Error: d.Error, Attempts: d.Attempts,
 		Requeues: d.Requeues, At: d.At, Position: d.position, Message: show(d.Message)}
 	if full {
 		l.Stack = d.Stack
@@ -83,7 +84,8 @@ func (a *app) deadCommand() *cobra.Command {
 		Short: "Look at messages that could not be handled, and send them again",
 		Long: `Look at dead letters: messages whose handler failed for the last time, kept with
 their bytes, headers, error, stack and attempts. Send them again to the group and
-handler that failed, or discard them.`,
+handler that failed, or discard them. Messages that wait for an instance which
+handles their type are among them.`,
 		Example: `  dovetail dead list --service mail
   dovetail dead show 01977a3e-5f0b-7c1e-9f60-5a2b8f1c3d4e
   dovetail dead requeue --service mail --error 'connection refused' --rate 10`,
@@ -222,6 +224,9 @@ func (f *deadFilter) find(ctx context.Context, conn driver.Conn) (found []deadIt
 				if err != nil {
 					continue // not one of ours; dovetail tail --stored shows it
 				}
+				if service, _ := dovetail.KeepsFor(channel); d.Service != service {
+					continue // somebody else wrote it
+				}
 				item := deadItem{d, channel, s.Position}
 				if !f.match(&item) {
 					continue
@@ -249,10 +254,9 @@ func (f *deadFilter) channels(ctx context.Context, conn driver.Conn) ([]string, 
 	if err != nil {
 		return nil, err
 	}
-	prefix := dovetail.DeadLetterChannel("")
 	var names, services []string
 	for _, c := range all {
-		if service, ok := strings.CutPrefix(c.Channel.Name, prefix); ok {
+		if service, ok := dovetail.KeepsFor(c.Channel.Name); ok {
 			services = append(services, service)
 			if len(f.services) == 0 || slices.Contains(f.services, service) {
 				names = append(names, c.Channel.Name)
@@ -261,11 +265,11 @@ func (f *deadFilter) channels(ctx context.Context, conn driver.Conn) ([]string, 
 	}
 	for _, s := range f.services {
 		if !slices.Contains(services, s) {
-			return nil, errors.Join(fmt.Errorf("service %s keeps no dead letters here: there are those of %s", s, orDash(strings.Join(services, ", "))))
+			return nil, errors.Join(fmt.Errorf("service %s keeps no dead letters here: there are those of %s", s, orDash(strings.Join(slices.Compact(services), ", "))))
 		}
 	}
 	slices.Sort(names)
-	return names, nil
+	return slices.Compact(names), nil
 }
 
 // named are the channels of the services that the command line names, where the

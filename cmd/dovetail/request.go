@@ -191,7 +191,7 @@ func (a *app) asking(cmd *cobra.Command, d *draft, args []string, kind driver.Ch
 // answer prints a reply; what is no success is an error that has been told.
 func (a *app) answer(r dovetail.Answer[[]byte], contentType string, err error, begin time.Time) error {
 	out := answer{Service: r.Service, Instance: r.Instance, Status: "answered", TookMS: float64(time.Since(begin).Microseconds()) / 1e3}
-	var refusal *dovetail.Refusal
+	var refusal *dovetail.RemoteRefusal
 	var remote *dovetail.RemoteError
 	switch {
 	case errors.As(err, &refusal):

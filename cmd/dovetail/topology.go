@@ -88,7 +88,7 @@ func visible(lines []channelLine, own bool) []channelLine {
 		return lines
 	}
 	return slices.DeleteFunc(slices.Clone(lines), func(l channelLine) bool {
-		for _, prefix := range []string{"dead.", "requeue.", "answers.", "reply."} {
+		for _, prefix := range []string{"dead.", "requeue.", "answers.", "reply.", "unhandled."} {
 			if strings.HasPrefix(l.Name, prefix) {
 				return true
 			}

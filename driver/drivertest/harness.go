@@ -31,9 +31,18 @@ type Harness struct {
 	Forget func(ctx context.Context) error
 
 	// Inject puts a message into a channel as a program that knows nothing of
-	// Dovetail would: these headers and this body, no attributes. nil where
-	// there is no such way.
+	// Dovetail would: these headers and this body, no attributes. The headers'
+	// values may be any bytes; one that the engine cannot carry is
+	// driver.ErrUnsupported. nil where there is no such way.
 	Inject func(ctx context.Context, channel string, headers driver.Headers, body []byte) error
+
+	// InjectKeyed is Inject with the engine's own key of a message, in bytes.
+	// nil where the engine has no keys.
+	InjectKeyed func(ctx context.Context, channel string, key []byte, headers driver.Headers, body []byte) error
+
+	// Trim makes the engine delete all messages that a channel holds, whoever
+	// has not handled them, as its retention would. nil where none ever does.
+	Trim func(ctx context.Context, channel string) error
 
 	// Crash ends a connection as the death of its process would: without
 	// handing anything back. nil lets the suite use Close with a context that
@@ -123,9 +132,10 @@ type test struct {
 
 // suites are filled by the files of the package, one subject each.
 var suites = []map[string]test{
-	roundtripTests, sendTests, orderTests, takeoverTests, settleTests, groupTests, windowTests, lifecycleTests, topologyTests,
+	roundtripTests, sendTests, sizeTests, orderTests, takeoverTests, settleTests, groupTests, windowTests, lifecycleTests, topologyTests,
 	delayTests, browseTests, failureTests,
 	broadcastTests, prefetchTests, quickTests, samekeyTests, classifyTests, identityTests, attemptsTests,
+	undrainedTests, contextTests, handoverTests, foreignTests, retentionTests,
 }
 
 // Run runs the whole suite against the engine of h, each test as a subtest by

@@ -24,7 +24,7 @@ var (
 // reserveFor asks, and says what each outcome means to the caller.
 func reserveFor(ctx context.Context, from dovetail.Caller, order string, want Stock) (string, error) {
 	left, err := Reserve.Request(ctx, from, want, dovetail.Within(2*time.Second), dovetail.ID(order+"/reserve"))
-	var refusal *dovetail.Refusal
+	var refusal *dovetail.RemoteRefusal
 	var failure *dovetail.RemoteError
 	switch {
 	case err == nil:

@@ -11,46 +11,68 @@ import (
 
 type lane struct{ channel, name string }
 
+// laneState is a lane and until when the relay has it.
+type laneState struct {
+	store.Lane
+	taken time.Time
+}
+
 type heldRow struct {
 	store.Held
 	released time.Time // when it was published; zero: it was not
 }
 
-// hold sets rows aside; those that are held already keep their place.
+// hold sets rows aside as they are in the outbox now; those that are held
+// already keep their place.
 func (s *Store) hold(rows []store.Held) {
 	for _, h := range rows {
 		k := lane{h.Message.Channel, h.Lane.Name}
+		i, there := s.heldAt(h.Position)
+		if !there {
+			n := s.from(h.Position) - 1
+			if n < 0 || s.rows[n].Position.Seq != h.Position.Seq {
+				continue // it was discarded meanwhile
+			}
+			h.Message = s.rows[n].Message.Clone()
+			s.held = slices.Insert(s.held, i, heldRow{Held: h})
+		}
+		s.held[i].released = time.Time{}
 		if _, ok := s.lanes[k]; !ok {
 			h.Lane.Channel = k.channel
-			s.lanes[k] = h.Lane
+			s.lanes[k] = &laneState{Lane: h.Lane}
 		}
-		i, there := slices.BinarySearchFunc(s.held, h.Position, func(r heldRow, p store.Position) int { return cmp.Compare(r.Position.Seq, p.Seq) })
-		if there {
-			s.held[i].released = time.Time{}
-			continue
-		}
-		h.Message = h.Message.Clone()
-		s.held = slices.Insert(s.held, i, heldRow{Held: h})
 	}
 }
 
-// release marks rows as published and forgets lanes that are empty now.
+// heldAt returns where a position is among the held rows, or would be.
+func (s *Store) heldAt(p store.Position) (i int, there bool) {
+	return slices.BinarySearchFunc(s.held, p, func(r heldRow, p store.Position) int { return cmp.Compare(r.Position.Seq, p.Seq) })
+}
+
+// release marks rows as published, gives their lanes back and forgets those that
+// are empty now.
 func (s *Store) release(rows []store.Held) {
 	now := time.Now()
 	for _, r := range rows {
-		for i := range s.held {
-			if s.held[i].Position == r.Position {
-				s.held[i].released = now
-			}
+		if i, there := s.heldAt(r.Position); there {
+			s.held[i].released = now
 		}
 	}
 	for _, r := range rows {
 		k := lane{r.Message.Channel, r.Lane.Name}
-		if !slices.ContainsFunc(s.held, func(h heldRow) bool {
-			return h.released.IsZero() && h.Message.Channel == k.channel && h.Lane.Name == k.name
-		}) {
-			delete(s.lanes, k)
+		if l := s.lanes[k]; l != nil {
+			l.taken = time.Time{}
 		}
+		s.forgetEmpty(k)
+	}
+}
+
+// forgetEmpty forgets a lane of which nothing is held any more.
+func (s *Store) forgetEmpty(k lane) {
+	if !slices.ContainsFunc(s.held, func(h heldRow) bool {
+		return h.released.IsZero() && h.Message.Channel == k.channel && h.Lane.Name == k.name
+	}) {
+		delete(s.lanes, k)
 	}
 }
 
@@ -65,10 +87,14 @@ func (s *Store) Blocked(_ context.Context, _ store.Term, lanes []store.Lane) ([]
 	return blocked, nil
 }
 
-// Due returns held rows of lanes that are to be tried again.
-func (s *Store) Due(_ context.Context, _ store.Term, skip []string, max store.Limit) (rows []store.Held, next time.Time, err error) {
+// Due returns held rows of lanes that are to be tried again, and takes those
+// lanes.
+func (s *Store) Due(_ context.Context, t store.Term, skip []string, max store.Limit, take time.Duration) (rows []store.Held, next time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.fenced(t, "take held messages"); err != nil {
+		return nil, next, err
+	}
 	now := time.Now()
 	for k, l := range s.lanes {
 		if !slices.Contains(skip, k.channel) && l.Retry.After(now) && (next.IsZero() || l.Retry.Before(next)) {
@@ -88,6 +114,7 @@ func (s *Store) Due(_ context.Context, _ store.Term, skip []string, max store.Li
 		}
 		bytes += len(h.Message.Body)
 		rows = append(rows, h)
+		s.lanes[lane{h.Lane.Channel, h.Lane.Name}].taken = now.Add(take)
 	}
 	return rows, next, nil
 }
@@ -99,27 +126,13 @@ func (s *Store) unpublished(want func(store.Held) bool) (all []store.Held) {
 			continue
 		}
 		h := r.Held
-		h.Lane = s.lanes[lane{h.Message.Channel, h.Lane.Name}]
+		h.Lane = s.lanes[lane{h.Message.Channel, h.Lane.Name}].Lane
 		if want(h) {
 			h.Message = h.Message.Clone()
 			all = append(all, h)
 		}
 	}
 	return all
-}
-
-// RetryHeld makes lanes due at once.
-func (s *Store) RetryHeld(_ context.Context, channel string) error {
-	s.mu.Lock()
-	for k, l := range s.lanes {
-		if channel == "" || k.channel == channel {
-			l.Retry = time.Time{}
-			s.lanes[k] = l
-		}
-	}
-	s.mu.Unlock()
-	s.signal.Notify()
-	return nil
 }
 
 // Browse returns held rows for people to look at.

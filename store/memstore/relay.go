@@ -17,8 +17,12 @@ func (s *Store) Acquire(_ context.Context, name, holder string, ttl time.Duratio
 	now := time.Now()
 	l := s.leases[name]
 	lasts := l.Valid(now)
+	l.Ahead = 0
 	if lasts && l.Holder != holder {
-		return store.Lease{}, fmt.Errorf("lease %s: %w", name, store.ErrLeased)
+		if l.Until.Sub(now) <= store.MaxLease(ttl) {
+			return store.Lease{}, fmt.Errorf("lease %s: %w", name, store.ErrLeased)
+		}
+		l.Ahead, lasts = l.Until.Sub(now), false
 	}
 	if !lasts || l.Term == 0 {
 		l.Term++
@@ -111,8 +115,8 @@ func (s *Store) Advance(_ context.Context, t store.Term, p store.Progress) error
 	}
 	s.release(p.Release)
 	for _, l := range p.Retry {
-		if _, ok := s.lanes[lane{l.Channel, l.Name}]; ok {
-			s.lanes[lane{l.Channel, l.Name}] = l
+		if now := s.lanes[lane{l.Channel, l.Name}]; now != nil {
+			*now = laneState{Lane: l}
 		}
 	}
 	s.hold(p.Hold)
@@ -158,7 +162,7 @@ func (s *Store) Rewind(_ context.Context, t store.Term, incarnation string) (sto
 		h.released = time.Time{}
 		k := lane{h.Message.Channel, h.Lane.Name}
 		if _, ok := s.lanes[k]; !ok {
-			s.lanes[k] = store.Lane{Channel: k.channel, Name: k.name}
+			s.lanes[k] = &laneState{Lane: store.Lane{Channel: k.channel, Name: k.name}}
 		}
 	}
 	return s.where(), nil

@@ -29,7 +29,7 @@ type Store struct {
 	leases  map[string]store.Lease
 	cursor  *cursor
 	held    []heldRow // in the order of position
-	lanes   map[lane]store.Lane
+	lanes   map[lane]*laneState
 	service string
 }
 
@@ -63,7 +63,7 @@ func New() *Store {
 		tokens:  map[string]time.Time{},
 		inbox:   map[store.Key]handled{},
 		leases:  map[string]store.Lease{},
-		lanes:   map[lane]store.Lane{},
+		lanes:   map[lane]*laneState{},
 	}
 }
 

@@ -3,7 +3,6 @@ package pgstore
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -21,58 +20,78 @@ func retryAt(t time.Time) time.Time {
 	return t
 }
 
+// laneKey names a lane.
+type laneKey struct{ channel, name string }
+
+// holdSQL copies rows of the outbox as they are now: one that was edited or
+// discarded since it was read must not come back as it was. Each is looked up by
+// itself, lest a plan for want of statistics scan the outbox.
+const holdSQL = `INSERT INTO ~held (shard, id, channel, key, headers, body, seq, lane, since)
+	SELECT o.shard, o.id, o.channel, o.key, o.headers, o.body, o.seq, u.lane, u.since
+	FROM unnest($2::bigint[], $3::text[], $4::timestamptz[]) WITH ORDINALITY AS u (seq, lane, since, n)
+	CROSS JOIN LATERAL (SELECT shard, id, channel, key, headers, body, seq FROM ~outbox WHERE shard = $1 AND seq = u.seq LIMIT 1) o
+	ORDER BY u.n ON CONFLICT (seq) DO UPDATE SET released = NULL`
+
+// laneSQL makes the lane of what was held, unless it is there.
+const laneSQL = `INSERT INTO ~lane (channel, name, shard, attempts, error, retry)
+	SELECT $1::text, $2::text, $3::smallint, $4::integer, $5::text, $6::timestamptz
+	WHERE EXISTS (SELECT FROM ~held WHERE channel = $1::text AND lane = $2::text AND released IS NULL) ON CONFLICT DO NOTHING`
+
 // hold sets rows aside, those of one lane in their order. A row that is held
 // already, from before a rewind, keeps its place.
-func (c *core) hold(ctx context.Context, tx pgx.Tx, rows []store.Held) error {
+func (c *core) hold(ctx context.Context, tx pgx.Tx, shard int, rows []store.Held) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	cols := &columns{}
+	seqs, names, sinces := make([]int64, len(rows)), make([]string, len(rows)), make([]time.Time, len(rows))
 	b := &pgx.Batch{}
-	type lane struct{ channel, name string }
-	lanes := map[lane]bool{}
+	for i := range rows {
+		seqs[i], names[i], sinces[i] = rows[i].Position.Seq, rows[i].Lane.Name, rows[i].Since
+	}
+	b.Queue(c.sql(holdSQL), shard, seqs, names, sinces)
+	lanes := map[laneKey]bool{}
 	for i := range rows {
 		h := &rows[i]
-		if err := c.add(cols, h.Message); err != nil {
-			return err
-		}
-		cols.seqs = append(cols.seqs, h.Position.Seq)
-		cols.sinces = append(cols.sinces, h.Since)
-		cols.laneNames = append(cols.laneNames, h.Lane.Name)
-		if l := (lane{h.Message.Channel, h.Lane.Name}); !lanes[l] {
+		if l := (laneKey{h.Message.Channel, h.Lane.Name}); !lanes[l] {
 			lanes[l] = true
-			b.Queue(c.sql(`INSERT INTO ~lane (channel, name, shard, attempts, error, retry)
-				VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`),
-				l.channel, l.name, store.Shard(h.Message, c.shards), h.Lane.Attempts, h.Lane.Error, retryAt(h.Lane.Retry))
+			b.Queue(c.sql(laneSQL), l.channel, l.name, shard, h.Lane.Attempts, h.Lane.Error, retryAt(h.Lane.Retry))
 		}
 	}
-	b.Queue(c.sql(`INSERT INTO ~held (shard, id, channel, key, headers, body, seq, lane, since)
-		SELECT shard, id, channel, key, headers, body, seq, lane, since
-		FROM unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bigint[], $8::text[], $9::timestamptz[])
-			AS u (shard, id, channel, key, headers, body, seq, lane, since)
-		ON CONFLICT (seq) DO UPDATE SET released = NULL`), cols.args(cols.seqs, cols.laneNames, cols.sinces)...)
 	return tx.SendBatch(ctx, b).Close()
 }
 
-// release marks rows as published and forgets lanes that are empty now.
+// release marks rows as published, gives their lanes back and forgets those that
+// are empty now.
 func (c *core) release(ctx context.Context, tx pgx.Tx, rows []store.Held) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	seqs := make([]int64, len(rows))
-	var channels, names []string
-	type lane struct{ channel, name string }
-	lanes := map[lane]bool{}
+	lanes := map[laneKey]bool{}
 	for i, h := range rows {
 		seqs[i] = h.Position.Seq
-		if l := (lane{h.Message.Channel, h.Lane.Name}); !lanes[l] {
-			lanes[l] = true
-			channels, names = append(channels, l.channel), append(names, l.name)
-		}
+		lanes[laneKey{h.Message.Channel, h.Lane.Name}] = true
 	}
 	if _, err := tx.Exec(ctx, c.sql(`UPDATE ~held SET released = clock_timestamp() WHERE seq = ANY($1::bigint[])`), seqs); err != nil {
 		return err
 	}
+	channels, names := laneArrays(lanes)
+	if _, err := tx.Exec(ctx, c.sql(`UPDATE ~lane l SET taken = '-infinity' FROM unnest($1::text[], $2::text[]) AS u (channel, name)
+		WHERE l.channel = u.channel AND l.name = u.name`), channels, names); err != nil {
+		return err
+	}
+	return c.forgetEmpty(ctx, tx, channels, names)
+}
+
+func laneArrays(lanes map[laneKey]bool) (channels, names []string) {
+	for l := range lanes {
+		channels, names = append(channels, l.channel), append(names, l.name)
+	}
+	return channels, names
+}
+
+// forgetEmpty forgets those of some lanes of which nothing is held any more.
+func (c *core) forgetEmpty(ctx context.Context, tx pgx.Tx, channels, names []string) error {
 	_, err := tx.Exec(ctx, c.sql(`DELETE FROM ~lane l USING unnest($1::text[], $2::text[]) AS u (channel, name)
 		WHERE l.channel = u.channel AND l.name = u.name
 		AND NOT EXISTS (SELECT FROM ~held h WHERE h.channel = l.channel AND h.lane = l.name AND h.released IS NULL)`), channels, names)
@@ -86,7 +105,7 @@ func (c *core) retry(ctx context.Context, tx pgx.Tx, lanes []store.Lane) error {
 	}
 	b := &pgx.Batch{}
 	for _, l := range lanes {
-		b.Queue(c.sql(`UPDATE ~lane SET attempts = $1, error = $2, retry = $3 WHERE channel = $4 AND name = $5`),
+		b.Queue(c.sql(`UPDATE ~lane SET attempts = $1, error = $2, retry = $3, taken = '-infinity' WHERE channel = $4 AND name = $5`),
 			l.Attempts, l.Error, retryAt(l.Retry), l.Channel, l.Name)
 	}
 	return tx.SendBatch(ctx, b).Close()
@@ -115,20 +134,47 @@ func (c *core) Blocked(ctx context.Context, _ store.Term, lanes []store.Lane) ([
 
 const heldColumns = `h.seq, h.id, h.channel, h.key, h.headers, h.body, h.lane, h.since, l.attempts, l.error, l.retry`
 
-// Due returns held rows of lanes that are to be tried again.
-func (c *core) Due(ctx context.Context, t store.Term, skip []string, max store.Limit) (due []store.Held, next time.Time, err error) {
+// dueSQL finds the page that is due. The size of a body is known without reading
+// it.
+const dueSQL = `SELECT seq, channel, name FROM (
+		SELECT d.*, sum(n) OVER (ORDER BY retry, channel, name, seq ROWS UNBOUNDED PRECEDING) - n AS before FROM (
+			SELECT h.seq, l.channel, l.name, l.retry, coalesce(octet_length(h.body), 0) AS n
+			FROM ~lane l JOIN ~held h ON h.channel = l.channel AND h.lane = l.name AND h.released IS NULL
+			WHERE l.shard = $1 AND l.channel <> ALL($2::text[]) AND l.retry <= $3 ORDER BY l.retry, l.channel, l.name, h.seq LIMIT $4
+		) d
+	) p WHERE before < $5`
+
+// takeLanesSQL takes lanes for the relay.
+const takeLanesSQL = `WITH ` + fence + `, mine AS (
+		UPDATE ~lane l SET taken = clock_timestamp() + $4 * interval '1 microsecond' FROM unnest($5::text[], $6::text[]) AS u (channel, name)
+		WHERE l.channel = u.channel AND l.name = u.name AND EXISTS (SELECT FROM fence) RETURNING 1
+	)
+	SELECT EXISTS (SELECT FROM fence)`
+
+// Due takes the lanes that are to be tried again, and then reads what is held in
+// them, in a statement of its own: what was edited before they were taken, it
+// sees.
+func (c *core) Due(ctx context.Context, t store.Term, skip []string, max store.Limit, take time.Duration) (due []store.Held, next time.Time, err error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	if skip == nil {
 		skip = []string{} // null would leave everything out
 	}
 	now := clock()
-	due, err = c.heldRows(ctx, c.sql(`SELECT `+heldColumns+`
-		FROM ~lane l JOIN ~held h ON h.channel = l.channel AND h.lane = l.name AND h.released IS NULL
-		WHERE l.shard = $1 AND l.channel <> ALL($2::text[]) AND l.retry <= $3 ORDER BY l.retry, l.channel, l.name, h.seq LIMIT $4`),
-		[]any{t.Shard, skip, now, max.Rows}, max.Bytes)
+	var seqs []int64
+	lanes := map[laneKey]bool{}
+	err = each(ctx, poolQuerier{c.work}, c.sql(dueSQL), []any{t.Shard, skip, now, max.Rows, max.Bytes}, func(r rowSet) error {
+		var seq int64
+		var l laneKey
+		err := r.Scan(&seq, &l.channel, &l.name)
+		seqs, lanes[l] = append(seqs, seq), true
+		return err
+	})
+	if err == nil && len(seqs) > 0 {
+		due, err = c.take(ctx, t, seqs, lanes, take)
+	}
 	if err != nil {
-		return nil, next, err
+		return nil, next, fail("read held messages", err)
 	}
 	var retry *time.Time
 	if err := c.work.QueryRow(ctx, c.sql(`SELECT min(retry) FROM ~lane WHERE shard = $1 AND channel <> ALL($2::text[]) AND retry > $3`), t.Shard, skip, now).
@@ -141,16 +187,17 @@ func (c *core) Due(ctx context.Context, t store.Term, skip []string, max store.L
 	return due, next, nil
 }
 
-// RetryHeld makes lanes due at once.
-func (c *core) RetryHeld(ctx context.Context, channel string) error {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
-	if _, err := c.work.Exec(ctx, c.sql(`UPDATE ~lane SET retry = $2 WHERE $1 IN ('', channel)`), channel, retryAt(time.Time{})); err != nil {
-		return fail("retry held messages", err)
+func (c *core) take(ctx context.Context, t store.Term, seqs []int64, lanes map[laneKey]bool, take time.Duration) ([]store.Held, error) {
+	channels, names := laneArrays(lanes)
+	var holds bool
+	if err := c.work.QueryRow(ctx, c.sql(takeLanesSQL), fenceArgs(t, take.Microseconds(), channels, names)...).Scan(&holds); err != nil {
+		return nil, err
 	}
-	c.signal.Notify()
-	c.tell()
-	return nil
+	if !holds {
+		return nil, fmt.Errorf("term %d of %s: %w", t.Term, t.Name, store.ErrFenced)
+	}
+	return c.heldRows(ctx, c.sql(`SELECT `+heldColumns+` FROM ~held h JOIN ~lane l ON h.channel = l.channel AND h.lane = l.name
+		WHERE h.released IS NULL AND h.seq = ANY($1::bigint[]) ORDER BY l.retry, l.channel, l.name, h.seq`), seqs)
 }
 
 // Browse returns held rows for people to look at. Held rows are in the order of
@@ -158,9 +205,10 @@ func (c *core) RetryHeld(ctx context.Context, channel string) error {
 func (c *core) Browse(ctx context.Context, shard int, after store.Position, max int) ([]store.Held, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	return c.heldRows(ctx, c.sql(`SELECT `+heldColumns+`
+	all, err := c.heldRows(ctx, c.sql(`SELECT `+heldColumns+`
 		FROM ~held h JOIN ~lane l ON h.channel = l.channel AND h.lane = l.name
-		WHERE h.released IS NULL AND h.shard = $1 AND h.seq > $2 ORDER BY h.seq LIMIT $3`), []any{shard, after.Seq, max}, math.MaxInt)
+		WHERE h.released IS NULL AND h.shard = $1 AND h.seq > $2 ORDER BY h.seq LIMIT $3`), shard, after.Seq, max)
+	return all, fail("read held messages", err)
 }
 
 func (c *core) heldChannels(ctx context.Context, tx pgx.Tx, shard int) (all []string, err error) {
@@ -171,29 +219,21 @@ func (c *core) heldChannels(ctx context.Context, tx pgx.Tx, shard int) (all []st
 	return pgx.AppendRows(all, rows, pgx.RowTo[string])
 }
 
-// heldRows reads rows until they have maxBytes, at least one.
-func (c *core) heldRows(ctx context.Context, text string, args []any, maxBytes int) (all []store.Held, err error) {
-	rows, err := c.work.Query(ctx, text, args...)
-	if err != nil {
-		return nil, fail("read held messages", err)
-	}
-	defer rows.Close()
-	for bytes := 0; bytes < maxBytes && rows.Next(); {
+// heldRows reads held rows.
+func (c *core) heldRows(ctx context.Context, text string, args ...any) (all []store.Held, err error) {
+	err = each(ctx, poolQuerier{c.work}, text, args, func(r rowSet) error {
 		h := store.Held{Row: store.Row{Message: &driver.Message{}}}
 		m := h.Message
 		var headers string
-		if err := rows.Scan(&h.Position.Seq, &m.ID, &m.Channel, &m.Key, &headers, &m.Body,
+		if err := r.Scan(&h.Position.Seq, &m.ID, &m.Channel, &m.Key, &headers, &m.Body,
 			&h.Lane.Name, &h.Since, &h.Lane.Attempts, &h.Lane.Error, &h.Lane.Retry); err != nil {
-			return nil, fail("read held messages", err)
+			return err
 		}
-		if err := store.ParseHeaders(m, headers); err != nil {
-			return nil, fmt.Errorf("read held messages: %w", err)
-		}
+		h.Read(headers)
 		h.Lane.Channel = m.Channel
 		h.Since, h.Lane.Retry = h.Since.UTC(), h.Lane.Retry.UTC()
-		bytes += len(m.Body)
 		all = append(all, h)
-	}
-	rows.Close()
-	return all, fail("read held messages", rows.Err())
+		return nil
+	})
+	return all, err
 }

@@ -236,7 +236,8 @@ func TestChannel_that_fails_does_not_stop_the_others(t *testing.T) {
 		t.Errorf("%d attempts at a channel that fails: its messages are not set aside untried", tried.Load())
 	}
 	sick.Store(false)
-	must(t, s.RetryHeld(ctx, ""))
+	_, err := s.RetryHeld(ctx, "", "")
+	must(t, err)
 	published(t, s)
 	cancel()
 	must(t, <-ended)

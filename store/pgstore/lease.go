@@ -28,13 +28,18 @@ func (c *core) Acquire(ctx context.Context, name, holder string, ttl time.Durati
 	}
 	defer conn.Release()
 	l := store.Lease{Name: name, Holder: holder, Until: clock().Add(ttl)}
+	var ahead int64 // of the lease as it was before
 	err = conn.QueryRow(ctx, c.sql(`INSERT INTO ~lease AS l (name, holder, term, until, system)
 		VALUES ($1, $2, 1, clock_timestamp() + $3 * interval '1 microsecond', `+system+`)
 		ON CONFLICT (name) DO UPDATE SET
 			term = l.term + (l.holder <> $2 OR l.until <= clock_timestamp() OR l.system <> excluded.system)::int,
 			holder = $2, until = excluded.until, system = excluded.system
 		WHERE l.holder = $2 OR l.until <= clock_timestamp() OR l.system <> excluded.system
-		RETURNING term`), name, holder, ttl.Microseconds()).Scan(&l.Term)
+			OR l.until > clock_timestamp() + $4 * interval '1 microsecond'
+		RETURNING term, coalesce((SELECT (date_part('epoch', until - clock_timestamp()) * 1000000)::bigint FROM ~lease
+			WHERE name = $1 AND holder <> $2 AND until > clock_timestamp() + $4 * interval '1 microsecond' AND until < 'infinity'), 0)`),
+		name, holder, ttl.Microseconds(), store.MaxLease(ttl).Microseconds()).Scan(&l.Term, &ahead)
+	l.Ahead = time.Duration(ahead) * time.Microsecond
 	if errors.Is(err, pgx.ErrNoRows) {
 		return store.Lease{}, fmt.Errorf("lease %s: %w", name, store.ErrLeased)
 	}

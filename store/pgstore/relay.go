@@ -94,7 +94,7 @@ func (c *core) Advance(ctx context.Context, t store.Term, p store.Progress) erro
 		if err := c.retry(ctx, tx, p.Retry); err != nil {
 			return err
 		}
-		if err := c.hold(ctx, tx, p.Hold); err != nil {
+		if err := c.hold(ctx, tx, t.Shard, p.Hold); err != nil {
 			return err
 		}
 		store.Moving.Pass()

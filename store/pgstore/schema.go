@@ -15,8 +15,9 @@ const leaves = 8
 // schema returns every step. In its text, ~ stands for the prefix with the
 // schema, and ^ for the prefix alone, where PostgreSQL wants a plain name.
 func schema(shards int) []store.Migration {
-	var b, u strings.Builder
+	var b, u, identity strings.Builder
 	for i := range leaves {
+		fmt.Fprintf(&identity, "ALTER TABLE ~outbox_%d REPLICA IDENTITY FULL;\n", i)
 		fmt.Fprintf(&u, "\tWHEN %[1]d THEN UPDATE ~outbox_%[1]d SET seq = nextval('~seq') WHERE shard = NEW.shard AND seq = NEW.seq;\n", i)
 		fmt.Fprintf(&b, "CREATE TABLE ~outbox_%[1]d PARTITION OF ~outbox FOR VALUES IN (%[1]d);\n", i)
 	}
@@ -25,6 +26,15 @@ func schema(shards int) []store.Migration {
 		Name:    "outbox, inbox, leases",
 		SQL: strings.NewReplacer("-- leaves\n", b.String(), "-- updates\n", u.String(),
 			"-- shards\n", fmt.Sprintf("INSERT INTO ~setting (name, value) VALUES ('shards', '%d');\n", shards)).Replace(first),
+	}, {
+		// A leaf has no key, and PostgreSQL refuses to update or delete a row of
+		// a table that is published and has no replica identity: with a
+		// publication FOR ALL TABLES nothing could be numbered anew or deleted.
+		// The whole row costs nothing where wal_level is not logical.
+		Version: 2,
+		Name:    "held messages that are being tried, publications of all tables",
+		SQL: "ALTER TABLE ~lane ADD COLUMN taken timestamptz NOT NULL DEFAULT '-infinity'; -- until when\n" +
+			identity.String(),
 	}}
 }
 

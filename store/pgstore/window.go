@@ -251,9 +251,7 @@ func (c *core) openWindow(ctx context.Context, st *shardState, t store.Term, don
 		if r.Position.Seq == 0 {
 			continue
 		}
-		if err := store.ParseHeaders(m, headers); err != nil {
-			return nil, false, err
-		}
+		r.Read(headers)
 		page = append(page, r)
 	}
 	err = rows.Err() // if it is nil, the window is committed
@@ -328,9 +326,7 @@ func (c *core) read(ctx context.Context, shard int, prev, w *window, after int64
 		if err := rows.Scan(&r.Position.Seq, &m.ID, &m.Channel, &m.Key, &headers, &m.Body, &before); err != nil {
 			return nil, err
 		}
-		if err := store.ParseHeaders(m, headers); err != nil {
-			return nil, err
-		}
+		r.Read(headers)
 		page = append(page, r)
 	}
 	return page, rows.Err()

@@ -50,11 +50,8 @@ type columns struct {
 	shards                       []int16
 	ids, channels, keys, headers []string
 	bodies                       [][]byte
-	laneNames                    []string    // of held ones
 	sources                      []string    // of later ones
 	dues                         []time.Time // likewise
-	seqs                         []int64
-	sinces                       []time.Time
 	scratch                      []byte
 }
 

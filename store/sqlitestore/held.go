@@ -5,55 +5,64 @@ import (
 	"database/sql"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/dovetail-go/dovetail/store"
 )
 
-// hold sets rows aside, those of one lane in their order.
+// hold sets rows aside, those of one lane in their order, as they are in the
+// outbox now: one that was edited or discarded since it was read must not come
+// back as it was.
 func (s *Store) hold(ctx context.Context, tx *sql.Tx, rows []store.Held) error {
 	for i := range rows {
 		h := &rows[i]
-		text, err := store.AppendHeaders(nil, h.Message)
-		if err != nil {
-			return err
-		}
-		m := h.Message
 		// A row that is held already, from before a rewind, keeps its place.
 		if _, err := tx.ExecContext(ctx, s.sql(`INSERT INTO ~held (seq, id, channel, key, headers, body, lane, since)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (seq) DO UPDATE SET released = 0`),
-			h.Position.Seq, m.ID, m.Channel, m.Key, string(text), m.Body, h.Lane.Name, micros(h.Since)); err != nil {
+			SELECT seq, id, channel, key, headers, body, ?, ? FROM ~outbox WHERE seq = ? ON CONFLICT (seq) DO UPDATE SET released = 0`),
+			h.Lane.Name, micros(h.Since), h.Position.Seq); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, s.sql(`INSERT INTO ~lane (channel, name, attempts, error, retry)
-			VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`),
-			m.Channel, h.Lane.Name, h.Lane.Attempts, h.Lane.Error, micros(h.Lane.Retry)); err != nil {
+			SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM ~held WHERE channel = ?1 AND lane = ?2 AND released = 0)
+			ON CONFLICT DO NOTHING`),
+			h.Message.Channel, h.Lane.Name, h.Lane.Attempts, h.Lane.Error, micros(h.Lane.Retry)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// release marks rows as published and forgets lanes that are empty now.
+// A laneKey names a lane.
+type laneKey struct{ channel, name string }
+
+// release marks rows as published, gives their lanes back and forgets those that
+// are empty now.
 func (s *Store) release(ctx context.Context, tx *sql.Tx, rows []store.Held) error {
 	now := micros(time.Now())
-	type lane struct{ channel, name string }
-	lanes := map[lane]bool{}
+	lanes := map[laneKey]bool{}
 	for _, h := range rows {
 		if _, err := tx.ExecContext(ctx, s.sql(`UPDATE ~held SET released = ? WHERE seq = ?`), now, h.Position.Seq); err != nil {
 			return err
 		}
-		lanes[lane{h.Message.Channel, h.Lane.Name}] = true
+		lanes[laneKey{h.Message.Channel, h.Lane.Name}] = true
 	}
 	for l := range lanes {
-		if _, err := tx.ExecContext(ctx, s.sql(`DELETE FROM ~lane WHERE channel = ?1 AND name = ?2
-			AND NOT EXISTS (SELECT 1 FROM ~held WHERE channel = ?1 AND lane = ?2 AND released = 0)`), l.channel, l.name); err != nil {
+		if _, err := tx.ExecContext(ctx, s.sql(`UPDATE ~lane SET taken = 0 WHERE channel = ? AND name = ?`), l.channel, l.name); err != nil {
+			return err
+		}
+		if err := s.forgetEmpty(ctx, tx, l); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// forgetEmpty forgets a lane of which nothing is held any more.
+func (s *Store) forgetEmpty(ctx context.Context, tx *sql.Tx, l laneKey) error {
+	_, err := tx.ExecContext(ctx, s.sql(`DELETE FROM ~lane WHERE channel = ?1 AND name = ?2
+		AND NOT EXISTS (SELECT 1 FROM ~held WHERE channel = ?1 AND lane = ?2 AND released = 0)`), l.channel, l.name)
+	return err
 }
 
 // Blocked reports which lanes have held rows.
@@ -68,8 +77,9 @@ func (s *Store) Blocked(ctx context.Context, _ store.Term, lanes []store.Lane) (
 	return blocked, nil
 }
 
-// Due returns held rows of lanes that are to be tried again.
-func (s *Store) Due(ctx context.Context, _ store.Term, skip []string, max store.Limit) (due []store.Held, next time.Time, err error) {
+// Due returns held rows of lanes that are to be tried again, and takes those
+// lanes. Most calls find none, and do not write.
+func (s *Store) Due(ctx context.Context, t store.Term, skip []string, max store.Limit, take time.Duration) (due []store.Held, next time.Time, err error) {
 	not, args := `TRUE`, []any{}
 	if len(skip) > 0 {
 		not = `l.channel NOT IN (?` + strings.Repeat(`, ?`, len(skip)-1) + `)`
@@ -77,32 +87,49 @@ func (s *Store) Due(ctx context.Context, _ store.Term, skip []string, max store.
 			args = append(args, c)
 		}
 	}
-	now := micros(time.Now())
-	rows, err := s.readers.QueryContext(ctx, s.sql(`SELECT h.seq, h.id, h.channel, h.key, h.headers, h.body,
-		h.lane, h.since, l.attempts, l.error, l.retry
-		FROM ~lane l JOIN ~held h ON h.channel = l.channel AND h.lane = l.name AND h.released = 0
-		WHERE `+not+` AND l.retry <= ? ORDER BY l.retry, l.channel, l.name, h.seq LIMIT ?`), append(slices.Clone(args), now, max.Rows)...)
-	if err != nil {
-		return nil, next, fmt.Errorf("read held messages: %w", err)
-	}
-	if due, err = scanHeld(rows, max.Bytes); err != nil {
-		return nil, next, err
-	}
+	now := time.Now()
+	args = append(args, micros(now))
+	var ready int
 	var retry int64
-	if err := s.readers.QueryRowContext(ctx, s.sql(`SELECT coalesce(min(retry), 0) FROM ~lane l WHERE `+not+` AND l.retry > ?`), append(args, now)...).
-		Scan(&retry); err != nil {
+	if err := s.readers.QueryRowContext(ctx, s.sql(`SELECT count(*) FILTER (WHERE l.retry <= n.at), coalesce(min(l.retry) FILTER (WHERE l.retry > n.at), 0)
+		FROM ~lane l CROSS JOIN (SELECT ? AS at) n WHERE `+not), rotate(args)...).Scan(&ready, &retry); err != nil {
 		return nil, next, fmt.Errorf("read held messages: %w", err)
+	}
+	if ready == 0 {
+		return nil, timeOf(retry), nil
+	}
+	err = s.under(ctx, t, "take held messages", func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, s.sql(`SELECT h.seq, h.id, h.channel, h.key, h.headers, h.body,
+			h.lane, h.since, l.attempts, l.error, l.retry
+			FROM ~lane l JOIN ~held h ON h.channel = l.channel AND h.lane = l.name AND h.released = 0
+			WHERE `+not+` AND l.retry <= ? ORDER BY l.retry, l.channel, l.name, h.seq LIMIT ?`), append(args, max.Rows)...)
+		if err != nil {
+			return err
+		}
+		if due, err = scanHeld(rows, max.Bytes); err != nil {
+			return err
+		}
+		last := laneKey{}
+		for _, h := range due {
+			if l := (laneKey{h.Message.Channel, h.Lane.Name}); l != last {
+				last = l
+				if _, err := tx.ExecContext(ctx, s.sql(`UPDATE ~lane SET taken = ? WHERE channel = ? AND name = ?`),
+					micros(now.Add(take)), l.channel, l.name); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, next, err
 	}
 	return due, timeOf(retry), nil
 }
 
-// RetryHeld makes lanes due at once.
-func (s *Store) RetryHeld(ctx context.Context, channel string) error {
-	_, err := s.deleted(ctx, "retry held messages", `UPDATE ~lane SET retry = 1 WHERE ?1 IN ('', channel)`, channel)
-	if err == nil {
-		s.signal.Notify()
-	}
-	return err
+// rotate puts the last argument first.
+func rotate(args []any) []any {
+	return append([]any{args[len(args)-1]}, args[:len(args)-1]...)
 }
 
 // Browse returns held rows for people to look at.
@@ -114,7 +141,11 @@ func (s *Store) Browse(ctx context.Context, _ int, after store.Position, max int
 	if err != nil {
 		return nil, fmt.Errorf("read held messages: %w", err)
 	}
-	return scanHeld(rows, math.MaxInt)
+	all, err := scanHeld(rows, math.MaxInt)
+	if err != nil {
+		return nil, fmt.Errorf("read held messages: %w", err)
+	}
+	return all, nil
 }
 
 func (s *Store) heldChannels(ctx context.Context, tx *sql.Tx) (all []string, err error) {
@@ -141,15 +172,12 @@ func scanHeld(rows *sql.Rows, maxBytes int) (all []store.Held, err error) {
 		var since, retry int64
 		h.Row, err = scanRow(rows, &h.Lane.Name, &since, &h.Lane.Attempts, &h.Lane.Error, &retry)
 		if err != nil {
-			return nil, fmt.Errorf("read held messages: %w", err)
+			return nil, err
 		}
 		h.Lane.Channel = h.Message.Channel
 		h.Since, h.Lane.Retry = timeOf(since), timeOf(retry)
 		bytes += len(h.Message.Body)
 		all = append(all, h)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read held messages: %w", err)
-	}
-	return all, nil
+	return all, rows.Err()
 }

@@ -16,16 +16,27 @@ import (
 func (s *Store) Acquire(ctx context.Context, name, holder string, ttl time.Duration) (store.Lease, error) {
 	now := time.Now()
 	l := store.Lease{Name: name, Holder: holder, Until: now.Add(ttl)}
-	err := s.writer.QueryRowContext(ctx, s.sql(`INSERT INTO ~lease (name, holder, term, until) VALUES (?1, ?2, 1, ?4)
+	most := now.Add(store.MaxLease(ttl))
+	// What was there before is seen by a reader, which is enough for a remark.
+	var another string
+	var until int64
+	err := s.readers.QueryRowContext(ctx, s.sql(`SELECT holder, until FROM ~lease WHERE name = ?`), name).Scan(&another, &until)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return store.Lease{}, fmt.Errorf("lease %s: %w", name, err)
+	}
+	err = s.writer.QueryRowContext(ctx, s.sql(`INSERT INTO ~lease (name, holder, term, until) VALUES (?1, ?2, 1, ?4)
 		ON CONFLICT (name) DO UPDATE SET
 			term = term + (holder <> ?2 OR until <= ?3), holder = ?2, until = ?4
-		WHERE holder = ?2 OR until <= ?3
-		RETURNING term`), name, holder, micros(now), micros(l.Until)).Scan(&l.Term)
+		WHERE holder = ?2 OR until <= ?3 OR until > ?5
+		RETURNING term`), name, holder, micros(now), micros(l.Until), micros(most)).Scan(&l.Term)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.Lease{}, fmt.Errorf("lease %s: %w", name, store.ErrLeased)
 	}
 	if err != nil {
 		return store.Lease{}, fmt.Errorf("lease %s: %w", name, err)
+	}
+	if another != holder && timeOf(until).After(most) {
+		l.Ahead = timeOf(until).Sub(now)
 	}
 	return l, nil
 }
@@ -119,7 +130,7 @@ func (s *Store) Next(ctx context.Context, _ store.Term, after, _ store.Position,
 }
 
 // scanRow reads the columns seq, id, channel, key, headers, body, and then
-// others.
+// others. What is no message is the row's own error.
 func scanRow(rows *sql.Rows, others ...any) (r store.Row, err error) {
 	m := new(driver.Message)
 	var text string
@@ -127,7 +138,8 @@ func scanRow(rows *sql.Rows, others ...any) (r store.Row, err error) {
 		return r, err
 	}
 	r.Message = m
-	return r, store.ParseHeaders(m, text)
+	r.Read(text)
+	return r, nil
 }
 
 // Advance moves the cursor, releases, and sets aside.
@@ -150,7 +162,7 @@ func (s *Store) Advance(ctx context.Context, t store.Term, p store.Progress) err
 			return err
 		}
 		for _, l := range p.Retry {
-			if _, err := tx.ExecContext(ctx, s.sql(`UPDATE ~lane SET attempts = ?, error = ?, retry = ? WHERE channel = ? AND name = ?`),
+			if _, err := tx.ExecContext(ctx, s.sql(`UPDATE ~lane SET attempts = ?, error = ?, retry = ?, taken = 0 WHERE channel = ? AND name = ?`),
 				l.Attempts, l.Error, micros(l.Retry), l.Channel, l.Name); err != nil {
 				return err
 			}

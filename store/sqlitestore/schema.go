@@ -91,6 +91,11 @@ CREATE TABLE ~inbox (
 CREATE UNIQUE INDEX ~inbox_key ON ~inbox (grp, handler, source, id);
 CREATE INDEX ~inbox_since ON ~inbox (since) WHERE state = 'handled';
 `,
+}, {
+	Version: 2,
+	Name:    "held messages that are being tried",
+	SQL: `ALTER TABLE ~lane ADD COLUMN taken INTEGER NOT NULL DEFAULT 0; -- until when
+`,
 }}
 
 // sql returns a statement with the prefix of this store's tables.
@@ -160,6 +165,8 @@ type statements struct {
 	reply              *sql.Stmt
 	next               *sql.Stmt // on the readers
 
+	taken *sql.Stmt // nobody runs it: it shows that the tables are of the latest version
+
 	// The outermost savepoint of package outbox, which is set for every message
 	// of a batch.
 	savepoint, rollbackTo, release *sql.Stmt
@@ -182,7 +189,8 @@ const (
 		WHERE grp = ? AND handler = ? AND source = ? AND id = ?`
 	replySQL = `UPDATE ~inbox SET status = ?, content_type = ?, reply = ?
 		WHERE grp = ? AND handler = ? AND source = ? AND id = ?`
-	nextSQL = `SELECT seq, id, channel, key, headers, body FROM ~outbox WHERE seq > ? ORDER BY seq LIMIT ?`
+	nextSQL  = `SELECT seq, id, channel, key, headers, body FROM ~outbox WHERE seq > ? ORDER BY seq LIMIT ?`
+	takenSQL = `SELECT taken FROM ~lane`
 )
 
 func (s *Store) prepare(ctx context.Context) error {
@@ -208,6 +216,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		take:       on(s.writer, takeSQL),
 		reply:      on(s.writer, replySQL),
 		next:       on(s.readers, nextSQL),
+		taken:      on(s.readers, takenSQL),
 		savepoint:  on(s.writer, "SAVEPOINT "+outermost),
 		rollbackTo: on(s.writer, "ROLLBACK TO "+outermost),
 		release:    on(s.writer, "RELEASE "+outermost),

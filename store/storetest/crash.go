@@ -59,7 +59,8 @@ func (e *env[Tx]) die(j job) {
 	crash.KillAt(j.Point, j.Times)
 	sick := slices.Contains(names(crash.RelayMoving, crash.RelayHeld), j.Point)
 	if !sick { // what is held drains now, and not when its lanes' back-off is over
-		e.must(e.DB.RetryHeld(e.ctx, ""))
+		_, err := e.DB.RetryHeld(e.ctx, "", "")
+		e.must(err)
 	}
 	svc := newService(e.T, e.dir, j.Point, faults{sick: sick, forgets: j.Point == crash.RelayRewound.Name})
 	lease := 200 * time.Millisecond
@@ -133,7 +134,8 @@ func (e *env[Tx]) countAndSend(ctx context.Context, box *outbox.Box[Tx], r *rand
 
 // publishRest runs a relay until nothing is left.
 func (e *env[Tx]) publishRest() {
-	e.must(e.DB.RetryHeld(e.ctx, ""))
+	_, err := e.DB.RetryHeld(e.ctx, "", "")
+	e.must(err)
 	svc := newService(e.T, e.dir, "the rest", faults{})
 	outbox.New(svc, e.DB, outbox.Options{Poll: 5 * time.Millisecond, Advance: time.Millisecond})
 	ctx, cancel := context.WithCancel(e.ctx)

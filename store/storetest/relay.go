@@ -166,13 +166,13 @@ func (suite[Tx]) held(e *env[Tx]) {
 	c, err := e.DB.Resume(e.ctx, t, "catalog")
 	e.must(err)
 	e.same(c, store.Cursor{Position: last, Channels: []string{"stock"}}, "cursor")
-	due, _, err := e.DB.Due(e.ctx, t, nil, everything)
+	due, _, err := e.DB.Due(e.ctx, t, nil, everything, time.Minute)
 	e.must(err)
 	e.same(heldIDs(due), []string{"a-000", "a-001", "a-002", "loose"}, "held messages")
 	if h := due[0]; h.Lane.Error != "too large" || h.Lane.Attempts != 3 || string(h.Message.Body) != `"a-000"` || time.Since(h.Since) > time.Minute {
 		e.Errorf("held message %+v", h)
 	}
-	skipped, _, err := e.DB.Due(e.ctx, t, []string{"stock"}, everything)
+	skipped, _, err := e.DB.Due(e.ctx, t, []string{"stock"}, everything, time.Minute)
 	e.must(err)
 	e.same(heldIDs(skipped), []string{}, "held messages of no channel")
 	browsed, err := e.DB.Browse(e.ctx, 0, due[0].Position, 2)
@@ -180,7 +180,7 @@ func (suite[Tx]) held(e *env[Tx]) {
 	e.same(heldIDs(browsed), []string{"a-001", "a-002"}, "a page of held messages")
 
 	e.must(e.DB.Advance(e.ctx, t, store.Progress{Release: due[:2]}))
-	due, _, err = e.DB.Due(e.ctx, t, nil, everything)
+	due, _, err = e.DB.Due(e.ctx, t, nil, everything, time.Minute)
 	e.must(err)
 	e.same(heldIDs(due), []string{"a-002", "loose"}, "held messages after two were released")
 	// A release and a hold of the same lane in one step: the lane stays.
@@ -212,7 +212,7 @@ func (suite[Tx]) heldBeside(e *env[Tx]) {
 	}()
 	released := map[string]bool{}
 	release := func() (n int) {
-		due, _, err := e.DB.Due(e.ctx, t, nil, everything)
+		due, _, err := e.DB.Due(e.ctx, t, nil, everything, time.Minute)
 		e.must(err)
 		if len(due) > 0 {
 			e.must(e.DB.Advance(e.ctx, t, store.Progress{Release: due}))
@@ -249,14 +249,16 @@ func (suite[Tx]) heldRetry(e *env[Tx]) {
 	lane := hold[0].Lane
 	lane.Attempts, lane.Error, lane.Retry = 4, "denied", time.Now().Add(time.Hour)
 	e.must(e.DB.Advance(e.ctx, t, store.Progress{Retry: []store.Lane{lane}}))
-	due, next, err := e.DB.Due(e.ctx, t, nil, everything)
+	due, next, err := e.DB.Due(e.ctx, t, nil, everything, time.Minute)
 	e.must(err)
 	e.same(heldIDs(due), []string{"b-000"}, "due messages")
 	if d := time.Until(next); d < 59*time.Minute || d > 61*time.Minute {
 		e.Errorf("the other lane is due in %v, want an hour", d)
 	}
-	e.must(e.DB.RetryHeld(e.ctx, "stock"))
-	due, _, err = e.DB.Due(e.ctx, t, []string{"other"}, everything)
+	n, err := e.DB.RetryHeld(e.ctx, "stock", "")
+	e.must(err)
+	e.same(n, 1, "lanes made due")
+	due, _, err = e.DB.Due(e.ctx, t, []string{"other"}, everything, time.Minute)
 	e.must(err)
 	e.same(heldIDs(due), []string{"a-000", "a-001"}, "due messages after a person asked for them")
 	e.same(due[0].Lane.Error, "denied", "error of the last attempt")
@@ -338,7 +340,7 @@ func (suite[Tx]) rewind(e *env[Tx]) {
 	t := e.lead()
 	rows := e.next(t, store.Position{})
 	e.must(e.DB.Advance(e.ctx, t, store.Progress{To: rows[5].Position, Hold: []store.Held{held(rows[4]), held(rows[5])}}))
-	due, _, err := e.DB.Due(e.ctx, t, nil, everything)
+	due, _, err := e.DB.Due(e.ctx, t, nil, everything, time.Minute)
 	e.must(err)
 	e.must(e.DB.Advance(e.ctx, t, store.Progress{Release: due}))
 	c, err := e.DB.Rewind(e.ctx, t, "broker-2")
@@ -348,7 +350,7 @@ func (suite[Tx]) rewind(e *env[Tx]) {
 	want := []string{"tea-000", "tea-001", "tea-002", "tea-003", "tea-004", "tea-005"}
 	again := e.next(t, c.Position)
 	e.same(ids(again), want, "outbox after the rewind")
-	due, _, err = e.DB.Due(e.ctx, t, nil, everything)
+	due, _, err = e.DB.Due(e.ctx, t, nil, everything, time.Minute)
 	e.must(err)
 	e.same(heldIDs(due), want[4:], "held messages after the rewind")
 	// The relay holds all of them, since their lane is blocked; the order stays.
@@ -357,7 +359,7 @@ func (suite[Tx]) rewind(e *env[Tx]) {
 		hold = append(hold, held(r))
 	}
 	e.must(e.DB.Advance(e.ctx, t, store.Progress{To: again[5].Position, Hold: hold}))
-	due, _, err = e.DB.Due(e.ctx, t, nil, everything)
+	due, _, err = e.DB.Due(e.ctx, t, nil, everything, time.Minute)
 	e.must(err)
 	e.same(heldIDs(due), want, "held messages after they were held again")
 }
@@ -367,7 +369,7 @@ func (suite[Tx]) retire(e *env[Tx]) {
 	t := e.lead()
 	rows := e.next(t, store.Position{})
 	e.must(e.DB.Advance(e.ctx, t, store.Progress{To: rows[3].Position, Hold: []store.Held{held(rows[2]), held(rows[3])}}))
-	due, _, err := e.DB.Due(e.ctx, t, nil, everything)
+	due, _, err := e.DB.Due(e.ctx, t, nil, everything, time.Minute)
 	e.must(err)
 	e.must(e.DB.Advance(e.ctx, t, store.Progress{Release: due[:1]}))
 	// Asked to delete everything, it deletes what is published: two rows that
@@ -383,7 +385,7 @@ func (suite[Tx]) retire(e *env[Tx]) {
 	if got := ids(left); len(got) < 2 || !slices.Equal(got[len(got)-2:], unpublished) {
 		e.Fatalf("outbox after retiring: %v, want %v at its end", got, unpublished)
 	}
-	due, _, err = e.DB.Due(e.ctx, t, nil, everything)
+	due, _, err = e.DB.Due(e.ctx, t, nil, everything, time.Minute)
 	e.must(err)
 	if got := heldIDs(due); !slices.Contains(got, "tea-003") {
 		e.Fatalf("held messages after retiring: %v, want tea-003 among them", got)

@@ -119,6 +119,8 @@ func (r *receiver) fill(s *slot, it *item, rec record) {
 		if err := decodeMessage(rec.payload, &s.message); err != nil {
 			s.message = driver.Message{Channel: r.ch.meta.Name, Body: append([]byte(nil), rec.payload...)}
 			s.delivery.Fault = fmt.Errorf("message %d, segment %020d.seg at byte %d: %w", rec.seq, it.pos.base, rec.off, err)
+		} else if text := driver.Foreign(&s.message); text != &s.message {
+			s.message = *text
 		}
 	}
 }

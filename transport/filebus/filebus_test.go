@@ -22,7 +22,14 @@ func harness(t testing.TB, opts Options) drivertest.Harness {
 	opts.Dir = filepath.Join(t.TempDir(), "bus")
 	e := &engine{opts: opts}
 	return drivertest.Harness{
-		Open:    e.Open,
+		Open: e.Open,
+		Trim: e.Trim,
+		Inject: func(ctx context.Context, channel string, headers driver.Headers, body []byte) error {
+			return e.inject(ctx, &driver.Message{Channel: channel, Headers: headers, Body: body})
+		},
+		InjectKeyed: func(ctx context.Context, channel string, key []byte, headers driver.Headers, body []byte) error {
+			return e.inject(ctx, &driver.Message{Channel: channel, Key: string(key), Headers: headers, Body: body})
+		},
 		URL:     "file:" + opts.Dir,
 		Restart: e.Restart,
 		Crash:   func(c driver.Conn) error { return c.(*mortal).crash() },

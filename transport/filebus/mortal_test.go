@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -49,6 +50,40 @@ func (e *engine) Restart(ctx context.Context) error {
 		m.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// Trim deletes what a channel holds, as by hand.
+func (e *engine) Trim(ctx context.Context, channel string) error {
+	c, err := Open(ctx, e.opts)
+	if err != nil {
+		return err
+	}
+	defer c.Close(ctx)
+	ch, err := c.channel(ctx, channel)
+	if err != nil {
+		return err
+	}
+	if err := ch.log.acquire(ctx); err != nil {
+		return err
+	}
+	defer ch.log.release()
+	before, err := segments(ch.log.dir)
+	if err == nil {
+		err = ch.log.roll(ch.log.mark.next, ch.log.mark.counts)
+	}
+	for _, base := range before {
+		err = errors.Join(err, os.Remove(segmentPath(ch.log.dir, base)))
+	}
+	return err
+}
+
+// inject sends what package dovetail would not.
+func (e *engine) inject(ctx context.Context, m *driver.Message) error {
+	c, err := Open(ctx, e.opts)
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.Send(ctx, []*driver.Message{m}), c.Close(ctx))
 }
 
 // mortal is a connection that comes back after a restart, as one over a network

@@ -111,6 +111,7 @@ func (c *Conn) encode(ctx context.Context, messages []*driver.Message, failed *d
 		}
 		o.at = append(o.at, len(o.buf))
 		o.indexes = append(o.indexes, i)
+		m = driver.Foreign(m)
 		o.buf = appendRecord(o.buf, m, partitionOf(m.Key, o.log.parts))
 	}
 	return outs

@@ -53,6 +53,13 @@ func (f fixture) messages(n, size int) []*driver.Message {
 	return ms
 }
 
+func (f fixture) send(ms ...*driver.Message) {
+	f.Helper()
+	if err := f.c.Send(f.Context(), ms); err != nil {
+		f.Fatal(err)
+	}
+}
+
 func (f fixture) receive(r driver.Receiver, max int) []*driver.Delivery {
 	f.Helper()
 	ds, err := r.Receive(f.Context(), max)
@@ -98,20 +105,39 @@ func TestSend_waits_while_the_channel_is_full(t *testing.T) {
 	}
 }
 
-func TestSend_to_a_full_channel_ends_with_its_context_and_names_the_group(t *testing.T) {
+func TestSend_to_a_full_channel_ends_and_names_the_group(t *testing.T) {
+	for patience, want := range map[time.Duration]time.Duration{time.Second: time.Second, time.Minute: 5 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			f := setup(t, Options{Messages: 10})
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			began := time.Now()
+			err := f.c.Send(ctx, f.messages(12, 10))
+			var se *driver.SendError
+			if !errors.As(err, &se) || len(se.Failures) != 2 || se.Failures[0].Index != 10 || se.Failures[0].Unknown {
+				t.Fatalf("got %v, want messages 10 and 11 not sent", err)
+			}
+			if time.Since(began) != want || f.c.Classify(err) != driver.Retryable ||
+				!strings.Contains(err.Error(), "channel orders is full") || !strings.Contains(err.Error(), "group worker has not settled 10") {
+				t.Fatalf("after %v, with a context of %v: %v", time.Since(began), patience, err)
+			}
+		})
+	}
+}
+
+// A handler that sends to the channel that it consumes, with a context that has
+// no end, does not wait for itself for ever.
+func TestSend_by_a_consumer_to_its_own_full_channel_ends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := setup(t, Options{Messages: 10})
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		began := time.Now()
-		err := f.c.Send(ctx, f.messages(12, 10))
-		var se *driver.SendError
-		if !errors.As(err, &se) || len(se.Failures) != 2 || se.Failures[0].Index != 10 || se.Failures[0].Unknown {
-			t.Fatalf("got %v, want messages 10 and 11 not sent", err)
+		r := f.open()
+		f.send(f.messages(10, 10)...)
+		ds := f.receive(r, 4)
+		if err := f.c.Send(context.Background(), f.messages(1, 10)); f.c.Classify(err) != driver.Retryable {
+			t.Fatalf("got %v, want a retryable error", err)
 		}
-		if time.Since(began) != time.Minute || f.c.Classify(err) != driver.Retryable || !strings.Contains(err.Error(), "group worker has not settled 10") {
-			t.Fatalf("after %v: %v", time.Since(began), err)
-		}
+		f.settle(r, driver.Ack, 0, ds...)
+		f.send(f.messages(1, 10)...)
 	})
 }
 

@@ -10,11 +10,17 @@
 //
 // Memory is bounded: each channel holds so many messages and bytes (see
 // [Options]), and Send waits while its channel is full. A group that nobody
-// consumes therefore stops the senders of its channel; the error that they get
-// when their context ends names it. A handler that sends to the channel it
-// consumes can wait for itself: give it a context that ends.
+// consumes therefore stops the senders of its channel. They get an error that
+// names the channel and the group when their context ends, and after
+// Options.Wait at the latest: a handler that sends to the channel it consumes
+// does not wait for itself for ever.
+//
+// The group of a broadcast instance outlives its receivers. It ends with the
+// connection of its instance; and while it has no receiver, as soon as the
+// channel is full.
 //
 // The URL is mem:name for a bus that all of the process share by that name, for
 // as long as one of its connections is open, and mem: for one of its own.
-// Parameters: messages, bytes, message-bytes and partitions, as in [Options].
+// Parameters: messages, bytes, message-bytes, partitions and wait, as in
+// [Options].
 package membus

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/driver/drivertest"
@@ -17,6 +18,10 @@ func harness(t testing.TB, o Options) drivertest.Harness {
 	if err != nil {
 		t.Fatal(err)
 	}
+	full, err := New(Options{Messages: 90, Wait: 100 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return drivertest.Harness{
 		Open:   func(context.Context) (driver.Conn, error) { return b.Connect(), nil },
 		Forget: func(context.Context) error { b.forget(); return nil },
@@ -25,6 +30,12 @@ func harness(t testing.TB, o Options) drivertest.Harness {
 			defer c.Close(ctx)
 			return c.Send(ctx, []*driver.Message{{Channel: channel, Headers: headers, Body: body}})
 		},
+		InjectKeyed: func(ctx context.Context, channel string, key []byte, headers driver.Headers, body []byte) error {
+			c := b.Connect()
+			defer c.Close(ctx)
+			return c.Send(ctx, []*driver.Message{{Channel: channel, Key: string(key), Headers: headers, Body: body}})
+		},
+		Full: func(context.Context) (driver.Conn, error) { return full.Connect(), nil },
 	}
 }
 

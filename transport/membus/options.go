@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -27,6 +28,11 @@ type Options struct {
 	// Partitions is the number of units of order of a channel that does not
 	// ask for a number itself, at most 1,024; 0 for 32.
 	Partitions int
+
+	// Wait is how long Send waits for room in a channel that is full before it
+	// returns an error that names the channel, which is driver.ErrRetryable; 0
+	// for 5 s.
+	Wait time.Duration
 }
 
 const maxPartitions = 1024
@@ -51,6 +57,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Partitions == 0 {
 		o.Partitions = 32
+	}
+	if o.Wait < 0 {
+		return o, fmt.Errorf("membus: Options.Wait is %v: want 0 for the default, or more", o.Wait)
+	}
+	if o.Wait == 0 {
+		o.Wait = 5 * time.Second
 	}
 	if o.Partitions > maxPartitions {
 		return o, fmt.Errorf("membus: Options.Partitions is %d: want at most %d", o.Partitions, maxPartitions)
@@ -103,6 +115,12 @@ func open(ctx context.Context, u *url.URL) (driver.Conn, error) {
 	number("message-bytes", &o.MessageBytes)
 	number("messages", &o.Messages)
 	number("partitions", &o.Partitions)
+	p.Parse("wait", func(s string) (err error) {
+		if o.Wait, err = time.ParseDuration(s); err == nil && o.Wait <= 0 {
+			err = fmt.Errorf("want a duration above 0, as in 5s")
+		}
+		return err
+	})
 	if err := p.Err(); err != nil {
 		return nil, fmt.Errorf("membus: %w", err)
 	}
@@ -131,8 +149,8 @@ func openNamed(name string, o Options) (driver.Conn, error) {
 		b.name = name
 		named[name] = b
 	} else if o != (Options{}) && b.opts != full {
-		return nil, fmt.Errorf("membus: mem:%s is open with other parameters (messages=%d, bytes=%d, message-bytes=%d, partitions=%d): %w; give all its URLs the same, or only the first",
-			name, b.opts.Messages, b.opts.Bytes, b.opts.MessageBytes, b.opts.Partitions, driver.ErrConflict)
+		return nil, fmt.Errorf("membus: mem:%s is open with other parameters (messages=%d, bytes=%d, message-bytes=%d, partitions=%d, wait=%v): %w; give all its URLs the same, or only the first",
+			name, b.opts.Messages, b.opts.Bytes, b.opts.MessageBytes, b.opts.Partitions, b.opts.Wait, driver.ErrConflict)
 	}
 	b.users++
 	return b.connect(), nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -18,7 +19,8 @@ type lot struct {
 }
 
 // Send implements driver.Conn. While a channel is full its messages wait until
-// there is room or ctx ends; those for other channels do not.
+// there is room, ctx ends or Options.Wait has passed; those for other channels
+// do not.
 func (c *Conn) Send(ctx context.Context, messages []*driver.Message) error {
 	if err := c.usable(ctx, "send"); err != nil {
 		return err
@@ -97,7 +99,7 @@ func (c *Conn) prepare(l *lot, messages []*driver.Message, failed []driver.SendF
 		s := &slab[0]
 		slab = slab[1:]
 		s.index = l.place(n)
-		s.msg = messages[s.index]
+		s.msg = driver.Foreign(messages[s.index])
 		if s.size = s.msg.Size(); s.size > limit {
 			err := fmt.Errorf("membus: %d bytes, the limit is %d: %w", s.size, limit, driver.ErrTooLarge)
 			failed = append(failed, driver.SendFailure{Index: s.index, Err: err})
@@ -139,15 +141,24 @@ func (l *lot) fail(err error, failed []driver.SendFailure) []driver.SendFailure 
 	return failed
 }
 
-// await waits for room until the lot is sent or ctx or the connection ends.
+// await waits for room until the lot is sent, ctx or the connection ends, or it
+// has waited long enough.
 func (c *Conn) await(ctx context.Context, l *lot, failed []driver.SendFailure) []driver.SendFailure {
+	var timeout <-chan time.Time
 	for len(l.ms) > 0 {
 		var space <-chan struct{}
 		if space, failed = l.admit(failed); space == nil {
 			break
 		}
+		if timeout == nil {
+			timer := time.NewTimer(c.bus.opts.Wait)
+			defer timer.Stop()
+			timeout = timer.C
+		}
 		select {
 		case <-space:
+		case <-timeout:
+			failed = l.fail(fmt.Errorf("membus: %s: %w", l.ch.fullness(), driver.ErrRetryable), failed)
 		case <-ctx.Done():
 			failed = l.fail(fmt.Errorf("membus: %s: %w", l.ch.fullness(), ctx.Err()), failed)
 		case <-c.done:

@@ -19,6 +19,6 @@
 //
 // What is promised assumes of the server: the default policy (no message TTL, no
 // max-length with drop-head, no dead-lettering of ours), and a
-// consumer_timeout (30 minutes) above the longest handler. docs/transports/rabbitmq.md
+// consumer_timeout above the longest handler ([Options.AckTimeout]). docs/transports/rabbitmq.md
 // has the mapping, the limits, and how to look at it with the server's tools.
 package rabbitbus

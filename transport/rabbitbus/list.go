@@ -39,6 +39,12 @@ func (s *nameSet) each(f func(string)) {
 	}
 }
 
+// known are the queues of a channel's groups that this connection has made.
+func (c *Conn) known(channel string) *nameSet {
+	known, _ := c.groups.LoadOrStore(channel, &nameSet{})
+	return known.(*nameSet)
+}
+
 // managed is what the management plugin tells of a virtual host. Its counts are
 // seconds old and are not used.
 type managed struct {
@@ -55,21 +61,27 @@ func (c *Conn) managed(ctx context.Context) (*managed, error) {
 	if c.opts.Management == "" {
 		return nil, fmt.Errorf("AMQP cannot list: %w without the management plugin: set management=http://host:15672 in the URL", driver.ErrUnsupported)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
-	defer cancel()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: c.opts.TLS.Clone(), Proxy: http.ProxyFromEnvironment}}
 	var m managed
 	vhost := url.PathEscape(c.opts.VHost)
-	for path, into := range map[string]any{
+	err := c.ask(ctx, map[string]any{
 		"/api/queues/" + vhost + "?columns=name":                                              &m.queues,
 		"/api/exchanges/" + vhost + "?columns=name,type":                                      &m.exchanges,
 		"/api/exchanges/" + vhost + "/" + url.PathEscape(groupsExchange) + "/bindings/source": &m.groups,
-	} {
+	})
+	return &m, err
+}
+
+// ask gets what the management plugin has at each path.
+func (c *Conn) ask(ctx context.Context, paths map[string]any) error {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: c.opts.TLS.Clone(), Proxy: http.ProxyFromEnvironment}}
+	for path, into := range paths {
 		if err := c.get(ctx, client, path, into); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return &m, nil
+	return nil
 }
 
 func (c *Conn) get(ctx context.Context, client *http.Client, path string, into any) error {
@@ -90,7 +102,7 @@ func (c *Conn) get(ctx context.Context, client *http.Client, path string, into a
 	case http.StatusNotFound:
 		return nil // no group was noted yet
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return fmt.Errorf("%w: the management plugin answers %s: give the user the tag management", driver.ErrDenied, resp.Status)
+		return fmt.Errorf("%w: the management plugin answers %s: give the user the tag management, or policymaker for policies", driver.ErrDenied, resp.Status)
 	default:
 		return fmt.Errorf("%w: the management plugin answers %s", driver.ErrRetryable, resp.Status)
 	}

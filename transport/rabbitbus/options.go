@@ -73,13 +73,20 @@ type Options struct {
 	// by MaxLength or by a policy. Default: each waits for the one before.
 	PipelineKeys bool
 
+	// AckTimeout is the server's consumer_timeout: the longest that a message
+	// may be in hand before the server takes back all that the receiver has of
+	// its queue. AMQP does not tell it. Default 30 min, as the server's is;
+	// negative where the server has none.
+	AckTimeout time.Duration
+
 	// Expire is how long a broadcast subscription outlives its instance.
 	// Default 5 min.
 	Expire time.Duration
 
 	// Management is the URL of the server's management plugin, as in
 	// http://127.0.0.1:15672, with the user and password above unless it has
-	// its own. It is needed to list channels; nothing else.
+	// its own. It is needed to list channels, and to see at provisioning whether
+	// policies make queues lose messages; nothing else.
 	Management string
 
 	// Arguments are given with each new queue, beside and over ours: text,
@@ -106,6 +113,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.Timeout = or(o.Timeout, 5*time.Second)
 	o.Heartbeat = or(o.Heartbeat, 5*time.Second)
 	o.Expire = or(o.Expire, 5*time.Minute)
+	o.AckTimeout = max(or(o.AckTimeout, 30*time.Minute), 0)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -117,10 +125,11 @@ func (o Options) withDefaults() (Options, error) {
 		o.Servers = []string{"127.0.0.1"}
 	}
 	for _, s := range o.Servers {
-		if _, _, err := net.SplitHostPort(s); err != nil {
-			s = net.JoinHostPort(strings.Trim(s, "[]"), port)
+		addr, err := serverAddr(s, port)
+		if err != nil {
+			return o, err
 		}
-		o.servers = append(o.servers, s)
+		o.servers = append(o.servers, addr)
 	}
 	for _, bad := range []struct {
 		is   bool
@@ -143,6 +152,19 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// serverAddr is a server's host and port.
+func serverAddr(s, port string) (string, error) {
+	host := strings.Trim(s, "[]")
+	if h, p, err := net.SplitHostPort(s); err == nil {
+		host, port = h, p
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if host == "" || strings.ContainsAny(host, ",;/@ []") || strings.Contains(host, ":") && net.ParseIP(host) == nil || err != nil || n == 0 {
+		return "", fmt.Errorf("rabbitbus: option Servers has %q: want one host or host:port in each, as in amqp://a:5672,b:5672/", s)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
 func or[T comparable](v, def T) T {
 	var zero T
 	if v == zero {
@@ -156,18 +178,20 @@ func (o *Options) hosts() string { return strings.Join(o.servers, ", ") }
 
 // ParseURL reads a URL of the form
 //
-//	amqp://[user[:password]@]host[:port][/vhost][?name=value&…]
+//	amqp://[user[:password]@]host[:port][,host[:port]…][/vhost][?name=value&…]
 //
 // or amqps:// for TLS, with the parameters servers (more nodes of the cluster,
 // host:port with commas between), name, timeout, heartbeat, queues (quorum or
 // classic), partitions, max-length, max-bytes, prefetch, in-flight, pipeline-keys,
-// expire, management, and ca (the path of a file of certificate authorities),
+// ack-timeout (or none), expire, management, and ca (the path of a file of certificate authorities),
 // cert and key (paths of a client's certificate and key), which are the fields
 // of [Options]. Any other parameter is an error.
 func ParseURL(u *url.URL) (Options, error) {
 	var o Options
-	if u.Host != "" {
-		o.Servers = append(o.Servers, u.Host)
+	for s := range strings.SplitSeq(u.Host, ",") {
+		if s != "" {
+			o.Servers = append(o.Servers, s)
+		}
 	}
 	if u.User != nil {
 		o.User = u.User.Username()
@@ -182,18 +206,27 @@ func ParseURL(u *url.URL) (Options, error) {
 	}
 	o.Name = p.String("name", "")
 	o.Management = p.String("management", "")
+	positive := func(v string) (time.Duration, error) {
+		d, err := time.ParseDuration(v)
+		if err == nil && d <= 0 {
+			err = errors.New("want a duration above zero")
+		}
+		return d, err
+	}
 	duration := func(name string, d *time.Duration) {
-		p.Parse(name, func(v string) (err error) {
-			*d, err = time.ParseDuration(v)
-			if err == nil && *d <= 0 {
-				err = errors.New("want a duration above zero")
-			}
-			return err
-		})
+		p.Parse(name, func(v string) (err error) { *d, err = positive(v); return err })
 	}
 	duration("timeout", &o.Timeout)
 	duration("heartbeat", &o.Heartbeat)
 	duration("expire", &o.Expire)
+	p.Parse("ack-timeout", func(v string) (err error) {
+		if v == "none" {
+			o.AckTimeout = -1
+			return nil
+		}
+		o.AckTimeout, err = positive(v)
+		return err
+	})
 	number := func(name string, n *int) {
 		p.Parse(name, func(v string) (err error) { *n, err = strconv.Atoi(v); return err })
 	}

@@ -1,9 +1,7 @@
 package rabbitbus_test
 
 import (
-	"bytes"
 	"context"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,60 +116,4 @@ func TestSend_to_a_server_short_of_memory_fails_in_time_and_goes_on_later(t *tes
 	})
 	calm()
 	sendAll(t, c, numbered(s.Channel.Name, 4, 1))
-}
-
-// The server takes back all that a consumer has when it holds one message for
-// longer than consumer_timeout.
-func TestReceiver_goes_on_after_the_server_has_ended_its_consumer(t *testing.T) {
-	srv := servers.Shared(t, servers.RabbitMQ)
-	drivertest.CheckLeaks(t)
-	set := func(timeout, tick string) {
-		ctl(t, srv, "eval", "application:set_env(rabbit, consumer_timeout, "+timeout+"), application:set_env(rabbit, channel_tick_interval, "+tick+").")
-	}
-	set("1000", "200")
-	defer set("1800000", "60000") // as it comes
-	o := optionsFor(t, srv)
-	var log lockedBuffer
-	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	c := connect(t, o)
-	s := newQueue(t, c, 10)
-	sendAll(t, c, numbered(s.Channel.Name, 6, 1))
-	r := openReceiver(t, c, s)
-	late := take(t, r, 6)
-	for n := 0; n < len(late); { // they come again, since none was settled in time
-		d := take(t, r, 1)[0]
-		if n == 0 {
-			if err := r.Settle(within(t), []driver.Settlement{{Delivery: late[0]}}); err != nil {
-				t.Errorf("settling what is no longer ours: %v", err)
-			}
-		}
-		if d.Message.ID != late[n].Message.ID || d.Attempt < 2 {
-			t.Fatalf("delivery %d is %s at attempt %d, want %s again", n, d.Message.ID, d.Attempt, late[n].Message.ID)
-		}
-		n++
-		if err := r.Settle(within(t), []driver.Settlement{{Delivery: d}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !strings.Contains(log.String(), "the server ended a consumer") {
-		t.Errorf("the log says nothing of it: %s", log.String())
-	}
-}
-
-// A lockedBuffer is what a log is written to by several goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -18,9 +18,14 @@ const transientExpire = 60_000
 // Provision declares the queues and exchanges of channels and the queues of
 // subscriptions. A subscription's channel is made along with it.
 func (c *Conn) Provision(ctx context.Context, channels []driver.Channel, subscriptions []driver.Subscription) error {
+	var queues []string // that hold what must not be lost
 	for _, ch := range channels {
-		if _, err := c.provisionChannel(ctx, ch); err != nil {
+		st, err := c.provisionChannel(ctx, ch)
+		if err != nil {
 			return err
+		}
+		if st.kind == driver.PointToPoint && !st.transient {
+			queues = append(queues, partNames(st.name, st.partitions)...)
 		}
 	}
 	for _, s := range subscriptions {
@@ -43,6 +48,12 @@ func (c *Conn) Provision(ctx context.Context, channels []driver.Channel, subscri
 		if err := c.provisionGroup(ctx, s); err != nil {
 			return err
 		}
+		if !st.transient {
+			queues = append(queues, groupQueues(s, st)...)
+		}
+	}
+	if err := c.policed(ctx, queues); err != nil {
+		return translate("provision", err)
 	}
 	_, err := c.sub.session() // with nothing to do, too, a closed connection is an error
 	return err
@@ -64,10 +75,11 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) (*channe
 	case err != nil:
 		return nil, err
 	default:
-		if err = contradiction(ch, st); err == nil && ch.Transient {
-			// Whether it is a transient one shows in how the server takes this.
-			st = newState(ch.Name, ch.Kind, 0, true)
-			err = c.declare(ctx, st)
+		if err = contradiction(ch, st); err == nil {
+			if ch.Transient {
+				st = newState(ch.Name, ch.Kind, 0, true)
+			}
+			err = c.declare(ctx, st) // the server compares
 		}
 	}
 	if err != nil {
@@ -114,35 +126,6 @@ func (c *Conn) declare(ctx context.Context, st *channelState) error {
 	return nil
 }
 
-func (c *Conn) declareExchange(ctx context.Context, name string) error {
-	s, err := c.sub.session()
-	if err != nil {
-		return err
-	}
-	return s.with(ctx, func(ch *amqp.Channel) error {
-		return ch.ExchangeDeclare(name, amqp.ExchangeFanout, true, false, false, false, nil)
-	})
-}
-
-// declareQueue makes a queue of a channel, or leaves the one that is there as
-// it is, unless it cannot serve.
-func (c *Conn) declareQueue(ctx context.Context, name string, st *channelState) error {
-	s, err := c.sub.session()
-	if err != nil {
-		return err
-	}
-	args := c.queueArguments(s, st)
-	err = s.with(ctx, func(ch *amqp.Channel) error {
-		_, err := ch.QueueDeclare(name, true, false, false, false, args)
-		return err
-	})
-	if isCode(err, amqp.PreconditionFailed) && !st.transient && !strings.Contains(err.Error(), amqp.SingleActiveConsumerArg) &&
-		!strings.Contains(err.Error(), amqp.QueueTTLArg) && !strings.Contains(err.Error(), "'durable'") {
-		return nil // of another type, or with bounds that somebody chose
-	}
-	return err
-}
-
 // queueArguments are what a new queue is declared with.
 func (c *Conn) queueArguments(s *session, st *channelState) amqp.Table {
 	if st.transient {
@@ -157,7 +140,7 @@ func (c *Conn) queueArguments(s *session, st *channelState) amqp.Table {
 		args[amqp.QueueTypeArg] = amqp.QueueTypeClassic
 	} else if major, _ := s.serverVersion(); major >= 4 {
 		// Since 4.0 a quorum queue drops what was given back twenty times.
-		args["x-delivery-limit"] = int32(-1)
+		args[deliveryLimit] = int32(-1)
 	}
 	if st.exclusive() {
 		args[amqp.SingleActiveConsumerArg] = true
@@ -188,7 +171,7 @@ func (c *Conn) provisionGroup(ctx context.Context, sub driver.Subscription) erro
 	}
 	exchanges := partNames(st.name, st.partitions)
 	queues := partNames(groupBase(sub.Channel, sub.Group), st.partitions)
-	known, _ := c.groups.LoadOrStore(st.name, &nameSet{})
+	known := c.known(st.name)
 	for k := len(queues) - 1; k >= 0; k-- {
 		if err := c.declareQueue(ctx, queues[k], st); err != nil {
 			return translate(doing, err)
@@ -196,7 +179,7 @@ func (c *Conn) provisionGroup(ctx context.Context, sub driver.Subscription) erro
 		if err := c.bind(ctx, queues[k], exchanges[k]); err != nil {
 			return translate(doing, err)
 		}
-		known.(*nameSet).add(queues[k])
+		known.add(queues[k])
 	}
 	return nil
 }
@@ -209,24 +192,45 @@ func (c *Conn) bind(ctx context.Context, queue, exchange string) error {
 	return s.with(ctx, func(ch *amqp.Channel) error { return ch.QueueBind(queue, "", exchange, false, nil) })
 }
 
-// openInstance makes the queue of one instance of a broadcast: it gets what is
-// sent from now on, and expires when the instance is gone. It is a classic one:
-// it lives as long as a process.
+// openInstance makes the queue of one instance of a broadcast, or finds it again.
+// A new one gets what is sent from now on. It is a classic queue: no more is
+// asked of it than that it outlives the instance for a while. It has one consumer
+// at a time, so that a receiver first gets what the one before it, whose link was
+// lost, has not settled.
 func (c *Conn) openInstance(ctx context.Context, sub driver.Subscription, st *channelState) (queue string, err error) {
 	s, err := c.sub.session()
 	if err != nil {
 		return "", err
 	}
 	queue = instanceQueue(sub)
-	args := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic, amqp.QueueTTLArg: c.opts.Expire.Milliseconds()}
-	err = s.with(ctx, func(ch *amqp.Channel) error {
-		_, err := ch.QueueDeclare(queue, true, false, false, false, args)
+	if !sub.Resume {
+		if err := c.deleteQueue(ctx, queue); err != nil {
+			return "", err
+		}
+	}
+	err = s.with(ctx, func(ch *amqp.Channel) (err error) {
+		if sub.Resume {
+			_, err = ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+			return err
+		}
+		_, err = ch.QueueDeclare(queue, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic,
+			amqp.SingleActiveConsumerArg: true, amqp.QueueTTLArg: c.opts.Expire.Milliseconds()})
 		return err
 	})
+	if sub.Resume && isCode(err, amqp.NotFound) {
+		return "", c.gone()
+	}
+	c.known(sub.Channel.Name).add(queue)
 	for _, exchange := range partNames(st.name, st.partitions) {
 		if err == nil {
 			err = c.bind(ctx, queue, exchange)
 		}
 	}
 	return queue, err
+}
+
+// gone says that the group of a broadcast subscription is no more.
+func (c *Conn) gone() error {
+	return fmt.Errorf("%w: the queue of this instance expired after %v without a consumer, or was deleted: open the receiver without Resume to go on from now, "+
+		"or set expire in the URL to more", driver.ErrPositionLost, c.opts.Expire)
 }

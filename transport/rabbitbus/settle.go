@@ -22,6 +22,8 @@ type verdict struct {
 
 // Settle writes acknowledgements. The server confirms none; it has them, for
 // all that is known, when the link carries on. Neighbours share one frame.
+// Deliveries whose channel or receiver has ended are the server's again:
+// *driver.StaleError names them.
 func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) error {
 	if len(settlements) == 0 {
 		return nil
@@ -32,33 +34,65 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 	if ctx.Err() != nil {
 		return canceled(ctx, doing)
 	}
-	verdicts, err := r.verdicts(settlements)
+	verdicts, stale, err := r.verdicts(settlements)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, v := range verdicts {
-		errs = append(errs, v.write())
+		switch err := v.write(); {
+		case errors.Is(err, amqp.ErrClosed):
+			stale = append(stale, r.lose(v.src, settlements)...)
+		case err != nil:
+			r.lose(v.src, settlements)
+			errs = append(errs, err)
+		}
 	}
-	return translate(doing, errors.Join(errs...))
+	if err := errors.Join(errs...); err != nil || len(stale) == 0 {
+		return translate(doing, err)
+	}
+	slices.Sort(stale)
+	return &driver.StaleError{Indexes: stale}
+}
+
+// lose notes that settlements of a source did not reach the server, so that
+// nobody who tries again takes them for settled.
+func (r *receiver) lose(src *source, settlements []driver.Settlement) (indexes []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range settlements {
+		if rc, ok := settlements[i].Delivery.Receipt.(*receipt); ok && rc.src == src && !rc.lost {
+			rc.lost = true
+			indexes = append(indexes, i)
+		}
+	}
+	return indexes
 }
 
 // verdicts takes note of settlements and makes of them what is to be written.
-// Those of deliveries that are not ours, or no longer, are passed over.
-func (r *receiver) verdicts(settlements []driver.Settlement) ([]*verdict, error) {
+// Those of deliveries that are not ours, or no longer, are stale; those that
+// were settled before are passed over.
+func (r *receiver) verdicts(settlements []driver.Settlement) (out []*verdict, stale []int, err error) {
 	for i := range settlements {
 		if o := settlements[i].Outcome; o < driver.Ack || o > driver.Reject {
-			return nil, fmt.Errorf("rabbitbus: outcome %d is unknown: use Ack, Retry or Reject", o)
+			return nil, nil, fmt.Errorf("rabbitbus: outcome %d is unknown: use Ack, Retry or Reject", o)
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var out []*verdict
 	var v *verdict
 	for i := range settlements {
 		s := &settlements[i]
 		rc, ok := s.Delivery.Receipt.(*receipt)
-		if !ok || rc.done || rc.src.r != r || rc.src.isDown() || r.closed {
+		switch {
+		case !ok || rc.src.r != r || rc.lost:
+			stale = append(stale, i)
+			continue
+		case rc.done:
+			continue
+		case rc.src.isDown() || r.closed:
+			rc.lost = true
+			stale = append(stale, i)
 			continue
 		}
 		rc.done = true
@@ -84,7 +118,7 @@ func (r *receiver) verdicts(settlements []driver.Settlement) ([]*verdict, error)
 		v.fold()
 	}
 	r.kick() // there is room
-	return out, nil
+	return out, stale, nil
 }
 
 // fold turns the acknowledgements up to the first unsettled delivery into one.
@@ -153,17 +187,6 @@ func (r *receiver) close(ctx context.Context) error {
 	var errs []error
 	for _, src := range r.sources {
 		errs = append(errs, src.stop(ctx))
-	}
-	if r.own != "" {
-		if s, err := r.c.sub.session(); err == nil {
-			err := s.with(ctx, func(ch *amqp.Channel) error {
-				_, err := ch.QueueDelete(r.own, false, false, false)
-				return err
-			})
-			if !isCode(err, amqp.NotFound) {
-				errs = append(errs, err)
-			}
-		}
 	}
 	return translate("close receiver of "+r.s.Group+" for "+r.s.Channel.Name, errors.Join(errs...))
 }

@@ -45,7 +45,7 @@ func TestBorrow_is_answered_once_and_told(t *testing.T) {
 			}
 		}
 		_, err := Borrow.Request(t.Context(), desk, Loan{"Emma", "bob"})
-		var refusal *dovetail.Refusal
+		var refusal *dovetail.RemoteRefusal
 		if !errors.As(err, &refusal) || refusal.Code != "lent" {
 			t.Errorf("the second reader got %v", err)
 		}

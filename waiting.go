@@ -1,0 +1,132 @@
+package dovetail
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// Pace of the look-ups for waiting channels.
+const (
+	lookEvery      = 5 * time.Second       // at least
+	lookPerHandler = 20 * time.Millisecond // of a service with many
+	lookSooner     = 5                     // times as often, while
+	lookRecent     = time.Minute           // one was found so lately
+)
+
+// A lookout receives from the waiting channels of what this instance handles, as
+// soon as they exist.
+type lookout struct {
+	r       *run
+	receive context.Context // ends when the service receives no more
+	leases  context.Context
+	keeping *sync.WaitGroup
+
+	mu    sync.Mutex
+	open  map[string]*source // by channel
+	found time.Time          // when one was last opened
+}
+
+// wanted are the waiting channels of everything that r handles.
+func (r *run) wanted() (channels []string) {
+	for _, b := range r.inbounds {
+		if b.channel.Transient || b.broadcast {
+			continue
+		}
+		for wire := range b.subs {
+			channels = append(channels, UnhandledChannel(r.s.name, b.group, wire))
+		}
+	}
+	return channels
+}
+
+// run looks for waiting channels until the service receives no more.
+func (l *lookout) run() {
+	channels := l.r.wanted()
+	if len(channels) == 0 {
+		return
+	}
+	for {
+		failed := l.look(channels)
+		every := max(lookEvery, time.Duration(len(channels))*lookPerHandler)
+		switch {
+		case failed:
+			every *= 2 // a broker that is away, or asks for a right that is not given, is not asked more often
+		case !l.found.IsZero() && time.Since(l.found) < lookRecent:
+			every /= lookSooner
+		}
+		if !wait(l.receive, every+time.Duration(rand.Int64N(int64(every)/4))) {
+			return
+		}
+	}
+}
+
+// look opens the waiting channels that exist and are not open. It reports
+// whether the broker failed to say.
+func (l *lookout) look(channels []string) (failed bool) {
+	for _, channel := range channels {
+		l.mu.Lock()
+		_, open := l.open[channel]
+		l.mu.Unlock()
+		if open {
+			continue
+		}
+		if l.receive.Err() != nil {
+			return false
+		}
+		src := l.r.returning(l.r.s.waitingSubscription(channel))
+		src.optional = true
+		src.turn.L = &src.mu
+		if err := src.open(l.receive, l.receive); err != nil {
+			if l.r.s.conn.Classify(err) != driver.NotFound {
+				failed = true
+			}
+			continue
+		}
+		l.start(src)
+	}
+	return failed
+}
+
+// start receives from a waiting channel until the service receives no more, or
+// the channel is gone.
+func (l *lookout) start(src *source) {
+	channel := src.sub.Channel.Name
+	l.mu.Lock()
+	l.open[channel], l.found = src, time.Now()
+	l.mu.Unlock()
+	watching, stopWatching := context.WithCancel(l.receive)
+	leases, stopLeases := context.WithCancel(l.leases)
+	l.keeping.Go(func() { src.extend(leases) })
+	l.keeping.Go(func() { src.revoke(leases) })
+	l.r.receiving.Go(func() { src.watch(watching) })
+	l.r.receiving.Go(func() {
+		defer stopWatching()
+		err := src.run(l.receive)
+		if err == nil || l.receive.Err() != nil {
+			return
+		}
+		stopLeases()
+		src.notice(Notice{Kind: NoticeReceive, Err: err})
+		src.leave(src.own)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(l.receive), 5*time.Second)
+		defer cancel()
+		_ = src.close(closing) // it failed: its error says nothing new
+		l.mu.Lock()
+		delete(l.open, channel) // it is looked for again
+		l.mu.Unlock()
+	})
+}
+
+// sources are the open ones.
+func (l *lookout) sources() (list []*source) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, src := range l.open {
+		list = append(list, src)
+	}
+	return list
+}
