@@ -27,10 +27,10 @@ type Conn struct {
 	shut atomic.Bool
 
 	produces atomic.Bool // mayProduce has let it
-	sendMu sync.Mutex
-	sends  map[*sending]struct{}
-	turn   uint64         // of the last of them
-	fenced map[string]int // topics that are shut, and how many sendings hold them so
+	sendMu   sync.Mutex
+	sends    map[*sending]struct{}
+	turn     uint64         // of the last of them
+	fenced   map[string]int // topics that are shut, and how many sendings hold them so
 
 	topicMu sync.Mutex
 	topics  map[string]*topic     // that were found, for Send
