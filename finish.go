@@ -19,7 +19,7 @@ type finisher struct {
 	b *inbound
 
 	spare       []*task
-	settlements map[*source][]driver.Settlement
+	settlements map[*source]*settlements
 
 	todo errand      // for the next errand
 	late errand      // failed, and to be tried again after a while
@@ -49,7 +49,7 @@ func (e *errand) empty() bool { return len(e.due)+len(e.untold) == 0 }
 // handlers' contexts have ended, what failed is not tried again: it stays
 // unsettled and is delivered again.
 func (f *finisher) run(ctx context.Context, ended, stop <-chan struct{}) {
-	f.settlements = make(map[*source][]driver.Settlement)
+	f.settlements = make(map[*source]*settlements)
 	f.back = make(chan errand, 1)
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
@@ -94,6 +94,10 @@ func (f *finisher) round(ctx context.Context) {
 	tasks := f.b.sched.takeDone(f.spare)
 	ready := tasks[:0]
 	for _, t := range tasks {
+		if t.concluded { // all that follows from it has happened
+			ready = append(ready, t)
+			continue
+		}
 		n := len(f.todo.due)
 		f.todo.due = f.b.consequences(f.todo.due, t)
 		switch t.unsent = len(f.todo.due) - n; {
@@ -258,29 +262,62 @@ func (f *finisher) settle(ctx context.Context, over []*task) {
 			crash.ConsumerTold.Pass()
 			outcome = driver.Reject
 		}
-		f.settlements[t.from] = append(f.settlements[t.from], driver.Settlement{Delivery: t.delivery, Outcome: outcome})
+		l := f.settlements[t.from]
+		if l == nil {
+			l = new(settlements)
+			f.settlements[t.from] = l
+		}
+		l.list = append(l.list, driver.Settlement{Delivery: t.delivery, Outcome: outcome})
+		l.of = append(l.of, t)
 	}
-	for src, list := range f.settlements {
-		if len(list) == 0 {
+	for src, l := range f.settlements {
+		if len(l.list) == 0 {
 			continue
 		}
 		crash.ConsumerSettling.Pass()
-		f.settleWith(ctx, src, list)
-		clear(list) // what is settled keeps no memory
-		f.settlements[src] = list[:0]
+		f.settleWith(ctx, src, l)
+		clear(l.list) // what is settled keeps no memory
+		clear(l.of)
+		l.list, l.of = l.list[:0], l.of[:0]
 	}
 	if len(over) > 0 {
 		f.b.sched.settled(over)
 	}
 }
 
-func (f *finisher) settleWith(ctx context.Context, src *source, list []driver.Settlement) {
-	if r, err := src.settle(ctx, list); err != nil {
+// settlements are those of one source, and their tasks by index.
+type settlements struct {
+	list []driver.Settlement
+	of   []*task
+}
+
+// settleWith settles what one source delivered. Of those that were not taken, or
+// may not have been, the outcome is remembered: they come again.
+func (f *finisher) settleWith(ctx context.Context, src *source, l *settlements) {
+	r, err := src.settle(ctx, l.list)
+	var stale *driver.StaleError
+	switch {
+	case err == nil:
+		crash.ConsumerSettled.Pass()
+		for _, t := range l.of {
+			switch {
+			case t.receiver != r: // an earlier receiver delivered it
+				f.b.recall.settled(t)
+			case t.concluded:
+				f.b.recall.forget(t)
+			}
+		}
+	case errors.As(err, &stale):
+		for _, i := range stale.Indexes {
+			f.b.recall.settled(l.of[i])
+		}
+	default:
+		for _, t := range l.of {
+			f.b.recall.settled(t)
+		}
 		f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Err: err})
 		src.renew(r) // where there are no leases, only a closed receiver gives them back
-		return
 	}
-	crash.ConsumerSettled.Pass()
 }
 
 // tell tells of a dead letter who asked for it, and reports whether all have

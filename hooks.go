@@ -58,6 +58,7 @@ type Notice struct {
 	Channel string
 	Group   string
 	Message *driver.Message // where one message is concerned
+	quiet   bool            // the log has another line for it
 	Attempt int
 	Count   int           // with NoticeOutageOver: messages, or receivers, that waited; with NoticeNotBegun: how often one could not begin while others did
 	After   time.Duration // with NoticeRetry: until the next attempt

@@ -27,7 +27,7 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 			Group: b.group, Handler: m.Type, svc: b.s,
 		}
 		t.ctx.in = &t.in
-		t.from, t.delivery, t.fault = from, d, fault
+		t.from, t.receiver, t.delivery, t.fault = from, from.taken, d, fault
 		if t.sub = b.handlerOf(m); t.sub != nil {
 			t.in.Handler = t.sub.wire
 		}

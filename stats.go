@@ -116,6 +116,9 @@ func (s *Service) log(n Notice) {
 	case NoticePositionLost:
 		level = slog.LevelError
 	}
+	if n.quiet || n.Kind == NoticeSettle && s.broker.isAway() {
+		level = slog.LevelDebug
+	}
 	ctx := context.Background()
 	if !s.opts.Logger.Enabled(ctx, level) {
 		return
