@@ -18,6 +18,7 @@ func (b *inbound) take(from *source, ds []*driver.Delivery) {
 // tasks makes deliveries tasks of this inbound.
 func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 	ts := make([]*task, len(ds))
+	again := false
 	for i, d := range ds {
 		t := new(task)
 		ts[i] = t
@@ -33,8 +34,12 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 		}
 		t.size = m.Size()
 		if d.Attempt > 1 {
+			again = true
 			b.s.counts.redelivered.Add(1)
 		}
+	}
+	if again {
+		b.sched.twice(ts)
 	}
 	return ts
 }

@@ -113,7 +113,14 @@ func (r *recall) settled(t *task) {
 
 // running remembers that t is handled although it is delivered again.
 func (r *recall) running(t *task) {
-	if r != nil {
+	if r == nil {
+		return
+	}
+	id, _ := identityOf(t)
+	r.mu.Lock()
+	known := r.of[id].state == recallConcluded
+	r.mu.Unlock()
+	if !known {
 		r.note(t, remembered{recallRunning, 0, 0})
 	}
 }
@@ -131,5 +138,34 @@ func (r *recall) forget(t *task) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.of, id)
+	}
+}
+
+// twice finds those in hand that have begun and that are among ts once more: the
+// engine took them back. The earlier delivery goes on, and this one waits for it.
+func (s *scheduler) twice(ts []*task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var begun map[identity]*task
+	for t := s.all.head; t != nil; t = t.nextAll {
+		if t.state != taskRunning && t.state != taskDone {
+			continue
+		}
+		if id, ok := identityOf(t); ok {
+			if begun == nil {
+				begun = make(map[identity]*task)
+			}
+			begun[id] = t
+		}
+	}
+	if begun == nil {
+		return
+	}
+	for _, t := range ts {
+		id, ok := identityOf(t)
+		if first := begun[id]; ok && first != nil && !first.lost {
+			first.lost = true
+			s.recall.running(first)
+		}
 	}
 }

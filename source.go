@@ -2,7 +2,6 @@ package dovetail
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -285,9 +284,6 @@ func (src *source) settle(ctx context.Context, list []driver.Settlement) (driver
 	for attempt := 1; ; attempt++ {
 		r := src.current()
 		err := r.Settle(ctx, list)
-		if stale := (*driver.StaleError)(nil); errors.As(err, &stale) {
-			return r, nil // the others are settled, and these come again, as they would after a crash
-		}
 		if err == nil || attempt == 4 || src.s.conn.Classify(err) != driver.Retryable || !wait(ctx, 10*time.Millisecond<<attempt) {
 			return r, err
 		}
