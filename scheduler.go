@@ -321,6 +321,12 @@ func (s *scheduler) inHand() int {
 	return s.count
 }
 
+func (s *scheduler) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
 // close ends all workers once they have finished what they are at.
 func (s *scheduler) close() {
 	s.mu.Lock()

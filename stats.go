@@ -113,7 +113,7 @@ func (s *Service) log(n Notice) {
 		if s.firstTold(n) {
 			level = slog.LevelInfo
 		}
-	case NoticePositionLost:
+	case NoticePositionLost, NoticeLost:
 		level = slog.LevelError
 	}
 	if n.quiet || n.Kind == NoticeSettle && s.broker.isAway() {

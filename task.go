@@ -18,6 +18,8 @@ type task struct {
 	sub      *subscription // nil: nobody handles it
 	fault    error         // it cannot be handled: why
 	letter   bool          // it came back from the dead letters, or waited
+	cut      []string      // of a letter: what it lacks
+	cutBody  string        // of a letter without a body: what it was
 	size     int           // bytes, against the window
 
 	state   taskState
@@ -36,6 +38,9 @@ type task struct {
 
 	answered bool // its answer is sent
 	unsent   int  // consequences that must be sent before it is settled
+
+	noteSince time.Time // when noting its dead letter first failed
+	noteErr   error     // with what it failed last
 
 	lane               *lane
 	ahead, behind      *task // in its lane
