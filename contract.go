@@ -90,7 +90,7 @@ func newContract[T any](kind Kind, name string) contract[T] {
 		c.spec.Channel.Kind = driver.PublishSubscribe
 	}
 	c.wire = c.spec.Type()
-	if err := driver.ValidName(name); err != nil {
+	if err := validName(name); err != nil {
 		c.err = fmt.Errorf("%s contract: %w", kind, err)
 	}
 	return c
@@ -125,7 +125,7 @@ func (c *contract[T]) setKey(key func(T) string) {
 func (c *contract[T]) setChannel(ch Channel) {
 	c.spec.Channel.Name = ch.name
 	c.spec.Channel.Partitions = ch.partitions
-	if err := driver.ValidName(ch.name); err != nil && c.err == nil {
+	if err := validName(ch.name); err != nil && c.err == nil {
 		c.err = fmt.Errorf("contract %s: channel %w", c.wire, err)
 	}
 	if ch.partitions < 0 && c.err == nil {
@@ -157,16 +157,37 @@ func (c *contract[T]) setCodec(cd codec.Codec) {
 func (c contract[T]) Decode(m *driver.Message) (T, error) { return c.decode(m) }
 
 // decode reads a body by the content type that came with it, which need not be
-// the one that this side would send; without one, by the contract's own.
+// the one that this side would send; without one, by the contract's own. A
+// contract of bytes takes every content type.
 func (c *contract[T]) decode(m *driver.Message) (v T, err error) {
 	cd := c.codec
-	if m.ContentType != "" && m.ContentType != c.spec.ContentType {
+	if m.ContentType != "" && m.ContentType != c.spec.ContentType && cd != codec.Bytes { // bytes are taken as they are
 		if cd, err = codec.Lookup(m.ContentType); err != nil {
 			return v, Permanent(fmt.Errorf("decode %s: %w", c.wire, err))
 		}
 	}
-	if err := cd.Unmarshal(m.Body, &v); err != nil {
+	if err := unmarshal(cd, m.Body, &v); err != nil {
 		return v, Permanent(fmt.Errorf("decode %s: %w", c.wire, err))
 	}
 	return v, nil
+}
+
+// marshal encodes a value. A codec that panics is an error.
+func marshal(cd codec.Codec, v any) (body []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("its codec panicked: %v", p)
+		}
+	}()
+	return cd.Marshal(v)
+}
+
+// unmarshal decodes a body. A codec that panics is an error.
+func unmarshal(cd codec.Codec, body []byte, v any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("its codec panicked: %v", p)
+		}
+	}()
+	return cd.Unmarshal(body, v)
 }

@@ -33,6 +33,8 @@ type DeadLetter struct {
 	// body that is missing; such a letter cannot be handled again.
 	Cut  []string
 	Body string
+
+	token string // of a request, for its reply
 }
 
 // CauseUnhandled is the cause of a dead letter that no handler has seen: the
@@ -57,7 +59,8 @@ const (
 )
 
 var deadHeaders = []string{headerDeadGroup, headerDeadHandler, headerDeadCause, headerDeadError, headerDeadStack, headerDeadAttempts,
-	headerDeadRequeues, headerDeadAt, headerDeadService, headerOrigChannel, headerOrigID, headerOrigSource, headerDeadCut, headerDeadBody}
+	headerDeadRequeues, headerDeadAt, headerDeadService, headerOrigChannel, headerOrigID, headerOrigSource, headerToken,
+	headerDeadCut, headerDeadBody}
 
 // Bounds of what is kept of an error, in bytes, so that a dead letter stays
 // within what brokers take as headers.
@@ -70,7 +73,7 @@ const (
 func (b *inbound) bury(t *task) *driver.Message {
 	d := DeadLetter{
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler,
-		Error: t.err.Error(), Attempts: t.in.Attempt, Requeues: t.in.Requeues, At: now(),
+		Error: errText(t.err), Attempts: t.in.Attempt, Requeues: t.in.Requeues, At: now(), token: t.token,
 		Cut: t.cut, Body: t.cutBody,
 	}
 	var p *PanicError
@@ -122,6 +125,9 @@ func (d *DeadLetter) identity(m *driver.Message) driver.Headers {
 	if d.Body != "" {
 		h = append(h, driver.Header{Name: headerDeadBody, Value: d.Body})
 	}
+	if d.token != "" {
+		h = append(h, driver.Header{Name: headerToken, Value: d.token})
+	}
 	return append(h,
 		driver.Header{Name: headerDeadService, Value: d.Service},
 		driver.Header{Name: headerDeadGroup, Value: d.Group},
@@ -167,6 +173,7 @@ func ParseDeadLetter(m *driver.Message) (DeadLetter, error) {
 		Stack:    driver.UnescapeValue(last(h, headerDeadStack)),
 		Attempts: atoi(last(h, headerDeadAttempts)),
 		Requeues: atoi(last(h, headerDeadRequeues)),
+		token:    last(h, headerToken),
 	}
 	if c := last(h, headerDeadCut); c != "" {
 		d.Cut, d.Body = strings.Split(c, ","), last(h, headerDeadBody)

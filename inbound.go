@@ -3,7 +3,6 @@ package dovetail
 import (
 	"context"
 	"errors"
-	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -99,8 +98,8 @@ func (b *inbound) attempt(base context.Context, t *task) {
 		defer cancel()
 	}
 	var err error
-	if hook := b.s.opts.Hooks.Handle; hook != nil {
-		err = observe(hook, t.sub.handler, ctx, &t.in)
+	if b.s.opts.Hooks.Handle != nil {
+		err = b.observe(t.sub.handler, ctx, &t.in)
 	} else {
 		err = protect(t.sub.handler, ctx, &t.in)
 	}
@@ -110,8 +109,8 @@ func (b *inbound) attempt(base context.Context, t *task) {
 }
 
 // observe is protect with a hook, which hears of the end whatever it is.
-func observe(hook func(context.Context, *Incoming) (context.Context, func(error)), h Handler, ctx context.Context, in *Incoming) (err error) {
-	ctx, after := hook(ctx, in)
+func (b *inbound) observe(h Handler, ctx context.Context, in *Incoming) (err error) {
+	ctx, after := b.s.handleHook(ctx, in)
 	if after != nil {
 		err = errEnded
 		defer func() { after(err) }()
@@ -165,7 +164,14 @@ func (b *inbound) expired(ctx context.Context, t *task) (err error, final bool) 
 		if !ok {
 			continue
 		}
-		r, found, err := replier.Replied(ctx, &t.in)
+		var (
+			r     Reply
+			found bool
+		)
+		err := guarded(func() (err error) {
+			r, found, err = replier.Replied(ctx, &t.in)
+			return err
+		})
 		if err != nil {
 			return NotBegun(err), true
 		}
@@ -204,8 +210,8 @@ func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incom
 		errs   []error
 		broken error
 	)
-	if hook := b.s.opts.Hooks.Handle; hook != nil {
-		errs, broken = observeBatch(hook, begun[0].sub.batch, ctx, ins)
+	if b.s.opts.Hooks.Handle != nil {
+		errs, broken = b.observeBatch(begun[0].sub.batch, ctx, ins)
 	} else {
 		errs, broken = protectBatch(begun[0].sub.batch, ctx, ins)
 	}
@@ -236,12 +242,12 @@ func (b *inbound) judgeBatch(base context.Context, tasks []*task, err error) {
 }
 
 // observeBatch is protectBatch with a hook, which is called for each message.
-func observeBatch(hook func(context.Context, *Incoming) (context.Context, func(error)), h batchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
+func (b *inbound) observeBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
 	after := make([]func(error), len(ins))
 	for i, in := range ins {
 		root := &handlerContext{ctx, in}
 		in.item = &itemContext{handlerContext: handlerContext{nil, in}, root: root}
-		in.item.hooked, after[i] = hook(root, in)
+		in.item.hooked, after[i] = b.s.handleHook(root, in)
 	}
 	broken = errEnded
 	defer func() {
@@ -291,24 +297,4 @@ func (b *inbound) judge(ctx context.Context, t *task, err error) {
 		}
 		b.s.notice(Notice{Kind: kind, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: err})
 	}
-}
-
-// protect turns a handler's panic into an error with its stack.
-func protect(h Handler, ctx context.Context, in *Incoming) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{v, debug.Stack()}
-		}
-	}()
-	return h(ctx, in)
-}
-
-// protectBatch is protect for a batch handler; broken is its panic.
-func protectBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
-	defer func() {
-		if v := recover(); v != nil {
-			broken = &PanicError{v, debug.Stack()}
-		}
-	}()
-	return h(ctx, ins), nil
 }

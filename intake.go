@@ -2,6 +2,7 @@ package dovetail
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 		}
 		t.ctx.in = &t.in
 		t.from, t.receiver, t.delivery, t.fault = from, from.taken, d, fault
+		if m.ReplyTo != "" {
+			t.token = last(d.Message.Headers, headerToken)
+		}
 		if t.sub = b.handlerOf(m); t.sub != nil {
 			t.in.Handler = t.sub.wire
 		}
@@ -61,6 +65,13 @@ func (b *inbound) handlerOf(m *driver.Message) *subscription {
 // accepted is a message as handlers get it, and why none can. What only we may
 // write is read on our own channels alone.
 func (b *inbound) accepted(m *driver.Message, fault error) (*driver.Message, error) {
+	if driver.Structured(m) && b.subs[m.Type] == nil {
+		if e, err := driver.DecodeStructured(m); err == nil {
+			m = e
+		} else {
+			fault = errors.Join(fault, err)
+		}
+	}
 	if b.channel.Name != answersChannel(b.s.name) {
 		m = plain(m)
 	}

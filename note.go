@@ -3,7 +3,6 @@ package dovetail
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -62,8 +61,8 @@ func (f *finisher) noteOne(ctx context.Context, t *task) bool {
 	t.in.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
-	for _, f := range todo {
-		if t.noteErr = heard(ctx, f); t.noteErr != nil {
+	for _, told := range todo {
+		if t.noteErr = guarded(func() error { return told(ctx) }); t.noteErr != nil {
 			break
 		}
 	}
@@ -81,14 +80,4 @@ func (f *finisher) noteOne(ctx context.Context, t *task) bool {
 	}
 	f.b.s.notice(n)
 	return over
-}
-
-// heard calls who asked to hear of a dead letter. A panic there is its error.
-func heard(ctx context.Context, f func(context.Context) error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{v, debug.Stack()}
-		}
-	}()
-	return f(ctx)
 }

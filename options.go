@@ -86,6 +86,7 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Logger = slog.New(soundLog{o.Logger.Handler()})
 	o.Limits = o.Limits.withDefaults()
 	orDefault(&o.Concurrency, 16)
 	orDefault(&o.Window, max(1024, 4*o.Concurrency))

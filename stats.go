@@ -143,7 +143,7 @@ func (s *Service) log(n Notice) {
 		attrs = append(attrs, slog.Duration("after", n.After))
 	}
 	if n.Err != nil {
-		attrs = append(attrs, slog.String("error", n.Err.Error()))
+		attrs = append(attrs, slog.String("error", errText(n.Err)))
 	}
 	s.opts.Logger.LogAttrs(ctx, level, string(n.Kind), attrs...)
 }

@@ -132,7 +132,7 @@ type test struct {
 
 // suites are filled by the files of the package, one subject each.
 var suites = []map[string]test{
-	roundtripTests, sendTests, orderTests, takeoverTests, settleTests, groupTests, windowTests, lifecycleTests, topologyTests,
+	roundtripTests, sendTests, sizeTests, orderTests, takeoverTests, settleTests, groupTests, windowTests, lifecycleTests, topologyTests,
 	delayTests, browseTests, failureTests,
 	broadcastTests, prefetchTests, quickTests, samekeyTests, classifyTests, identityTests, attemptsTests,
 	undrainedTests, contextTests, handoverTests, foreignTests, retentionTests,

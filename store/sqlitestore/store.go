@@ -100,9 +100,11 @@ func (s *Store) open(ctx context.Context) error {
 		"journal_mode(WAL)", synchronous, "foreign_keys(1)",
 	}, "_txlock": {"immediate"}}
 	dsn := (&url.URL{Scheme: "file", Path: filepath.ToSlash(abs), RawQuery: query.Encode()}).String()
-	if s.writer, err = sql.Open("sqlite", dsn); err != nil {
+	connector, err := sqlite.NewConnector(dsn)
+	if err != nil {
 		return err
 	}
+	s.writer = sql.OpenDB(guardConnector{connector})
 	s.writer.SetMaxOpenConns(1)
 	if s.readers, err = sql.Open("sqlite", dsn); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 
 // Provision makes topics and the beginnings of groups. A topic that exists is
 // used as it is, with more partitions if it has too few; its other settings are
-// left alone.
+// left alone, and refused where they lose messages.
 func (c *Conn) Provision(ctx context.Context, channels []driver.Channel, subscriptions []driver.Subscription) error {
 	if err := c.ready(); err != nil {
 		return err
@@ -128,7 +128,7 @@ func (c *Conn) makeTopics(ctx context.Context, wanted map[string]driver.Channel,
 			}
 		}
 		if !waiting {
-			if err := c.checkLimits(ctx, order); err != nil {
+			if err := c.checkSettings(ctx, found, wanted); err != nil {
 				return nil, err
 			}
 			c.seen(found)
@@ -150,13 +150,13 @@ func (c *Conn) makeTopic(ctx context.Context, name string, ch driver.Channel) er
 	config := map[string]*string{}
 	set := func(key, value string) { config[key] = &value }
 	if c.opts.MaxBytes > defaultMaxBytes {
-		set("max.message.bytes", strconv.Itoa(c.opts.batchBytes()))
+		set(maxBatch, strconv.Itoa(c.opts.batchBytes()))
 	}
-	keep := func(d time.Duration) { set("retention.ms", strconv.FormatInt(d.Milliseconds(), 10)) }
+	keep := func(d time.Duration) { set(retentionMs, strconv.FormatInt(d.Milliseconds(), 10)) }
 	switch {
 	case name == topologyTopic:
 		partitions = 1
-		set("cleanup.policy", "compact")
+		set(cleanupPolicy, "compact")
 	case isReply(ch.Name, ch.Transient):
 		partitions = 1
 		keep(transientRetention)
@@ -166,9 +166,13 @@ func (c *Conn) makeTopic(ctx context.Context, name string, ch driver.Channel) er
 		// Nothing expires; what is removed is compacted away, or cut off where
 		// all before it is removed as well.
 		partitions = 1
-		set("cleanup.policy", "compact,delete")
-		set("retention.ms", "-1")
-		set("retention.bytes", "-1")
+		set(cleanupPolicy, "compact,delete")
+		set(retentionMs, "-1")
+		set(retentionBytes, "-1")
+	case isKept(name):
+		set(cleanupPolicy, "delete")
+		set(retentionMs, "-1")
+		set(retentionBytes, "-1")
 	case c.opts.Retention > 0:
 		keep(c.opts.Retention)
 	}
@@ -179,11 +183,22 @@ func (c *Conn) makeTopic(ctx context.Context, name string, ch driver.Channel) er
 	if err == nil || errors.Is(err, kerr.TopicAlreadyExists) {
 		return nil
 	}
+	fewBrokers := errors.Is(err, kerr.InvalidReplicationFactor)
 	if m := resp[name].ErrMessage; m != "" {
 		err = fmt.Errorf("%w: %s", err, m)
 	}
+	if fewBrokers {
+		if time.Since(c.born) < registering {
+			return fmt.Errorf("kafkabus: make topic %s: brokers may still be registering: %w: %w", name, driver.ErrRetryable, err)
+		}
+		err = fmt.Errorf("%w; start more brokers, or lower the parameter replicas, or without it the server's default.replication.factor", err)
+	}
 	return translate("make topic "+name, err)
 }
+
+// registering is how long after we connected a cluster may be starting: until
+// then, brokers that are missing are waited for.
+const registering = time.Minute
 
 // transientRetention is how long nobody misses what is in a transient channel.
 const transientRetention = time.Hour
@@ -199,32 +214,6 @@ func (c *Conn) addPartitions(ctx context.Context, name string, partitions int) e
 		return nil // another was first; the next look shows it
 	}
 	return translate("add partitions to topic "+name, err)
-}
-
-// checkLimits makes sure that topics take what Send would send. It is asked only
-// where the limit was raised above what servers take by default.
-func (c *Conn) checkLimits(ctx context.Context, names []string) error {
-	if c.opts.MaxBytes <= defaultMaxBytes {
-		return nil
-	}
-	ctx, cancel := c.deadline(ctx)
-	defer cancel()
-	configs, err := c.adm.DescribeTopicConfigs(ctx, names...)
-	if err != nil {
-		return translate("ask for the settings of topics", err)
-	}
-	for _, rc := range configs {
-		for _, kv := range rc.Configs {
-			if kv.Key != "max.message.bytes" || kv.Value == nil {
-				continue
-			}
-			if n, err := strconv.Atoi(*kv.Value); err == nil && n < c.opts.batchBytes() {
-				return fmt.Errorf("kafkabus: topic %s takes batches of %d bytes: %w: raise its max.message.bytes to %d, or lower max-bytes",
-					rc.Name, n, driver.ErrConflict, c.opts.batchBytes())
-			}
-		}
-	}
-	return nil
 }
 
 // provisionGroup makes sure that a group has a place to begin, in the registry

@@ -130,6 +130,9 @@ func (c *Conn) makeRemoved(ctx context.Context, channel string) error {
 			return err
 		}
 		if t := found[name]; t != nil && t.led() {
+			if err := c.checkSettings(ctx, found, nil); err != nil {
+				return err
+			}
 			c.seen(found)
 			return nil
 		} else if t == nil {
@@ -273,13 +276,19 @@ func (c *Conn) RemoveChannel(ctx context.Context, channel string) error {
 	return c.reg.put(ctx, channelKey+channel, nil)
 }
 
-// RemoveGroup deletes a group. What it had not settled stays in the topic.
+// RemoveGroup deletes a group. What it had not settled stays in the topic. The group
+// of a broadcast subscription is this Conn's alone.
 func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 	if err := c.ready(); err != nil {
 		return err
 	}
-	if err := errors.Join(driver.ValidName(channel), driver.ValidName(group)); err != nil {
+	name, _, broadcast := strings.Cut(group, "~") // see driver.Subscription.GroupName
+	if err := errors.Join(driver.ValidName(channel), driver.ValidName(name)); err != nil {
 		return fmt.Errorf("kafkabus: remove group: %w", err)
+	}
+	if broadcast {
+		c.stopFollowing(groupID(group, channel))
+		return nil
 	}
 	if err := c.reg.sync(ctx); err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -227,10 +226,9 @@ func (c *Conn) consumerConfig(s driver.Subscription, st *channelState, k int) je
 	}
 	if s.Broadcast {
 		// The group is the instance's own; it goes when the instance does.
-		cfg.Name, cfg.Durable = objectName(s.Group)+"@"+uniqueName(), ""
+		cfg.Durable = broadcastConsumer(ownGroup(s))
 		cfg.InactiveThreshold = c.opts.Expire
-		cfg.Metadata = maps.Clone(cfg.Metadata)
-		cfg.Metadata[metaInstance] = s.Instance
+		cfg.Metadata = map[string]string{metaGroup: ownGroup(s), metaInstance: s.Instance}
 		return cfg
 	}
 	if st.owners {

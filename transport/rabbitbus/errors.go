@@ -67,9 +67,10 @@ func isCode(err error, code int) bool {
 }
 
 // isAway reports whether the server calls a queue not found because the node
-// that has it is down: it comes back with the node, with all that it holds.
+// that has it is down or stopping: it comes back with the node, with all that it
+// holds.
 func isAway(e *amqp.Error) bool {
-	return e.Code == amqp.NotFound && strings.Contains(e.Reason, "down or inaccessible")
+	return e.Code == amqp.NotFound && (strings.Contains(e.Reason, "down or inaccessible") || strings.Contains(e.Reason, "stopped by supervisor"))
 }
 
 // isAckTimeout reports whether the server ended a channel because a delivery on

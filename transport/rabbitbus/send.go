@@ -297,7 +297,8 @@ func (b *sending) confirm(p *publisher, conf amqp.Confirmation, first uint64) {
 	case err != nil:
 		b.failChain(i, err)
 	case !conf.Ack || !w.answer.Acked():
-		b.failChain(i, fmt.Errorf("rabbitbus: send to %s: %w: the server refused the message: its queue is full or failing", m.Channel, driver.ErrRetryable))
+		b.failChain(i, fmt.Errorf("rabbitbus: send to %s: %w: channel %s is full, or its queue is failing: the server refused the message: let receivers catch up, or raise max-length or the policy that bounds its queues",
+			m.Channel, driver.ErrRetryable, m.Channel))
 	default:
 		b.parts[i] = nil
 		b.next(i)
