@@ -36,6 +36,9 @@ type NoticeKind string
 // What hooks are told.
 const (
 	NoticeRetry        NoticeKind = "retry"         // a handler failed; the message waits for its next attempt
+	NoticeNotBegun     NoticeKind = "not-begun"     // a handler could not begin; the message waits, which is no attempt
+	NoticeOutage       NoticeKind = "outage"        // handlers of a group cannot begin, or receivers have lost the broker; they try again until they can
+	NoticeOutageOver   NoticeKind = "outage-over"   // they go on
 	NoticeDead         NoticeKind = "dead"          // a message was kept as a dead letter
 	NoticeDiscard      NoticeKind = "discard"       // a message was settled unhandled, as its handler or its sender wished
 	NoticeRefused      NoticeKind = "refused"       // a handler refused a message that awaits no answer
@@ -57,6 +60,7 @@ type Notice struct {
 	Group   string
 	Message *driver.Message // where one message is concerned
 	Attempt int
+	Count   int           // with NoticeOutageOver: messages, or receivers, that waited; with NoticeNotBegun: how often one could not begin while others did
 	After   time.Duration // with NoticeRetry: until the next attempt
 	Err     error
 }

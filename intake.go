@@ -10,10 +10,6 @@ import (
 	"github.com/dovetail-go/dovetail/driver"
 )
 
-// slab is how many tasks are made at once: one that is held for a retry keeps
-// the memory of the others.
-const slab = 32
-
 // take takes in deliveries, all at once, so that a batch handler sees them
 // together.
 func (b *inbound) take(from *source, ds []*driver.Delivery) {
@@ -23,13 +19,8 @@ func (b *inbound) take(from *source, ds []*driver.Delivery) {
 // tasks makes deliveries tasks of this inbound.
 func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 	ts := make([]*task, len(ds))
-	var some []task
 	for i, d := range ds {
-		if len(some) == 0 {
-			some = make([]task, min(slab, len(ds)-i))
-		}
-		t := &some[0]
-		some = some[1:]
+		t := new(task)
 		ts[i] = t
 		m, fault := b.accepted(d.Message, d.Fault)
 		t.in = Incoming{
@@ -39,7 +30,7 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 		t.ctx.in = &t.in
 		t.from, t.delivery, t.fault = from, d, fault
 		if m.ReplyTo != "" {
-			t.token = last(d.Message.Headers, headerToken)
+			t.in.token = last(d.Message.Headers, headerToken)
 		}
 		if t.sub = b.handlerOf(m); t.sub != nil {
 			t.in.Handler = t.sub.wire

@@ -34,22 +34,18 @@ func protect(h Handler, ctx context.Context, in *Incoming) (err error) {
 	return sound(h(ctx, in))
 }
 
-// protectBatch is protect for a batch handler.
-func protectBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error) {
+// protectBatch is protect for a batch handler; broken is its panic.
+func protectBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err := &PanicError{v, debug.Stack()}
-			errs = make([]error, len(ins))
-			for i := range errs {
-				errs[i] = err
-			}
+			errs, broken = nil, &PanicError{v, debug.Stack()}
 		}
 	}()
 	errs = h(ctx, ins)
 	for i, err := range errs {
 		errs[i] = sound(err)
 	}
-	return errs
+	return errs, nil
 }
 
 // sound is err, or where its methods panic, as those of a typed nil do, an error

@@ -11,8 +11,9 @@ import (
 )
 
 // Conn is a pair of connections to a RabbitMQ server or cluster, one for
-// publishing and one for everything else. It is a driver.Conn, and a
-// driver.Browser, Lister and Remover.
+// publishing and one for everything else, and more where receivers need more
+// channels than one connection has. It is a driver.Conn, and a driver.Browser,
+// Lister and Remover.
 type Conn struct {
 	opts  Options
 	delay bool // the server can
@@ -20,7 +21,10 @@ type Conn struct {
 	sub   *link
 	chans channelCache
 
+	linking sync.Mutex // held while a link is looked for or opened
+
 	mu        sync.Mutex
+	links     []*link // on which receivers are: sub, and what was opened beside it
 	closed    bool
 	receivers map[*receiver]struct{}
 	delays    delays
@@ -47,6 +51,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if c.sub, err = openLink(ctx, &c.opts, "receive"); err != nil {
 		return nil, translate("connect", err)
 	}
+	c.links = []*link{c.sub}
 	if c.pub, err = openLink(ctx, &c.opts, "publish"); err != nil {
 		return nil, errors.Join(translate("connect", err), c.sub.close(ctx))
 	}
@@ -107,6 +112,41 @@ func (c *Conn) leave(r *receiver) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.receivers, r)
+	r.link.used -= r.channels()
+}
+
+// spareChannels are kept on each link for calls and members.
+const spareChannels = 47
+
+// linkFor returns a link that has n channels to spare, and takes them.
+func (c *Conn) linkFor(ctx context.Context, n int) (*link, error) {
+	c.linking.Lock()
+	defer c.linking.Unlock()
+	c.mu.Lock()
+	for _, l := range c.links {
+		if l.used == 0 || l.used+n <= int(l.channels.Load())-spareChannels {
+			l.used += n
+			c.mu.Unlock()
+			return l, nil
+		}
+	}
+	role := fmt.Sprintf("receive %d", len(c.links)+1)
+	c.mu.Unlock()
+	l, err := openLink(ctx, &c.opts, role)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	closed := c.closed
+	if !closed {
+		l.used = n
+		c.links = append(c.links, l)
+	}
+	c.mu.Unlock()
+	if closed {
+		return nil, errors.Join(fmt.Errorf("rabbitbus: connection %w", driver.ErrClosed), l.close(ctx))
+	}
+	return l, nil
 }
 
 // Close closes the receivers, which gives what is unsettled back, lets sends
@@ -127,7 +167,13 @@ func (c *Conn) Close(ctx context.Context) error {
 		}
 		c.awaitSends(ctx)
 	}
-	errs = append(errs, c.pub.close(ctx), c.sub.close(ctx))
+	errs = append(errs, c.pub.close(ctx))
+	c.mu.Lock()
+	links := c.links
+	c.mu.Unlock()
+	for _, l := range links {
+		errs = append(errs, l.close(ctx))
+	}
 	for _, r := range open {
 		_ = r.Close(ctx) // those that ctx left open
 	}

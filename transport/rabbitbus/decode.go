@@ -1,7 +1,6 @@
 package rabbitbus
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/big"
@@ -9,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/dovetail-go/dovetail/driver"
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -18,14 +16,14 @@ import (
 // decode fills m from a delivery. Headers of every AMQP type become text. What
 // cannot be read is returned as the fault; m then holds the rest.
 func decode(m *driver.Message, channel string, d *amqp.Delivery) (fault error) {
-	m.Channel, m.ContentType, m.Body = channel, d.ContentType, d.Body
+	m.Channel, m.ContentType, m.Body = channel, foreign(d.ContentType), d.Body
 	events := false
-	foreign := 0
+	others := 0 // headers that are no attributes
 	for name, value := range d.Headers {
 		attr, ok := attributeOf(name)
 		if !ok {
 			if !isServers(name) {
-				foreign++
+				others++
 			}
 			continue
 		}
@@ -33,9 +31,9 @@ func decode(m *driver.Message, channel string, d *amqp.Delivery) (fault error) {
 		switch {
 		case err != nil:
 			fault = fmt.Errorf("header %s: %w", name, err)
-			foreign++
+			others++
 		case !known:
-			foreign++
+			others++
 		default:
 			events = true
 		}
@@ -43,11 +41,11 @@ func decode(m *driver.Message, channel string, d *amqp.Delivery) (fault error) {
 	if !events {
 		fromProperties(m, d)
 	}
-	if foreign > 0 {
-		m.Headers = appendForeign(make(driver.Headers, 0, foreign), d.Headers, fault != nil)
+	if others > 0 {
+		m.Headers = appendForeign(make(driver.Headers, 0, others), d.Headers, fault != nil)
 	}
 	if d.ContentEncoding != "" {
-		m.Headers = append(m.Headers, driver.Header{Name: "content-encoding", Value: d.ContentEncoding})
+		m.Headers = append(m.Headers, driver.Header{Name: "content-encoding", Value: foreign(d.ContentEncoding)})
 	}
 	return fault
 }
@@ -63,8 +61,8 @@ func attributeOf(name string) (attr string, ok bool) {
 // fromProperties takes what AMQP's own properties say of a message without
 // CloudEvents attributes.
 func fromProperties(m *driver.Message, d *amqp.Delivery) {
-	m.ID, m.Source, m.Type = d.MessageId, d.AppId, d.Type
-	m.CorrelationID, m.ReplyTo = d.CorrelationId, d.ReplyTo
+	m.ID, m.Source, m.Type = foreign(d.MessageId), foreign(d.AppId), foreign(d.Type)
+	m.CorrelationID, m.ReplyTo = foreign(d.CorrelationId), foreign(d.ReplyTo)
 	if !d.Timestamp.IsZero() {
 		m.Time = d.Timestamp.UTC()
 	}
@@ -85,7 +83,7 @@ func appendForeign(dst driver.Headers, table amqp.Table, faulty bool) driver.Hea
 			continue
 		}
 		for _, v := range listOf(value) {
-			dst = append(dst, driver.Header{Name: name, Value: text(v)})
+			dst = append(dst, driver.Header{Name: foreign(name), Value: text(v)})
 		}
 	}
 	slices.SortStableFunc(dst, func(a, b driver.Header) int { return strings.Compare(a.Name, b.Name) })
@@ -101,17 +99,14 @@ func listOf(value any) []any {
 	return []any{value}
 }
 
-// text is a value of any AMQP type as text: bytes that are no text in base64,
-// tables and lists as JSON.
+// text is a value of any AMQP type as text: bytes that are no text as
+// driver.ForeignText has them, tables and lists as JSON.
 func text(value any) string {
 	switch v := value.(type) {
 	case string:
-		return clean(v)
+		return foreign(v)
 	case []byte:
-		if utf8.Valid(v) && !strings.ContainsAny(string(v), "\r\n\x00") {
-			return string(v)
-		}
-		return base64.StdEncoding.EncodeToString(v)
+		return driver.ForeignText(v)
 	case nil:
 		return ""
 	case bool:
@@ -127,19 +122,19 @@ func text(value any) string {
 	case amqp.Table, []any:
 		b, err := json.Marshal(plain(v))
 		if err != nil {
-			return clean(fmt.Sprint(v))
+			return foreign(fmt.Sprint(v))
 		}
 		return string(b)
 	}
 	return fmt.Sprint(value) // the integers
 }
 
-// clean takes out of a foreign header what no header of ours may have.
-func clean(s string) string {
-	if !strings.ContainsAny(s, "\r\n\x00") {
+// foreign is driver.ForeignText of a string of AMQP, which may hold any bytes.
+func foreign(s string) string {
+	if driver.ValidText(s) == nil {
 		return s
 	}
-	return strings.NewReplacer("\r\n", " ", "\r", " ", "\n", " ", "\x00", "").Replace(s)
+	return driver.ForeignText([]byte(s))
 }
 
 // plain is a value whose parts JSON has.

@@ -81,16 +81,22 @@ func (e *encoder) add(name, value string) {
 		e.table[name] = append(list, value)
 		return
 	}
+	field := any(value)
+	if strings.HasPrefix(value, "base64:") { // what a program of others has as bytes
+		if b := driver.ForeignBytes(value); string(b) != value {
+			field = b
+		}
+	}
 	have, met := e.table[name]
 	if !met {
-		e.table[name] = value
+		e.table[name] = field
 		return
 	}
 	if list, ok := have.([]any); ok {
-		e.table[name] = append(list, value)
+		e.table[name] = append(list, field)
 		return
 	}
-	e.table[name] = []any{have, value}
+	e.table[name] = []any{have, field}
 }
 
 // mustEscape reports whether a header of that name means something of its own

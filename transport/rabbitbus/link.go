@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -21,6 +22,9 @@ type link struct {
 	o    *Options
 	role string // "publish" or "receive", for the server's tools
 
+	channels atomic.Int32 // that a connection may have, as the server said last
+	used     int          // of these, by receivers; under the lock of Conn
+
 	mu      sync.Mutex
 	cur     *session // nil while there is none
 	why     error    // it is nil
@@ -32,7 +36,7 @@ type link struct {
 
 // openLink connects once. A link that was lost later is mended without end.
 func openLink(ctx context.Context, o *Options, role string) (*link, error) {
-	l := &link{o: o, role: role, event: make(chan struct{}), closing: make(chan struct{}), ended: make(chan struct{})}
+	l := &link{o: o, role: role, epoch: rand.Uint64N(1 << 16), event: make(chan struct{}), closing: make(chan struct{}), ended: make(chan struct{})}
 	s, err := l.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -180,7 +184,8 @@ func (l *link) close(ctx context.Context) error {
 	return err
 }
 
-// dial makes a session with one of the servers.
+// dial makes a session with one of the servers, beginning at any of them, so that
+// the links of many services do not all meet at the first.
 func (l *link) dial(ctx context.Context) (*session, error) {
 	l.epoch++
 	var errs []error
@@ -236,6 +241,7 @@ func (l *link) dialOne(ctx context.Context, addr string) (*session, error) {
 		return nil, err
 	}
 	s.conn = conn
+	l.channels.Store(int32(conn.Config.ChannelMax))
 	s.version, _ = conn.Properties["version"].(string)
 	go s.watch(conn.NotifyClose(make(chan *amqp.Error, 1)), conn.NotifyBlocked(make(chan amqp.Blocking, 16)))
 	return s, nil

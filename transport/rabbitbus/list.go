@@ -39,6 +39,12 @@ func (s *nameSet) each(f func(string)) {
 	}
 }
 
+// known are the queues of a channel's groups that this connection has made.
+func (c *Conn) known(channel string) *nameSet {
+	known, _ := c.groups.LoadOrStore(channel, &nameSet{})
+	return known.(*nameSet)
+}
+
 // managed is what the management plugin tells of a virtual host. Its counts are
 // seconds old and are not used.
 type managed struct {

@@ -2,7 +2,6 @@ package rabbitbus
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 
@@ -17,10 +16,11 @@ import (
 //	orders#3          the queue of its partition 3, or the exchange
 //	orders:billing    the queue of a group
 //	orders:billing#3  the queue of a group's partition 3
-//	orders:cache:…    the queue of one instance of a broadcast
+//	orders:cache~i1   the queue of instance i1 of a broadcast
 //	orders::members   a queue by which the receivers of partitions count each other
 const (
 	groupMark     = ":"
+	instanceMark  = "~" // of driver.Subscription.GroupName
 	partitionMark = "#"
 	membersMark   = "::members"
 )
@@ -54,9 +54,9 @@ func groupBase(ch driver.Channel, group string) string {
 	return ch.Name + groupMark + group
 }
 
-// instanceQueue is a new name for the queue of one instance of a broadcast.
+// instanceQueue is the queue of one instance of a broadcast.
 func instanceQueue(s driver.Subscription) string {
-	return s.Channel.Name + groupMark + s.Group + groupMark + s.Instance + "-" + strconv.FormatUint(rand.Uint64(), 36)
+	return s.Channel.Name + groupMark + s.GroupName()
 }
 
 func validChannel(ch driver.Channel) error {
@@ -64,7 +64,7 @@ func validChannel(ch driver.Channel) error {
 		return fmt.Errorf("rabbitbus: channel %w", err)
 	}
 	if ch.Partitions < 0 || ch.Partitions > maxPartitions {
-		return fmt.Errorf("rabbitbus: channel %s: %d partitions: want 0 to %d", ch.Name, ch.Partitions, maxPartitions)
+		return fmt.Errorf("rabbitbus: channel %s: %d partitions is %w: want 0 to %d", ch.Name, ch.Partitions, driver.ErrUnsupported, maxPartitions)
 	}
 	return nil
 }
@@ -79,18 +79,23 @@ func (c *Conn) validSubscription(s driver.Subscription) error {
 	}
 	switch {
 	case s.Window < 1 || s.Window > 65_535:
-		return about("window is %d: want 1 to 65535", s.Window)
+		return about("a window of %d is %w: want 1 to 65535", s.Window, driver.ErrUnsupported)
 	case s.Broadcast && s.Channel.Kind == driver.PointToPoint:
 		return about("broadcast of a point-to-point channel is %w: make the channel publish–subscribe", driver.ErrUnsupported)
 	case s.Ordered && !s.Broadcast && c.Capabilities().Order < driver.OrderOwner:
 		return about("order across instances is %w without partitions: set partitions=8 in the URL, or run one instance", driver.ErrUnsupported)
+	}
+	if s.Broadcast {
+		if err := driver.ValidName(s.Instance); err != nil {
+			return fmt.Errorf("rabbitbus: instance %w", err)
+		}
 	}
 	longest := groupBase(s.Channel, s.Group) + partName("", maxPartitions)
 	if s.Broadcast {
 		longest = instanceQueue(s)
 	}
 	if len(longest) > maxName {
-		return about("its queue's name would have %d bytes and the server takes %d: use shorter names", len(longest), maxName)
+		return about("its queue's name is %w: it would have %d bytes, and the server takes %d: use shorter names", driver.ErrUnsupported, len(longest), maxName)
 	}
 	return nil
 }

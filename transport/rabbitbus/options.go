@@ -125,10 +125,11 @@ func (o Options) withDefaults() (Options, error) {
 		o.Servers = []string{"127.0.0.1"}
 	}
 	for _, s := range o.Servers {
-		if _, _, err := net.SplitHostPort(s); err != nil {
-			s = net.JoinHostPort(strings.Trim(s, "[]"), port)
+		addr, err := serverAddr(s, port)
+		if err != nil {
+			return o, err
 		}
-		o.servers = append(o.servers, s)
+		o.servers = append(o.servers, addr)
 	}
 	for _, bad := range []struct {
 		is   bool
@@ -151,6 +152,19 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// serverAddr is a server's host and port.
+func serverAddr(s, port string) (string, error) {
+	host := strings.Trim(s, "[]")
+	if h, p, err := net.SplitHostPort(s); err == nil {
+		host, port = h, p
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if host == "" || strings.ContainsAny(host, ",;/@ []") || strings.Contains(host, ":") && net.ParseIP(host) == nil || err != nil || n == 0 {
+		return "", fmt.Errorf("rabbitbus: option Servers has %q: want one host or host:port in each, as in amqp://a:5672,b:5672/", s)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
 func or[T comparable](v, def T) T {
 	var zero T
 	if v == zero {
@@ -164,7 +178,7 @@ func (o *Options) hosts() string { return strings.Join(o.servers, ", ") }
 
 // ParseURL reads a URL of the form
 //
-//	amqp://[user[:password]@]host[:port][/vhost][?name=value&…]
+//	amqp://[user[:password]@]host[:port][,host[:port]…][/vhost][?name=value&…]
 //
 // or amqps:// for TLS, with the parameters servers (more nodes of the cluster,
 // host:port with commas between), name, timeout, heartbeat, queues (quorum or
@@ -174,8 +188,10 @@ func (o *Options) hosts() string { return strings.Join(o.servers, ", ") }
 // of [Options]. Any other parameter is an error.
 func ParseURL(u *url.URL) (Options, error) {
 	var o Options
-	if u.Host != "" {
-		o.Servers = append(o.Servers, u.Host)
+	for s := range strings.SplitSeq(u.Host, ",") {
+		if s != "" {
+			o.Servers = append(o.Servers, s)
+		}
 	}
 	if u.User != nil {
 		o.User = u.User.Username()

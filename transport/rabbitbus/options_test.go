@@ -46,6 +46,9 @@ func TestParseURL_reads_every_option(t *testing.T) {
 		o.Prefetch != 7 || o.InFlight != 8 || o.Expire != time.Minute || o.AckTimeout != 2*time.Hour || o.Management != "http://m:15672" || o.TLS != nil {
 		t.Errorf("%+v", o)
 	}
+	if o, err := parse(t, "amqp://a:1,b:2,c:3/"); err != nil || strings.Join(o.Servers, ",") != "a:1,b:2,c:3" {
+		t.Errorf("a list of servers: %+v, %v", o, err)
+	}
 	if o, err := parse(t, "amqp://a?ack-timeout=none"); err != nil || o.AckTimeout >= 0 {
 		t.Errorf("no time-out: %+v, %v", o, err)
 	}
@@ -68,6 +71,7 @@ func TestParseURL_names_what_it_cannot_read(t *testing.T) {
 func TestConnect_names_the_option_that_is_wrong(t *testing.T) {
 	for field, o := range map[string]rabbitbus.Options{
 		"Heartbeat": {Heartbeat: 1500 * time.Millisecond}, "Timeout": {Timeout: -1}, "Partitions": {Partitions: 1000}, "MaxLength": {MaxLength: -1},
+		"Servers has": {Servers: []string{"a:1,b:2"}}, "Servers": {Servers: []string{"a:port"}},
 		"InFlight": {InFlight: -1}, "Expire": {Expire: 1}, "Prefetch": {Prefetch: 1 << 20}, "PipelineKeys": {MaxLength: 1, PipelineKeys: true},
 	} {
 		if _, err := rabbitbus.Connect(t.Context(), o); err == nil || !strings.Contains(err.Error(), "option "+field) {
@@ -81,6 +85,7 @@ func TestClassify_tells_a_queue_whose_node_is_down_from_one_that_is_gone(t *test
 	for reason, want := range map[string]driver.Kind{
 		"NOT_FOUND - no queue 'orders' in vhost '/'":                                                      driver.NotFound,
 		"NOT_FOUND - home node 'rabbit@a' of durable queue 'orders' in vhost '/' is down or inaccessible": driver.Retryable,
+		"NOT_FOUND - queue 'orders' in vhost '/' process is stopped by supervisor":                        driver.Retryable,
 	} {
 		if got := c.Classify(&amqp.Error{Code: amqp.NotFound, Reason: reason, Server: true}); got != want {
 			t.Errorf("%s is %v, want %v", reason, got, want)

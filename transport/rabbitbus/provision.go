@@ -171,7 +171,7 @@ func (c *Conn) provisionGroup(ctx context.Context, sub driver.Subscription) erro
 	}
 	exchanges := partNames(st.name, st.partitions)
 	queues := partNames(groupBase(sub.Channel, sub.Group), st.partitions)
-	known, _ := c.groups.LoadOrStore(st.name, &nameSet{})
+	known := c.known(st.name)
 	for k := len(queues) - 1; k >= 0; k-- {
 		if err := c.declareQueue(ctx, queues[k], st); err != nil {
 			return translate(doing, err)
@@ -179,7 +179,7 @@ func (c *Conn) provisionGroup(ctx context.Context, sub driver.Subscription) erro
 		if err := c.bind(ctx, queues[k], exchanges[k]); err != nil {
 			return translate(doing, err)
 		}
-		known.(*nameSet).add(queues[k])
+		known.add(queues[k])
 	}
 	return nil
 }
@@ -192,24 +192,45 @@ func (c *Conn) bind(ctx context.Context, queue, exchange string) error {
 	return s.with(ctx, func(ch *amqp.Channel) error { return ch.QueueBind(queue, "", exchange, false, nil) })
 }
 
-// openInstance makes the queue of one instance of a broadcast: it gets what is
-// sent from now on, and expires when the instance is gone. It is a classic one:
-// it lives as long as a process.
+// openInstance makes the queue of one instance of a broadcast, or finds it again.
+// A new one gets what is sent from now on. It is a classic queue: no more is
+// asked of it than that it outlives the instance for a while. It has one consumer
+// at a time, so that a receiver first gets what the one before it, whose link was
+// lost, has not settled.
 func (c *Conn) openInstance(ctx context.Context, sub driver.Subscription, st *channelState) (queue string, err error) {
 	s, err := c.sub.session()
 	if err != nil {
 		return "", err
 	}
 	queue = instanceQueue(sub)
-	args := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic, amqp.QueueTTLArg: c.opts.Expire.Milliseconds()}
-	err = s.with(ctx, func(ch *amqp.Channel) error {
-		_, err := ch.QueueDeclare(queue, true, false, false, false, args)
+	if !sub.Resume {
+		if err := c.deleteQueue(ctx, queue); err != nil {
+			return "", err
+		}
+	}
+	err = s.with(ctx, func(ch *amqp.Channel) (err error) {
+		if sub.Resume {
+			_, err = ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+			return err
+		}
+		_, err = ch.QueueDeclare(queue, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic,
+			amqp.SingleActiveConsumerArg: true, amqp.QueueTTLArg: c.opts.Expire.Milliseconds()})
 		return err
 	})
+	if sub.Resume && isCode(err, amqp.NotFound) {
+		return "", c.gone()
+	}
+	c.known(sub.Channel.Name).add(queue)
 	for _, exchange := range partNames(st.name, st.partitions) {
 		if err == nil {
 			err = c.bind(ctx, queue, exchange)
 		}
 	}
 	return queue, err
+}
+
+// gone says that the group of a broadcast subscription is no more.
+func (c *Conn) gone() error {
+	return fmt.Errorf("%w: the queue of this instance expired after %v without a consumer, or was deleted: open the receiver without Resume to go on from now, "+
+		"or set expire in the URL to more", driver.ErrPositionLost, c.opts.Expire)
 }

@@ -15,10 +15,10 @@ import (
 // A receiver consumes the queues of a group.
 type receiver struct {
 	c       *Conn
+	link    *link // that its channels are on
 	s       driver.Subscription
 	st      *channelState
 	sources []*source
-	own     string // the queue to be deleted with the receiver, of a broadcast
 
 	closing chan struct{} // closed when Close begins
 	end     sync.Once
@@ -43,8 +43,7 @@ var (
 // OpenReceiver begins to receive for a group that was provisioned; a broadcast
 // subscription comes into being here.
 func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
-	sess, err := c.sub.session()
-	if err != nil {
+	if _, err := c.sub.session(); err != nil {
 		return nil, err
 	}
 	if err := c.validSubscription(s); err != nil {
@@ -59,7 +58,10 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 		return nil, fmt.Errorf("rabbitbus: %s: order across instances is %w on a channel without partitions: remove the channel once it is empty and provision it anew", doing, driver.ErrUnsupported)
 	}
 	r := &receiver{c: c, s: s, st: st, closing: make(chan struct{}), ended: make(chan struct{}), wake: make(chan struct{}, 1)}
-	if err := r.begin(ctx, sess); err != nil {
+	if r.link, err = c.linkFor(ctx, r.channels()); err != nil {
+		return nil, translate(doing, err)
+	}
+	if err := r.begin(ctx); err != nil {
 		r.abort()
 		if isCode(err, amqp.NotFound) {
 			c.chans.drop(s.Channel.Name) // what is known of it may be out of date
@@ -76,15 +78,27 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	return r, nil
 }
 
+// channels are as many as r uses: one for each queue, and one to be counted by.
+func (r *receiver) channels() int {
+	if r.s.Broadcast {
+		return 1
+	}
+	return max(1, r.st.partitions) + 1
+}
+
 // begin makes the sources and opens each.
-func (r *receiver) begin(ctx context.Context, sess *session) error {
+func (r *receiver) begin(ctx context.Context) error {
+	sess, err := r.link.session()
+	if err != nil {
+		return err
+	}
 	queues := partNames(groupBase(r.s.Channel, r.s.Group), r.st.partitions)
 	if r.s.Broadcast {
 		queue, err := r.c.openInstance(ctx, r.s, r.st)
 		if err != nil {
 			return err
 		}
-		r.own, queues = queue, []string{queue}
+		queues = []string{queue}
 	}
 	for k, q := range queues {
 		src := &source{r: r, queue: q, partition: k}
@@ -121,7 +135,7 @@ func (r *receiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, er
 		if ctx.Err() != nil {
 			return nil, canceled(ctx, "receive from "+r.s.Channel.Name)
 		}
-		link := r.c.sub.changed()
+		link := r.link.changed()
 		wait, err := r.mend(ctx)
 		if err != nil {
 			return nil, err
@@ -191,7 +205,7 @@ func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
 	if len(down) == 0 || err != nil {
 		return 0, err
 	}
-	sess, err := r.c.sub.session()
+	sess, err := r.link.session()
 	if err != nil {
 		return 0, err
 	}
@@ -251,7 +265,7 @@ func (r *receiver) explain(err error) error {
 	if isCode(err, amqp.NotFound) {
 		r.c.chans.drop(r.s.Channel.Name)
 		if r.s.Broadcast {
-			return fmt.Errorf("rabbitbus: %s: %w: this instance was away for longer than %v: open the receiver again to go on from now", name, driver.ErrPositionLost, r.c.opts.Expire)
+			return fmt.Errorf("rabbitbus: %s: %w", name, r.c.gone())
 		}
 		return fmt.Errorf("rabbitbus: %s: its queue is gone: provision the subscription again: %w: %w", name, driver.ErrNotFound, err)
 	}

@@ -85,9 +85,7 @@ func (c *Conn) queuesOf(ctx context.Context, channel string) ([]string, error) {
 		}
 		return queues, nil
 	}
-	if known, ok := c.groups.Load(channel); ok {
-		known.(*nameSet).each(func(q string) { queues = append(queues, q) })
-	}
+	c.known(channel).each(func(q string) { queues = append(queues, q) })
 	return queues, nil
 }
 
@@ -96,14 +94,18 @@ func (c *Conn) queuesOf(ctx context.Context, channel string) ([]string, error) {
 // messages stay.
 func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 	doing := "remove group " + group + " of channel " + channel
-	if err := driver.ValidName(group); err != nil {
+	name, instance, broadcast := strings.Cut(group, instanceMark)
+	err := driver.ValidName(name)
+	if err == nil && broadcast {
+		err = driver.ValidName(instance)
+	}
+	if err != nil {
 		return fmt.Errorf("rabbitbus: %s: %w", doing, err)
 	}
 	st, err := c.find(ctx, channel)
 	if err != nil {
 		return err
 	}
-	names := partNames(channel+groupMark+group, st.partitions)
 	if st.kind == driver.PointToPoint {
 		s, err := c.sub.session()
 		if err != nil {
@@ -117,7 +119,11 @@ func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 		}
 		return translate(doing, err)
 	}
-	for _, q := range names {
+	queues := []string{channel + groupMark + group}
+	if !broadcast {
+		queues = partNames(queues[0], st.partitions)
+	}
+	for _, q := range queues {
 		if err := c.deleteQueue(ctx, q); err != nil {
 			return translate(doing, err)
 		}

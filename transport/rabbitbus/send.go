@@ -297,7 +297,8 @@ func (b *sending) confirm(p *publisher, conf amqp.Confirmation, first uint64) {
 	case err != nil:
 		b.failChain(i, err)
 	case !conf.Ack || !w.answer.Acked():
-		b.failChain(i, fmt.Errorf("rabbitbus: send to %s: %w: the server refused the message: its queue is full or failing", m.Channel, driver.ErrRetryable))
+		b.failChain(i, fmt.Errorf("rabbitbus: send to %s: %w: channel %s is full, or its queue is failing: the server refused the message: let receivers catch up, or raise max-length or the policy that bounds its queues",
+			m.Channel, driver.ErrRetryable, m.Channel))
 	default:
 		b.parts[i] = nil
 		b.next(i)
@@ -374,8 +375,12 @@ func (b *sending) lost(s *session, p *publisher, first uint64, why error) bool {
 	if refused := s.refused(); refused != nil {
 		err = refused // the link was given up because the server did not read
 	}
-	if isCode(why, amqp.NotFound) {
-		b.missing(why)
+	if most := serverMaximum(why); most > 0 || isCode(why, amqp.NotFound) {
+		if most > 0 {
+			b.oversized(most)
+		} else {
+			b.missing(why)
+		}
 		err = fmt.Errorf("rabbitbus: send: %w: another message of the batch ended the channel: %w", driver.ErrRetryable, withoutKind{why})
 	}
 	b.giveUp(err)
@@ -394,6 +399,20 @@ func (b *sending) missing(why error) {
 		b.c.forget(m.Channel)
 		b.sent[n].index = none
 		b.fail(i, fmt.Errorf("rabbitbus: send to %s: %w: %w", m.Channel, driver.ErrNotFound, why), true)
+	}
+}
+
+// oversized fails the messages that are larger than the server takes. It ends the
+// channel at the first of them, and keeps none.
+func (b *sending) oversized(most int) {
+	for n := range b.sent {
+		i := b.sent[n].index
+		if i == none || len(b.messages[i].Body) <= most {
+			continue
+		}
+		b.sent[n].index = none
+		m := b.messages[i]
+		b.fail(i, fmt.Errorf("rabbitbus: send to %s: %w: its body has %d bytes and the server's max_message_size is %d: set max-bytes in the URL to that", m.Channel, driver.ErrTooLarge, len(m.Body), most), false)
 	}
 }
 

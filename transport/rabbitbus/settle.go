@@ -188,16 +188,5 @@ func (r *receiver) close(ctx context.Context) error {
 	for _, src := range r.sources {
 		errs = append(errs, src.stop(ctx))
 	}
-	if r.own != "" {
-		if s, err := r.c.sub.session(); err == nil {
-			err := s.with(ctx, func(ch *amqp.Channel) error {
-				_, err := ch.QueueDelete(r.own, false, false, false)
-				return err
-			})
-			if !isCode(err, amqp.NotFound) {
-				errs = append(errs, err)
-			}
-		}
-	}
 	return translate("close receiver of "+r.s.Group+" for "+r.s.Channel.Name, errors.Join(errs...))
 }

@@ -96,7 +96,7 @@ func (p *partitioned) excess(ctx context.Context) (partition int, ok bool) {
 // consumer alone, so each receiver also consumes a queue in which nothing ever
 // is, and whose consumers are counted.
 func (p *partitioned) members(ctx context.Context) (int, error) {
-	s, err := p.c.sub.session()
+	s, err := p.link.session()
 	if err != nil {
 		return 0, err
 	}

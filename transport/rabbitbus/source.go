@@ -133,7 +133,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 func (src *source) mayBeOurs() bool {
 	src.r.mu.Lock()
 	defer src.r.mu.Unlock()
-	return !src.r.st.exclusive() && src.alone && time.Now().Before(src.grace)
+	return !src.r.st.exclusive() && !src.r.s.Broadcast && src.alone && time.Now().Before(src.grace)
 }
 
 // pump takes in what the server delivers. The client's own buffer hands out
