@@ -221,7 +221,7 @@ func (m *schedulerModel) shutdown() {
 		m.s.mu.Unlock()
 	}
 	m.settle()
-	time.Sleep(time.Minute)
+	<-time.After(time.Minute)
 	if n := m.s.inHand(); n != 0 {
 		m.t.Fatalf("%d in hand after the drain", n)
 	}

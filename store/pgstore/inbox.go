@@ -256,7 +256,9 @@ func (c *core) markInbox(ctx context.Context, q querier, entries []store.Entry, 
 	}
 	var set []store.Entry
 	for _, i := range there {
-		if s := found[i].State; s != "" && s != store.Handled {
+		s := found[i].State
+		undone := s == store.Cancelled && state == store.Dead
+		if s != "" && s != store.Handled && !undone {
 			set = append(set, entries[i])
 		}
 	}
