@@ -41,8 +41,8 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 		case <-answers:
 			asked--
 		case <-link.event:
-			if link.lost() {
-				return errLinkLost(doing)
+			if err := link.ended(doing, "$JS.ACK."+r.stream+"."); err != nil {
+				return err
 			}
 		case <-ctx.Done():
 			return translate(doing, ctx.Err())
