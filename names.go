@@ -25,7 +25,9 @@ func DeadLetterChannel(service string) string { return "dead." + service }
 // RequeueChannel is where dead letters are sent to be handled again.
 func RequeueChannel(service string) string { return "requeue." + service }
 
-func answersChannel(service string) string { return "answers." + service }
+const answersPrefix = "answers."
+
+func answersChannel(service string) string { return answersPrefix + service }
 
 func replyType(wire string) string { return wire + ".reply" }
 

@@ -79,7 +79,7 @@ func (r *run) revive(src *source, d *driver.Delivery) (*inbound, []*task) {
 	}
 	m, fault := target.accepted(letter.Message, d.Fault)
 	t.in.Message, t.fault = m, errors.Join(fault, why)
-	t.in.Requeues, t.token = letter.Requeues, letter.token
+	t.in.Requeues, t.in.token = letter.Requeues, letter.token
 	t.in.Group, t.in.Handler = letter.Group, letter.Handler
 	if t.sub = sub; sub != nil {
 		t.in.Handler = sub.wire

@@ -58,19 +58,36 @@ func (src *source) open(ctx, life context.Context) error {
 		if src.optional {
 			return err
 		}
-		switch kind := src.s.conn.Classify(err); kind {
-		case driver.Denied, driver.Conflict, driver.Unsupported, driver.PositionLost, driver.Closed:
-			return err
-		case driver.NotFound:
+		kind := src.s.conn.Classify(err)
+		if kind == driver.NotFound {
 			if perr := src.s.provisionAll(ctx); perr != nil {
-				return perr
+				if src.current() == nil {
+					return perr
+				}
+				err, kind = perr, src.s.conn.Classify(perr)
 			}
+		}
+		if src.ends(kind) {
+			return err
 		}
 		src.notice(Notice{Kind: NoticeReceive, Attempt: attempt, Err: err})
 		if !wait(ctx, reopenPolicy.Wait(attempt)) {
 			return ctx.Err()
 		}
 	}
+}
+
+// ends reports whether an error of that kind ends the service (decision 0024):
+// one that only another declaration takes away, before the receiver was open
+// for the first time. While the service runs the operator may yet take it back.
+func (src *source) ends(kind driver.Kind) bool {
+	switch kind {
+	case driver.Closed, driver.PositionLost:
+		return true
+	case driver.Denied, driver.Conflict, driver.Unsupported:
+		return src.current() == nil
+	}
+	return false
 }
 
 // reopenPolicy paces attempts to reach a broker that is away.
@@ -87,8 +104,7 @@ func (src *source) receiving() (driver.Receiver, context.Context) {
 	return src.receiver, src.receive
 }
 
-// run receives until ctx ends. Only an error that no attempt can mend is
-// returned.
+// run receives until ctx ends. Only an error that ends the service is returned.
 func (src *source) run(ctx context.Context) error {
 	for failed := 0; ; {
 		n, err := src.room(ctx)
@@ -117,11 +133,8 @@ func (src *source) run(ctx context.Context) error {
 		if failed == 1 || kind != driver.Retryable {
 			src.notice(Notice{Kind: NoticeReceive, Attempt: failed, Err: err})
 		}
-		switch kind {
-		case driver.PositionLost:
+		if kind == driver.PositionLost {
 			src.notice(Notice{Kind: NoticePositionLost, Err: err})
-			return err
-		case driver.Denied:
 			return err
 		}
 		if !wait(ctx, reopenPolicy.Wait(failed)) {

@@ -131,7 +131,7 @@ func (b *inbound) judgeUnhandled(t *task) {
 func (b *inbound) forward(t *task) *driver.Message {
 	d := DeadLetter{
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler, Cause: CauseUnhandled,
-		Error: errUnhandled.Error(), Requeues: t.in.Requeues, At: now(), token: t.token,
+		Error: errUnhandled.Error(), Requeues: t.in.Requeues, At: now(), token: t.in.token,
 	}
 	channel, ok := b.s.waiting.name(b.s.name, d.Group, d.Handler)
 	if !ok {

@@ -41,6 +41,10 @@ func harness(server *child, o natsbus.Options) drivertest.Harness {
 		Patience: time.Minute, // the machine may be busy
 		Open:     func(ctx context.Context) (driver.Conn, error) { return natsbus.Connect(ctx, o) },
 		Restart:  server.restart,
+		KnownGaps: map[string]string{
+			"URL": "natsbus's own tests have it", "Through": "natsbus's own tests have it", "Full": "natsbus's own tests have it",
+			"InjectKeyed": "messages have no key of the server's", "Trim": "not tried",
+		},
 		Forget: func(ctx context.Context) error {
 			return plain(server.url(), nil, func(nc *nats.Conn, js jetstream.JetStream) error { return forget(ctx, js) })
 		},
@@ -82,8 +86,13 @@ func inProcess(t *testing.T, o natsbus.Options) drivertest.Harness {
 		return errors.Join(do(nc, js), c.Close(ctx))
 	}
 	return drivertest.Harness{
-		Patience: time.Minute, // the machine may be busy
-		Open:     func(ctx context.Context) (driver.Conn, error) { return open(ctx) },
+		Patience:  time.Minute, // the machine may be busy
+		Open:      func(ctx context.Context) (driver.Conn, error) { return open(ctx) },
+		InProcess: true,
+		KnownGaps: map[string]string{
+			"Restart": "the server ends with this process", "URL": "the server is this process's", "Through": "there is no link",
+			"Full": "natsbus's own tests have it", "InjectKeyed": "messages have no key of the server's", "Trim": "not tried",
+		},
 		Forget: func(ctx context.Context) error {
 			return use(ctx, func(_ *nats.Conn, js jetstream.JetStream) error { return forget(ctx, js) })
 		},
