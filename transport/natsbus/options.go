@@ -173,6 +173,9 @@ func ParseURL(u *url.URL) (Options, error) {
 	withTLS := u.Scheme == "tls"
 	p.Parse("tls", func(v string) error {
 		if on, err := strconv.ParseBool(v); err == nil {
+			if !on && withTLS {
+				return fmt.Errorf("the scheme tls demands it: write nats:// to go without")
+			}
 			withTLS = on
 			return nil
 		}

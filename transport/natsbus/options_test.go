@@ -25,6 +25,16 @@ func TestParseURL_reads_servers_and_parameters(t *testing.T) {
 	}
 }
 
+func TestParseURL_reads_servers_with_commas_between(t *testing.T) {
+	u, err := url.Parse("nats://a:4222,b:4333")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := ParseURL(u); err != nil || o.URL != "nats://a:4222,nats://b:4333" {
+		t.Errorf("servers %s, %v", o.URL, err)
+	}
+}
+
 func TestParseURL_names_what_is_wrong(t *testing.T) {
 	for raw, want := range map[string]string{
 		"nats://a?ack_wait=3s":       `unknown parameter "ack_wait"`,
@@ -32,6 +42,7 @@ func TestParseURL_names_what_is_wrong(t *testing.T) {
 		"nats://a?ack-wait=-3s":      "above zero",
 		"nats://a?replicas=many":     "replicas=many",
 		"nats://a/subject":           "has none",
+		"tls://a?tls=false":          "the scheme tls demands it",
 		"nats://a?max-bytes=1&x=2":   `unknown parameter "x"`,
 		"nats://a?timeout=0s&tls=no": "timeout=0s",
 	} {

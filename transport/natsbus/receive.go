@@ -267,7 +267,7 @@ func (r *receiver) deliver(src *source, s *slot, m *nats.Msg, now time.Time, sta
 				return nil
 			}
 			src.held.remove(held) // its lease ran out, so it is no longer ours
-			held.done = true
+			held.drop()
 		}
 	}
 	if stale {
