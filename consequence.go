@@ -12,6 +12,7 @@ type consequence struct {
 	of      *task
 	letter  bool // a dead letter, or one that waits; else it is an answer
 	attempt int
+	lost    bool // an answer in place of one that the broker found too large
 }
 
 // told tells of a letter that the broker has confirmed.
@@ -43,6 +44,13 @@ func (b *inbound) consequences(due []consequence, t *task) []consequence {
 		}
 	}
 	if m.ReplyTo == "" || t.answered {
+		return due
+	}
+	if !b.asked(t) {
+		if t.in.answer != nil {
+			b.s.notice(Notice{Kind: NoticeLostCaller, Channel: b.channel.Name, Group: b.group, Message: m,
+				Err: fmt.Errorf("channel %s is none on which answers are awaited", m.ReplyTo)})
+		}
 		return due
 	}
 	if r := b.answer(t); r != nil {

@@ -59,8 +59,12 @@ type Channel struct {
 // NewChannel names a channel, in lower-case words as in "ordering.orders".
 func NewChannel(name string) Channel { return Channel{name: name} }
 
+// MaxPartitions is how many units of order a channel may have.
+const MaxPartitions = 1024
+
 // Partitions asks for n units of order, each with one owner at a time, where
-// the transport has them. Changing it later breaks the order once.
+// the transport has them; at most MaxPartitions. Changing it later breaks the
+// order once.
 func (c Channel) Partitions(n int) Channel {
 	c.partitions = n
 	return c
@@ -90,7 +94,7 @@ func newContract[T any](kind Kind, name string) contract[T] {
 		c.spec.Channel.Kind = driver.PublishSubscribe
 	}
 	c.wire = c.spec.Type()
-	if err := driver.ValidName(name); err != nil {
+	if err := validName(name); err != nil {
 		c.err = fmt.Errorf("%s contract: %w", kind, err)
 	}
 	return c
@@ -125,11 +129,15 @@ func (c *contract[T]) setKey(key func(T) string) {
 func (c *contract[T]) setChannel(ch Channel) {
 	c.spec.Channel.Name = ch.name
 	c.spec.Channel.Partitions = ch.partitions
-	if err := driver.ValidName(ch.name); err != nil && c.err == nil {
+	if err := validName(ch.name); err != nil && c.err == nil {
 		c.err = fmt.Errorf("contract %s: channel %w", c.wire, err)
 	}
 	if ch.partitions < 0 && c.err == nil {
 		c.err = fmt.Errorf("contract %s: channel %s: %d partitions: want 1 or more, or 0 for the transport's default", c.wire, ch.name, ch.partitions)
+	}
+	if ch.partitions > MaxPartitions && c.err == nil {
+		c.err = fmt.Errorf("contract %s: channel %s: %d partitions: want at most %d: keys share partitions, of which a few for each instance are enough",
+			c.wire, ch.name, ch.partitions, MaxPartitions)
 	}
 }
 
@@ -157,16 +165,37 @@ func (c *contract[T]) setCodec(cd codec.Codec) {
 func (c contract[T]) Decode(m *driver.Message) (T, error) { return c.decode(m) }
 
 // decode reads a body by the content type that came with it, which need not be
-// the one that this side would send; without one, by the contract's own.
+// the one that this side would send; without one, by the contract's own. A
+// contract of bytes takes every content type.
 func (c *contract[T]) decode(m *driver.Message) (v T, err error) {
 	cd := c.codec
-	if m.ContentType != "" && m.ContentType != c.spec.ContentType {
+	if m.ContentType != "" && m.ContentType != c.spec.ContentType && cd != codec.Bytes { // bytes are taken as they are
 		if cd, err = codec.Lookup(m.ContentType); err != nil {
 			return v, Permanent(fmt.Errorf("decode %s: %w", c.wire, err))
 		}
 	}
-	if err := cd.Unmarshal(m.Body, &v); err != nil {
+	if err := unmarshal(cd, m.Body, &v); err != nil {
 		return v, Permanent(fmt.Errorf("decode %s: %w", c.wire, err))
 	}
 	return v, nil
+}
+
+// marshal encodes a value. A codec that panics is an error.
+func marshal(cd codec.Codec, v any) (body []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("its codec panicked: %v", p)
+		}
+	}()
+	return cd.Marshal(v)
+}
+
+// unmarshal decodes a body. A codec that panics is an error.
+func unmarshal(cd codec.Codec, body []byte, v any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("its codec panicked: %v", p)
+		}
+	}()
+	return cd.Unmarshal(body, v)
 }

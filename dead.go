@@ -27,6 +27,8 @@ type DeadLetter struct {
 	Attempts int       // at handling it
 	Requeues int       // how often it had been sent again before
 	At       time.Time // when it was given up
+
+	token string // of a request, for its reply
 }
 
 // CauseUnhandled is the cause of a dead letter that no handler has seen: the
@@ -51,7 +53,7 @@ const (
 )
 
 var deadHeaders = []string{headerDeadGroup, headerDeadHandler, headerDeadCause, headerDeadError, headerDeadStack, headerDeadAttempts,
-	headerDeadRequeues, headerDeadAt, headerDeadService, headerOrigChannel, headerOrigID, headerOrigSource}
+	headerDeadRequeues, headerDeadAt, headerDeadService, headerOrigChannel, headerOrigID, headerOrigSource, headerToken}
 
 // Bounds of what is kept of an error, in bytes, so that a dead letter stays
 // within what brokers take as headers.
@@ -64,7 +66,7 @@ const (
 func (b *inbound) bury(t *task) *driver.Message {
 	d := DeadLetter{
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler,
-		Error: t.err.Error(), Attempts: t.in.Attempt, Requeues: t.in.Requeues, At: now(),
+		Error: errText(t.err), Attempts: t.in.Attempt, Requeues: t.in.Requeues, At: now(), token: t.in.token,
 	}
 	var p *PanicError
 	if errors.As(t.err, &p) {
@@ -108,7 +110,11 @@ func (d *DeadLetter) encode(channel string) *driver.Message {
 // original, and to the handler. What a sender wrote under these names is left out.
 func (d *DeadLetter) identity(m *driver.Message) driver.Headers {
 	h := make(driver.Headers, 0, len(m.Headers)+len(deadHeaders))
-	return append(withoutDead(append(h, m.Headers...)),
+	h = withoutDead(append(h, m.Headers...))
+	if d.token != "" {
+		h = append(h, driver.Header{Name: headerToken, Value: d.token})
+	}
+	return append(h,
 		driver.Header{Name: headerDeadService, Value: d.Service},
 		driver.Header{Name: headerDeadGroup, Value: d.Group},
 		driver.Header{Name: headerDeadHandler, Value: d.Handler},
@@ -153,6 +159,7 @@ func ParseDeadLetter(m *driver.Message) (DeadLetter, error) {
 		Stack:    driver.UnescapeValue(last(h, headerDeadStack)),
 		Attempts: atoi(last(h, headerDeadAttempts)),
 		Requeues: atoi(last(h, headerDeadRequeues)),
+		token:    last(h, headerToken),
 	}
 	d.At, _ = time.Parse(time.RFC3339Nano, last(h, headerDeadAt))
 	d.Message = original(m)

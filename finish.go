@@ -243,6 +243,10 @@ func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 		}
 		return false
 	}
+	if s.conn.Classify(why) == driver.TooLarge && !c.lost { // who asked is told so
+		c.m, c.lost = f.b.replyLost(c.of, why), true
+		return false
+	}
 	if s.passes(why) && (!c.m.Transient || c.attempt+1 < replyAttempts) {
 		return false
 	}
@@ -252,9 +256,6 @@ func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 
 // settle tells each source's receiver what became of its deliveries.
 func (f *finisher) settle(ctx context.Context, over []*task) {
-	for src := range f.settlements {
-		f.settlements[src] = f.settlements[src][:0]
-	}
 	for _, t := range over {
 		outcome := driver.Ack
 		if t.verdict == bury {
@@ -268,16 +269,22 @@ func (f *finisher) settle(ctx context.Context, over []*task) {
 			continue
 		}
 		crash.ConsumerSettling.Pass()
-		if r, err := src.settle(ctx, list); err != nil {
-			f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Err: err})
-			src.renew(r) // where there are no leases, only a closed receiver gives them back
-			continue
-		}
-		crash.ConsumerSettled.Pass()
+		f.settleWith(ctx, src, list)
+		clear(list) // what is settled keeps no memory
+		f.settlements[src] = list[:0]
 	}
 	if len(over) > 0 {
 		f.b.sched.settled(over)
 	}
+}
+
+func (f *finisher) settleWith(ctx context.Context, src *source, list []driver.Settlement) {
+	if r, err := src.settle(ctx, list); err != nil {
+		f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Err: err})
+		src.renew(r) // where there are no leases, only a closed receiver gives them back
+		return
+	}
+	crash.ConsumerSettled.Pass()
 }
 
 // tell tells of a dead letter who asked for it, and reports whether all have
@@ -293,7 +300,7 @@ func (f *finisher) tell(ctx context.Context, t *task) bool {
 	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
 	defer cancel()
 	for _, told := range todo {
-		if err := told(ctx); err != nil {
+		if err := guarded(func() error { return told(ctx) }); err != nil {
 			f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: t.in.Message, Err: fmt.Errorf("note the dead letter: %w", err)})
 			return false
 		}

@@ -18,22 +18,16 @@ func gather[T any](ctx context.Context, from Caller, c *contract[T], v T, opts [
 		return
 	}
 	defer from.caller().replies.forget(w)
-	answered := make(map[string]bool) // by service and instance
 	good, bad := 0, 0
 	var end error
 	for {
-		var m *driver.Message
-		if m, end = w.next(wctx); end != nil {
+		var answer arrived
+		if answer, end = w.next(wctx); end != nil {
 			break
 		}
-		who := m.Source + "/" + m.Headers.Get(headerInstance)
-		if answered[who] {
-			continue // a redelivery answered again
-		}
-		answered[who] = true
-		over := from.caller().opts.Limits.checkIncoming(m)
+		m, over := answer.m, answer.over
 		if over != nil {
-			over = fmt.Errorf("answer of %s to %s: %w", who, c.wire, over)
+			over = fmt.Errorf("answer of %s/%s to %s: %w", m.Source, m.Headers.Get(headerInstance), c.wire, over)
 		}
 		if over == nil && m.Headers.Get(headerStatus) == "" {
 			good++

@@ -14,7 +14,8 @@ type Handler func(ctx context.Context, in *Incoming) error
 type Middleware func(next Handler) Handler
 
 // Hooks tell telemetry what happens. Each may be nil; they are called from
-// several goroutines and must not block.
+// several goroutines and must not block. A hook that panics is logged, and what it
+// watches goes on.
 type Hooks struct {
 	// Send is called before messages are handed to the broker; it may add
 	// headers to them. It returns the context to send with and a function that
@@ -35,12 +36,15 @@ type NoticeKind string
 // What hooks are told.
 const (
 	NoticeRetry        NoticeKind = "retry"         // a handler failed; the message waits for its next attempt
+	NoticeNotBegun     NoticeKind = "not-begun"     // a handler could not begin; the message waits, which is no attempt
+	NoticeOutage       NoticeKind = "outage"        // handlers of a group cannot begin, or receivers have lost the broker; they try again until they can
+	NoticeOutageOver   NoticeKind = "outage-over"   // they go on
 	NoticeDead         NoticeKind = "dead"          // a message was kept as a dead letter
 	NoticeDiscard      NoticeKind = "discard"       // a message was settled unhandled, as its handler or its sender wished
 	NoticeRefused      NoticeKind = "refused"       // a handler refused a message that awaits no answer
 	NoticeExpired      NoticeKind = "expired"       // a request came too late and was answered so
 	NoticeUnhandled    NoticeKind = "unhandled"     // a message of a type that this instance does not handle was kept until one does (Err says where), or settled as another's part of a shared channel
-	NoticeLateReply    NoticeKind = "late-reply"    // a reply came that nobody waits for any more
+	NoticeLateReply    NoticeKind = "late-reply"    // a reply came that nobody waits for (any more); Err says why it was dropped
 	NoticeLostCaller   NoticeKind = "lost-caller"   // a reply could not be sent: its caller is gone, or it is over a limit
 	NoticeReceive      NoticeKind = "receive"       // receiving failed and will be tried again
 	NoticeStall        NoticeKind = "stall"         // a receiver delivered nothing while messages waited, and was opened anew
@@ -56,6 +60,7 @@ type Notice struct {
 	Group   string
 	Message *driver.Message // where one message is concerned
 	Attempt int
+	Count   int           // with NoticeOutageOver: messages, or receivers, that waited; with NoticeNotBegun: how often one could not begin while others did
 	After   time.Duration // with NoticeRetry: until the next attempt
 	Err     error
 }
@@ -64,7 +69,10 @@ type Notice struct {
 func (s *Service) notice(n Notice) {
 	s.counts.add(n.Kind)
 	if s.opts.Hooks.Notice != nil {
-		s.opts.Hooks.Notice(n)
+		s.hook("Notice", func() error {
+			s.opts.Hooks.Notice(n)
+			return nil
+		})
 	}
 	s.log(n)
 }

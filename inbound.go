@@ -3,7 +3,6 @@ package dovetail
 import (
 	"context"
 	"errors"
-	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -29,18 +28,14 @@ type inbound struct {
 	workers     sync.WaitGroup
 }
 
-// maxDeliveries is how often the broker may deliver a message that no attempt
-// ever finished, because the process died with it each time, before it is kept
-// as a dead letter unhandled.
-const maxDeliveries = 100
-
-var errPoison = errors.New("delivered again and again without an attempt coming to an end: its handler may kill the process")
-
 var errEnded = errors.New("handler ended its goroutine")
 
-// start runs the workers until the scheduler closes; base is their context.
+// start has workers run, as they are needed, until the scheduler closes; base is
+// their context.
 func (b *inbound) start(base context.Context) {
-	for range b.concurrency {
+	b.sched.told = b.gateNews
+	b.sched.pool.most = b.concurrency
+	b.sched.pool.start = func() {
 		b.workers.Add(1)
 		go b.work(base)
 	}
@@ -56,9 +51,7 @@ func (b *inbound) work(base context.Context) {
 		if !ended {
 			// The handler ended its goroutine (runtime.Goexit, as t.FailNow
 			// does); the message must not be lost with it.
-			for _, t := range tasks {
-				b.judge(base, t, errEnded)
-			}
+			b.judgeBatch(base, tasks, errEnded)
 			go b.again(base, tasks)
 			return
 		}
@@ -75,6 +68,7 @@ func (b *inbound) work(base context.Context) {
 			continue
 		}
 		ins = b.attemptBatch(base, tasks, ins[:0])
+		clear(ins) // a worker that waits keeps no memory
 	}
 }
 
@@ -100,8 +94,8 @@ func (b *inbound) attempt(base context.Context, t *task) {
 		defer cancel()
 	}
 	var err error
-	if hook := b.s.opts.Hooks.Handle; hook != nil {
-		err = observe(hook, t.sub.handler, ctx, &t.in)
+	if b.s.opts.Hooks.Handle != nil {
+		err = b.observe(t.sub.handler, ctx, &t.in)
 	} else {
 		err = protect(t.sub.handler, ctx, &t.in)
 	}
@@ -111,8 +105,8 @@ func (b *inbound) attempt(base context.Context, t *task) {
 }
 
 // observe is protect with a hook, which hears of the end whatever it is.
-func observe(hook func(context.Context, *Incoming) (context.Context, func(error)), h Handler, ctx context.Context, in *Incoming) (err error) {
-	ctx, after := hook(ctx, in)
+func (b *inbound) observe(h Handler, ctx context.Context, in *Incoming) (err error) {
+	ctx, after := b.s.handleHook(ctx, in)
 	if after != nil {
 		err = errEnded
 		defer func() { after(err) }()
@@ -125,7 +119,7 @@ func observe(hook func(context.Context, *Incoming) (context.Context, func(error)
 // the time that it takes to wake another goroutine. What fails here is sent by
 // the finisher.
 func (b *inbound) answerNow(ctx context.Context, t *task) {
-	if t.verdict != done || !strings.HasPrefix(t.in.Message.ReplyTo, ReplyPrefix) {
+	if t.verdict != done || !strings.HasPrefix(t.in.Message.ReplyTo, ReplyPrefix) || !b.asked(t) {
 		return
 	}
 	if r := b.answer(t); r != nil {
@@ -136,7 +130,7 @@ func (b *inbound) answerNow(ctx context.Context, t *task) {
 
 // beforeHand settles what no handler should see, and counts the attempt.
 func (b *inbound) beforeHand(ctx context.Context, t *task) (err error, final bool) {
-	if t.in.Attempt > 0 {
+	if t.in.Attempt > 0 || t.unready > 0 || t.alone {
 		t.in.restart()
 	}
 	t.in.Attempt++
@@ -148,9 +142,6 @@ func (b *inbound) beforeHand(ctx context.Context, t *task) (err error, final boo
 	}
 	if err := b.s.opts.Limits.checkIncoming(t.in.Message); err != nil {
 		return Permanent(err), true
-	}
-	if t.in.Attempt == 1 && t.delivery.Attempt > maxDeliveries {
-		return Permanent(errPoison), true
 	}
 	if t.in.Expired() {
 		return b.expired(ctx, t)
@@ -169,9 +160,16 @@ func (b *inbound) expired(ctx context.Context, t *task) (err error, final bool) 
 		if !ok {
 			continue
 		}
-		r, found, err := replier.Replied(ctx, &t.in)
+		var (
+			r     Reply
+			found bool
+		)
+		err := guarded(func() (err error) {
+			r, found, err = replier.Replied(ctx, &t.in)
+			return err
+		})
 		if err != nil {
-			return err, true
+			return NotBegun(err), true
 		}
 		if found {
 			t.in.answer = &r
@@ -201,33 +199,56 @@ func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incom
 		ctx, cancel = context.WithTimeout(base, d)
 		defer cancel()
 	}
-	var errs []error
-	if hook := b.s.opts.Hooks.Handle; hook != nil {
-		errs = observeBatch(hook, begun[0].sub.batch, ctx, ins)
+	var (
+		errs   []error
+		broken error
+	)
+	if b.s.opts.Hooks.Handle != nil {
+		errs, broken = b.observeBatch(begun[0].sub.batch, ctx, ins)
 	} else {
-		errs = protectBatch(begun[0].sub.batch, ctx, ins)
+		errs, broken = protectBatch(begun[0].sub.batch, ctx, ins)
 	}
 	crash.ConsumerHandled.Pass()
+	if broken != nil {
+		b.judgeBatch(base, begun, broken)
+		return ins
+	}
 	for i, t := range begun {
 		b.judge(base, t, errs[i])
 	}
 	return ins
 }
 
+// judgeBatch judges messages whose handler came to no end. One of several may be
+// the cause: each is then handled alone, and this was no attempt at them.
+func (b *inbound) judgeBatch(base context.Context, tasks []*task, err error) {
+	for _, t := range tasks {
+		if len(tasks) == 1 {
+			b.judge(base, t, err)
+			continue
+		}
+		t.alone = true
+		t.err, t.verdict, t.after = err, again, 0
+		t.in.Attempt--
+		b.s.notice(Notice{Kind: NoticeRetry, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: err})
+	}
+}
+
 // observeBatch is protectBatch with a hook, which is called for each message.
-func observeBatch(hook func(context.Context, *Incoming) (context.Context, func(error)), h batchHandler, ctx context.Context, ins []*Incoming) (errs []error) {
+func (b *inbound) observeBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
 	after := make([]func(error), len(ins))
 	for i, in := range ins {
 		root := &handlerContext{ctx, in}
 		in.item = &itemContext{handlerContext: handlerContext{nil, in}, root: root}
-		in.item.hooked, after[i] = hook(root, in)
+		in.item.hooked, after[i] = b.s.handleHook(root, in)
 	}
+	broken = errEnded
 	defer func() {
 		for i, f := range after {
 			switch {
 			case f == nil:
-			case errs == nil:
-				f(errEnded)
+			case broken != nil:
+				f(broken)
 			default:
 				f(errs[i])
 			}
@@ -252,9 +273,12 @@ func (b *inbound) judge(ctx context.Context, t *task, err error) {
 		t.verdict = again // it failed because the service ends: it is handed back
 	}
 	switch t.verdict {
+	case unbegun:
+		t.in.Attempt--
+		b.s.notice(Notice{Kind: NoticeNotBegun, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
 	case done:
 		b.s.counts.handled.Add(1)
-		if err != nil && t.in.Message.ReplyTo == "" { // refused, and nobody to be told
+		if err != nil && !b.asked(t) { // refused, and nobody to be told
 			b.s.notice(Notice{Kind: NoticeRefused, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: err})
 		}
 	case again:
@@ -266,27 +290,4 @@ func (b *inbound) judge(ctx context.Context, t *task, err error) {
 		}
 		b.s.notice(Notice{Kind: kind, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: err})
 	}
-}
-
-// protect turns a handler's panic into an error with its stack.
-func protect(h Handler, ctx context.Context, in *Incoming) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{v, debug.Stack()}
-		}
-	}()
-	return h(ctx, in)
-}
-
-func protectBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err := &PanicError{v, debug.Stack()}
-			errs = make([]error, len(ins))
-			for i := range errs {
-				errs[i] = err
-			}
-		}
-	}()
-	return h(ctx, ins)
 }

@@ -2,16 +2,13 @@ package dovetail
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
-
-// slab is how many tasks are made at once: one that is held for a retry keeps
-// the memory of the others.
-const slab = 32
 
 // take takes in deliveries, all at once, so that a batch handler sees them
 // together.
@@ -22,13 +19,8 @@ func (b *inbound) take(from *source, ds []*driver.Delivery) {
 // tasks makes deliveries tasks of this inbound.
 func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 	ts := make([]*task, len(ds))
-	var some []task
 	for i, d := range ds {
-		if len(some) == 0 {
-			some = make([]task, min(slab, len(ds)-i))
-		}
-		t := &some[0]
-		some = some[1:]
+		t := new(task)
 		ts[i] = t
 		m, fault := b.accepted(d.Message, d.Fault)
 		t.in = Incoming{
@@ -37,6 +29,9 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 		}
 		t.ctx.in = &t.in
 		t.from, t.delivery, t.fault = from, d, fault
+		if m.ReplyTo != "" {
+			t.in.token = last(d.Message.Headers, headerToken)
+		}
 		if t.sub = b.handlerOf(m); t.sub != nil {
 			t.in.Handler = t.sub.wire
 		}
@@ -65,6 +60,13 @@ func (b *inbound) handlerOf(m *driver.Message) *subscription {
 // accepted is a message as handlers get it, and why none can. What only we may
 // write is read on our own channels alone.
 func (b *inbound) accepted(m *driver.Message, fault error) (*driver.Message, error) {
+	if driver.Structured(m) && b.subs[m.Type] == nil {
+		if e, err := driver.DecodeStructured(m); err == nil {
+			m = e
+		} else {
+			fault = errors.Join(fault, err)
+		}
+	}
 	if b.channel.Name != answersChannel(b.s.name) {
 		m = plain(m)
 	}

@@ -60,6 +60,13 @@ type Options struct {
 	// cancels their contexts. Default: 30 s.
 	DrainTimeout time.Duration
 
+	// RevokeTimeout is how long a partition that the broker gives to another
+	// instance waits for the handlers that had begun with messages of it. It is
+	// then released all the same, and the other instance handles these messages
+	// again; with an inbox they have one effect. What has not begun moves at
+	// once. Default: 10 s.
+	RevokeTimeout time.Duration
+
 	// StallAfter is how long a receiver may deliver nothing while its backlog
 	// is not empty before it is opened anew. Default: 1 min.
 	StallAfter time.Duration
@@ -79,6 +86,7 @@ func (o Options) withDefaults() Options {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Logger = slog.New(soundLog{o.Logger.Handler()})
 	o.Limits = o.Limits.withDefaults()
 	orDefault(&o.Concurrency, 16)
 	orDefault(&o.Window, max(1024, 4*o.Concurrency))
@@ -87,6 +95,7 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.RequestTimeout, 30*time.Second)
 	orDefault(&o.SendTimeout, 30*time.Second)
 	orDefault(&o.DrainTimeout, 30*time.Second)
+	orDefault(&o.RevokeTimeout, 10*time.Second)
 	orDefault(&o.StallAfter, time.Minute)
 	o.Retry = o.Retry.withDefaults()
 	return o
@@ -110,6 +119,7 @@ func (o *Options) check() error {
 		{"Concurrency", int64(o.Concurrency)}, {"Window", int64(o.Window)}, {"Held", int64(o.Held)},
 		{"WindowBytes", int64(o.WindowBytes)}, {"RequestTimeout", int64(o.RequestTimeout)},
 		{"SendTimeout", int64(o.SendTimeout)}, {"DrainTimeout", int64(o.DrainTimeout)}, {"StallAfter", int64(o.StallAfter)},
+		{"RevokeTimeout", int64(o.RevokeTimeout)},
 		{"Limits.Body", int64(o.Limits.Body)}, {"Limits.Headers", int64(o.Limits.Headers)}, {"Limits.HeaderBytes", int64(o.Limits.HeaderBytes)},
 	} {
 		if f.value < 0 {
@@ -133,7 +143,9 @@ func As(name string) SubscribeOption { return func(s *subscription) { s.as = nam
 
 // Concurrency runs at most n handlers of the subscription at once. Subscriptions
 // that share a receiver (one channel, one group) share the largest.
-func Concurrency(n int) SubscribeOption { return func(s *subscription) { s.concurrency = n } }
+func Concurrency(n int) SubscribeOption {
+	return func(s *subscription) { s.concurrency, s.limited = n, true }
+}
 
 // BatchSize hands a batch handler at most n messages at once; the default is
 // 100.

@@ -46,7 +46,7 @@ func (s *Service) topology() (t Topology) {
 		requeue := driver.Channel{Name: RequeueChannel(s.name)}
 		channel(requeue)
 		t.Subscriptions = append(t.Subscriptions, driver.Subscription{
-			Channel: requeue, Group: s.name, Instance: s.opts.Instance, Window: requeueWindow})
+			Channel: requeue, Group: s.name, Instance: s.opts.Instance, Window: requeueWindow, WindowBytes: s.opts.WindowBytes})
 	}
 	return t
 }

@@ -20,7 +20,7 @@ func (r *run) requeues() *source {
 	s := r.s
 	return r.returning(driver.Subscription{
 		Channel: driver.Channel{Name: RequeueChannel(s.name)}, Group: s.name,
-		Instance: s.opts.Instance, Window: requeueWindow,
+		Instance: s.opts.Instance, Window: requeueWindow, WindowBytes: s.opts.WindowBytes,
 	})
 }
 
@@ -29,10 +29,14 @@ func (r *run) returning(sub driver.Subscription) *source {
 	src := &source{
 		s:   r.s,
 		sub: sub,
-		leave: func(match func(*task) bool) int {
-			n := 0
+		leave: func(of func(*task) *exit) {
 			for _, b := range r.inbounds {
-				n += b.sched.drop(match)
+				b.sched.drop(of)
+			}
+		},
+		let: func(e *exit) (n int) {
+			for _, b := range r.inbounds {
+				n += b.sched.abandon(e)
 			}
 			return n
 		},
@@ -75,7 +79,7 @@ func (r *run) revive(src *source, d *driver.Delivery) (*inbound, []*task) {
 	}
 	m, fault := target.accepted(letter.Message, d.Fault)
 	t.in.Message, t.fault = m, errors.Join(fault, why)
-	t.in.Requeues = letter.Requeues
+	t.in.Requeues, t.in.token = letter.Requeues, letter.token
 	t.in.Group, t.in.Handler = letter.Group, letter.Handler
 	if t.sub = sub; sub != nil {
 		t.in.Handler = sub.wire

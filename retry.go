@@ -73,6 +73,7 @@ const (
 	forward                // keep until an instance comes that handles it
 	pass                   // settle: no handler takes it, and none has to
 	discard                // settle and forget
+	unbegun                // its handler could not begin: hold it, count nothing
 )
 
 // judge decides what becomes of a message after an attempt.
@@ -84,8 +85,11 @@ func (p RetryPolicy) judge(err error, attempt int) (v verdict, after time.Durati
 		permanent *permanentError
 		dropped   *discardError
 		later     *retryAfterError
+		early     *notBegunError
 	)
 	switch {
+	case errors.As(err, &early):
+		return unbegun, 0
 	case errors.As(err, &dropped):
 		return discard, 0
 	case RefusalOf(err) != nil:

@@ -106,6 +106,7 @@ func (r *run) serve(ctx context.Context) error {
 	leases, stopLeases := context.WithCancel(base)
 	defer stopLeases()
 	var keeping sync.WaitGroup
+	keeping.Go(func() { r.trim(leases) })
 	for _, src := range r.sources {
 		r.receiving.Go(func() { r.fail(src.run(receive)) })
 		r.receiving.Go(func() { src.watch(receive) })
@@ -193,7 +194,7 @@ func (r *run) startComponents(base context.Context) (stop func()) {
 	var wg sync.WaitGroup
 	for _, c := range r.s.components {
 		wg.Go(func() {
-			if err := c.Run(ctx); err != nil && ctx.Err() == nil {
+			if err := guarded(func() error { return c.Run(ctx) }); err != nil && ctx.Err() == nil {
 				r.fail(err)
 			}
 		})
@@ -235,6 +236,7 @@ func (r *run) plan() {
 			feed:  b.take,
 			room:  b.waitRoom,
 			leave: b.sched.drop,
+			let:   b.sched.abandon,
 			tasks: func(f func(*task)) {},
 		})
 		src := r.sources[len(r.sources)-1]
@@ -294,28 +296,74 @@ func (b *inbound) subscription() driver.Subscription {
 // receive ends; that of the replies, which handlers await while they drain,
 // until replies ends.
 func (r *run) open(receive, replies context.Context) error {
-	for _, src := range append(r.sources, r.replies) {
+	opening, cancel := context.WithCancel(receive)
+	defer cancel()
+	return eachSource(append(slices.Clone(r.sources), r.replies), func(src *source) error {
 		life := receive
 		if src == r.replies {
 			life = replies
 		}
 		src.turn.L = &src.mu
-		if err := src.open(receive, life); err != nil {
+		if err := src.open(opening, life); err != nil {
+			cancel() // the others need not wait for a broker that is away
 			return fmt.Errorf("receive from %s as %s: %w", src.sub.Channel.Name, src.sub.Group, err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (r *run) closeSources(ctx context.Context) error {
-	var errs []error
-	for _, src := range slices.Concat(r.sources, []*source{r.replies}, r.lookout.sources()) {
+	return eachSource(slices.Concat(r.sources, []*source{r.replies}, r.lookout.sources()), func(src *source) error {
 		if err := src.close(ctx); err != nil && r.s.conn.Classify(err) != driver.Closed {
-			errs = append(errs, fmt.Errorf("close receiver of %s: %w", src.sub.Channel.Name, err))
+			return fmt.Errorf("close receiver of %s: %w", src.sub.Channel.Name, err)
+		}
+		return nil
+	})
+}
+
+// sideBySide is how many receivers are opened or closed at once: each costs a
+// round trip or more.
+const sideBySide = 16
+
+// eachSource calls f for every source, some at once, and returns the errors but
+// for those that only say that another's came first.
+func eachSource(all []*source, f func(*source) error) error {
+	errs := make([]error, len(all))
+	slots := make(chan struct{}, sideBySide)
+	var wg sync.WaitGroup
+	for i, src := range all {
+		slots <- struct{}{}
+		wg.Go(func() {
+			errs[i] = f(src)
+			<-slots
+		})
+	}
+	wg.Wait()
+	first := slices.IndexFunc(errs, func(err error) bool { return err != nil && !errors.Is(err, context.Canceled) })
+	if first < 0 {
+		return errors.Join(errs...)
+	}
+	return errors.Join(slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, context.Canceled) })...)
+}
+
+// trim ends workers that have had nothing to do for a while, until ctx ends.
+func (r *run) trim(ctx context.Context) {
+	tick := time.NewTicker(trimAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, b := range r.inbounds {
+			b.sched.trim()
 		}
 	}
-	return errors.Join(errs...)
 }
+
+// trimAfter is for how long a worker waits for more, at least.
+const trimAfter = 10 * time.Second
 
 // ignoreCancel is nil for an error that only says that ctx has ended.
 func ignoreCancel(ctx context.Context, err error) error {

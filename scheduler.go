@@ -6,9 +6,9 @@ import (
 )
 
 // A scheduler decides which message is handled next. Messages of one key form a
-// lane: the first of it is ready, running or held for a retry, and the others
-// wait behind it, in order. Messages without a key are ready at once. Work is
-// scheduled by key, not by a hash of it, so a held key holds no neighbour.
+// lane: the first of it is ready, running or held, and the others wait behind
+// it, in order. Messages without a key are ready at once. Work is scheduled by
+// key, not by a hash of it, so a held key holds no neighbour.
 //
 // What is in hand is bounded: at most window messages that can move, at most
 // held more that wait in held lanes or to be settled, and at most maxBytes in
@@ -17,8 +17,9 @@ type scheduler struct {
 	window, held, maxBytes int
 
 	mu       sync.Mutex
-	work     sync.Cond // ready is not empty, or closing
 	ready    taskQueue
+	gate     gate
+	pool     pool
 	lanes    map[string]*lane
 	free     *lane // lanes to be used again
 	all      taskList
@@ -29,19 +30,10 @@ type scheduler struct {
 	big      int     // bytes of a large message, as they have come lately
 	done     []*task // to be settled
 	draining bool    // hand back rather than hold
-	closing  bool    // workers end
+	told     func(gateNews)
 
 	room   chan struct{} // something was settled, or a lane is no longer held
 	finish chan struct{} // done is not empty
-}
-
-// A lane is the messages of one key that are in hand.
-type lane struct {
-	key        string
-	head, tail *task
-	n          int
-	held       bool
-	next       *lane // in the free list
 }
 
 func newScheduler(window, held, maxBytes int) *scheduler {
@@ -51,7 +43,8 @@ func newScheduler(window, held, maxBytes int) *scheduler {
 		room:   make(chan struct{}, 1),
 		finish: make(chan struct{}, 1),
 	}
-	s.work.L = &s.mu
+	s.gate.s = s
+	s.pool.more.L = &s.mu
 	return s
 }
 
@@ -74,34 +67,40 @@ func (s *scheduler) push(tasks []*task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range tasks {
+		if s.draining {
+			t.state = taskDropped
+			continue
+		}
 		s.all.add(t)
 		s.count++
 		s.bytes += t.size
 		s.big = max(t.size, s.big-s.big/64)
 		key := t.in.Message.Key
-		if key == "" {
+		switch {
+		case t.concluded:
+			s.conclude(t)
+		case key == "":
 			s.makeReady(t)
-			continue
-		}
-		l := s.lanes[key]
-		if l == nil {
-			l = s.newLane(key)
-			s.lanes[key] = l
-		}
-		t.lane = l
-		l.n++
-		if l.tail == nil {
-			l.head, l.tail = t, t
-			s.makeReady(t)
-			continue
-		}
-		l.tail.behind = t
-		l.tail = t
-		if l.held {
-			s.stuck++
+		default:
+			s.enqueue(t, key)
 		}
 	}
 	s.wake()
+}
+
+// enqueue adds t to the lane of its key.
+func (s *scheduler) enqueue(t *task, key string) {
+	l := s.lanes[key]
+	if l == nil {
+		l = s.newLane(key)
+		s.lanes[key] = l
+	}
+	l.add(t)
+	if l.head == t {
+		s.makeReady(t)
+	} else if l.held {
+		s.stuck++
+	}
 }
 
 func (s *scheduler) makeReady(t *task) {
@@ -109,51 +108,57 @@ func (s *scheduler) makeReady(t *task) {
 	s.ready.push(t)
 }
 
-// wake wakes a worker if there is something for it. That one wakes the next, so
-// that short handlers are run by few workers, which need not wait for each
-// other.
+// wake has a worker look if there is something for it: one that waits, or a new
+// one. That one wakes the next, so that short handlers are run by few workers,
+// which need not wait for each other.
 func (s *scheduler) wake() {
 	if s.ready.head != nil {
-		s.work.Signal()
+		s.pool.wake()
 	}
 }
 
 // exchange gives back tasks whose attempt is over, each with its verdict, and
 // waits for more to do: one task, or several for one batch handler. It returns
-// none when the scheduler is closing. The slice is used again.
+// none when the worker is to end. The slice is used again.
 func (s *scheduler) exchange(tasks []*task) []*task {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range tasks {
 		s.over(t)
 	}
-	tasks = tasks[:0]
-	for {
-		for s.ready.head == nil && !s.closing {
-			s.work.Wait()
+	s.tellNews()
+	clear(tasks)
+	for tasks = tasks[:0]; len(tasks) == 0; {
+		if s.pool.closing || s.ready.head == nil && s.pool.wait() && s.ready.head == nil {
+			s.pool.left()
+			return nil
 		}
-		if s.closing {
-			return tasks
+		tasks = s.begin(tasks)
+	}
+	s.wake()
+	return tasks
+}
+
+// begin appends what is handled next, none where what was ready waits at the
+// gate.
+func (s *scheduler) begin(tasks []*task) []*task {
+	for s.ready.head != nil {
+		t := s.ready.head
+		if len(tasks) > 0 && (t.sub != tasks[0].sub || t.alone || s.gate.stops(t)) {
+			break
 		}
-		t := s.ready.pop()
-		if t.state == taskDropped {
-			s.advance(t)
+		s.ready.remove(t)
+		if s.gate.stops(t) {
+			s.gate.wait(t)
 			continue
 		}
 		t.state = taskRunning
 		tasks = append(tasks, t)
-		batch := 1
-		if t.sub != nil && t.sub.batch != nil {
-			batch = t.sub.batchSize
+		if t.sub == nil || t.sub.batch == nil || t.alone || s.gate.probe == t || len(tasks) == t.sub.batchSize {
+			break
 		}
-		for s.ready.head != nil && s.ready.head.sub == t.sub && s.ready.head.state == taskReady && len(tasks) < batch {
-			next := s.ready.pop()
-			next.state = taskRunning
-			tasks = append(tasks, next)
-		}
-		s.wake()
-		return tasks
 	}
+	return tasks
 }
 
 // giveBack is exchange for a worker that does not go on.
@@ -163,79 +168,64 @@ func (s *scheduler) giveBack(tasks []*task) {
 	for _, t := range tasks {
 		s.over(t)
 	}
+	s.tellNews()
 	s.wake()
 }
 
 // over takes back a task after an attempt.
 func (s *scheduler) over(t *task) {
+	if t.verdict != unbegun {
+		s.gate.passed(t)
+	}
+	leaves := t.abandoned || s.draining || t.lost // what is to be tried again is handed back
 	switch {
-	case t.verdict != again:
-		t.state = taskDone
-		s.settling++
-		s.done = append(s.done, t)
-		s.advance(t)
-		select {
-		case s.finish <- struct{}{}:
-		default:
-		}
-	case s.draining: // hand it back by leaving it unsettled
-		s.abandon(t)
-		s.advance(t)
-		s.signalRoom()
+	case t.abandoned:
+		s.quit(t)
+	case t.verdict != again && t.verdict != unbegun:
+		s.conclude(t)
+	case leaves:
+		s.gate.forget(t)
+		s.quit(t)
+	case t.verdict == unbegun && s.gate.close(t):
+		s.gate.wait(t)
+	case t.after <= 0:
+		s.makeReady(t)
 	default:
+		s.hold(t)
 		t.state = taskHeld
-		if t.lane != nil {
-			t.lane.held = true
-			s.stuck += t.lane.n
-		} else {
-			s.stuck++
-		}
 		t.timer = time.AfterFunc(t.after, func() { s.release(t) })
 		s.signalRoom()
 	}
 }
 
-// advance lets the next message of t's lane go, or ends the lane.
-func (s *scheduler) advance(t *task) {
+// conclude has t settled, and lets its key go on.
+func (s *scheduler) conclude(t *task) {
+	t.state = taskDone
+	s.settling++
+	s.done = append(s.done, t)
+	s.leaveLane(t)
+	select {
+	case s.finish <- struct{}{}:
+	default:
+	}
+}
+
+// leaveLane takes t out of its lane; if t was the first, the next one goes on.
+func (s *scheduler) leaveLane(t *task) {
 	l := t.lane
 	if l == nil {
 		return
 	}
-	if t.state != taskDropped {
-		l.n--
+	first := l.head == t
+	l.remove(t)
+	switch {
+	case l.head == nil:
+		delete(s.lanes, l.key)
+		*l = lane{next: s.free}
+		s.free = l
+	case first:
+		s.makeReady(l.head)
 	}
-	l.head = t.behind
-	t.behind = nil
-	if l.head != nil {
-		s.makeReadyAgain(l.head)
-		return
-	}
-	delete(s.lanes, l.key)
-	*l = lane{next: s.free}
-	s.free = l
-}
-
-// abandon takes t out of the counts, unsettled. Where it waits in a lane or in
-// the ready queue it is passed over when its turn comes.
-func (s *scheduler) abandon(t *task) {
-	t.state = taskDropped
-	if t.lane != nil {
-		t.lane.n--
-		if t.lane.held {
-			s.stuck--
-		}
-	}
-	s.forget(t)
-}
-
-// makeReadyAgain is makeReady for the new head of a lane, which may have been
-// dropped while it waited.
-func (s *scheduler) makeReadyAgain(t *task) {
-	if t.state == taskDropped {
-		s.advance(t)
-		return
-	}
-	s.makeReady(t)
 }
 
 func (s *scheduler) newLane(key string) *lane {
@@ -248,6 +238,33 @@ func (s *scheduler) newLane(key string) *lane {
 	return l
 }
 
+// quit takes t out of hand, unsettled.
+func (s *scheduler) quit(t *task) {
+	t.state = taskDropped
+	s.leaveLane(t)
+	s.forget(t)
+	s.signalRoom()
+}
+
+// hold has t's key wait with it.
+func (s *scheduler) hold(t *task) {
+	if t.lane != nil {
+		t.lane.held = true
+		s.stuck += t.lane.n
+	} else {
+		s.stuck++
+	}
+}
+
+func (s *scheduler) unhold(t *task) {
+	if t.lane != nil {
+		t.lane.held = false
+		s.stuck -= t.lane.n
+	} else {
+		s.stuck--
+	}
+}
+
 // release lets a held task be tried again.
 func (s *scheduler) release(t *task) {
 	s.mu.Lock()
@@ -258,15 +275,6 @@ func (s *scheduler) release(t *task) {
 	s.unhold(t)
 	s.makeReady(t)
 	s.wake()
-}
-
-func (s *scheduler) unhold(t *task) {
-	if t.lane != nil {
-		t.lane.held = false
-		s.stuck -= t.lane.n
-	} else {
-		s.stuck--
-	}
 }
 
 // takeDone returns the tasks to be settled. The slice given is used for the
@@ -294,6 +302,10 @@ func (s *scheduler) forget(t *task) {
 	s.all.remove(t)
 	s.count--
 	s.bytes -= t.size
+	if t.exit != nil {
+		t.exit.out()
+		t.exit = nil
+	}
 }
 
 func (s *scheduler) signalRoom() {
@@ -301,42 +313,6 @@ func (s *scheduler) signalRoom() {
 	case s.room <- struct{}{}:
 	default:
 	}
-}
-
-// drop hands back what matches and has not begun: it is not settled, so that
-// the broker delivers it again. It reports how many that match are running.
-func (s *scheduler) drop(match func(*task) bool) (running int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for t := s.all.head; t != nil; {
-		next := t.nextAll
-		if match(t) {
-			switch t.state {
-			case taskRunning, taskDone:
-				running++
-			case taskHeld:
-				t.timer.Stop()
-				s.unhold(t)
-				s.abandon(t)
-				s.advance(t)
-			case taskReady, taskWaiting:
-				s.abandon(t)
-			}
-		}
-		t = next
-	}
-	s.wake()
-	s.signalRoom()
-	return running
-}
-
-// drain hands back all that has not begun, and from now on what would be tried
-// again.
-func (s *scheduler) drain() {
-	s.mu.Lock()
-	s.draining = true
-	s.mu.Unlock()
-	s.drop(func(*task) bool { return true })
 }
 
 // inHand is how many messages are received and neither settled nor handed back.
@@ -350,8 +326,8 @@ func (s *scheduler) inHand() int {
 func (s *scheduler) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closing = true
-	s.work.Broadcast()
+	s.pool.closing = true
+	s.pool.more.Broadcast()
 }
 
 // each calls f for every task in hand of a source. f must not block.

@@ -3,42 +3,65 @@ package dovetail
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
 
 // TestScheduler_keeps_keys_in_order_and_counts_right drives the scheduler by
-// chance, as workers, finisher, timers and rebalances would, against a model.
+// chance, as a broker, workers, finisher, timers, outages, rebalances and a
+// shutdown would, against a model.
 func TestScheduler_keeps_keys_in_order_and_counts_right(t *testing.T) {
-	for seed := range uint64(300) {
-		m := &schedulerModel{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), s: newScheduler(20, 40, 1<<20), last: map[string]int{}, running: map[string]*task{}}
-		m.src = &source{}
-		for range 400 {
-			m.step()
-			m.check(seed)
-			if t.Failed() {
-				return
+	synctest.Test(t, func(t *testing.T) {
+		for seed := range uint64(300) {
+			m := &schedulerModel{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), s: newScheduler(20, 40, 1<<20), running: map[string]*task{}}
+			m.src, m.subs = &source{}, []*subscription{{}, {}}
+			for range 50 + m.rnd.IntN(400) {
+				m.step()
+				synctest.Wait() // what is due at once has happened
+				m.check(seed)
+				if t.Failed() {
+					return
+				}
 			}
+			m.shutdown()
+			m.check(seed)
 		}
-	}
+	})
 }
 
+// schedulerModel is the broker and all else around a scheduler. The messages of
+// a key are numbered; what is handed back is delivered again.
 type schedulerModel struct {
 	t       *testing.T
 	rnd     *rand.Rand
 	s       *scheduler
 	src     *source
-	next    int
-	last    map[string]int // highest number begun for each key
+	subs    []*subscription
+	keys    [8]modelKey // the last: no key
 	running map[string]*task
 	busy    []*task
-	held    []*task
+	hand    []*task // delivered, and neither settled nor handed back
+	exits   []modelExit
+	away    bool
+}
+
+type modelKey struct {
+	next      int // to be delivered
+	concluded int // all before it have been handled
+}
+
+type modelExit struct {
+	e    *exit
+	left map[*task]bool
 }
 
 func (m *schedulerModel) step() {
-	switch m.rnd.IntN(10) {
+	switch m.rnd.IntN(11) {
 	case 0, 1, 2:
 		m.push()
 	case 3, 4, 5:
@@ -46,18 +69,36 @@ func (m *schedulerModel) step() {
 	case 6, 7:
 		m.end()
 	case 8:
-		if len(m.held) > 0 { // a timer fires, perhaps for a task that was dropped meanwhile
-			i := m.rnd.IntN(len(m.held))
-			m.s.release(m.held[i])
-			m.held = append(m.held[:i], m.held[i+1:]...)
-		}
+		time.Sleep(time.Duration(m.rnd.IntN(100)) * time.Millisecond)
+		synctest.Wait()
 	case 9:
-		done := m.s.takeDone(nil)
-		m.s.settled(done)
-		if m.rnd.IntN(10) == 0 {
+		m.settle()
+	case 10:
+		switch m.rnd.IntN(10) {
+		case 0:
 			p := m.rnd.IntN(4)
-			m.s.drop(func(t *task) bool { return t.delivery.Partition == p })
+			m.lose(func(t *task) bool { return t.delivery.Partition == p }, newExit())
+		case 1:
+			m.lose(func(*task) bool { return true }, nobody)
+		case 2:
+			m.away = !m.away
 		}
+	}
+}
+
+func (m *schedulerModel) settle() {
+	done := m.s.takeDone(nil)
+	m.s.settled(done)
+	for _, t := range done {
+		m.gone(t)
+	}
+}
+
+// gone notes that a task is out of hand.
+func (m *schedulerModel) gone(t *task) {
+	m.hand = slices.DeleteFunc(m.hand, func(o *task) bool { return o == t })
+	for _, x := range m.exits {
+		delete(x.left, t)
 	}
 }
 
@@ -66,39 +107,32 @@ func (m *schedulerModel) push() {
 	ts := make([]*task, n)
 	for i := range ts {
 		k := m.rnd.IntN(8)
-		key := fmt.Sprintf("k%d", k)
-		if k == 7 {
-			key = ""
+		ts[i] = &task{from: m.src, size: 10, delivery: &driver.Delivery{Partition: k % 4}, sub: m.subs[k%2]}
+		ts[i].in.Message = &driver.Message{Type: strconv.Itoa(k)}
+		if k < 7 {
+			ts[i].in.Message.Key = fmt.Sprintf("k%d", k)
 		}
-		ts[i] = &task{from: m.src, size: 10, delivery: &driver.Delivery{Partition: k % 4}}
-		ts[i].in.Message = &driver.Message{Key: key}
-		ts[i].in.Requeues = m.next // the number, for the model
-		m.next++
+		ts[i].in.Requeues = m.keys[k].next // the number, for the model
+		m.keys[k].next++
+		m.hand = append(m.hand, ts[i])
 	}
 	m.s.push(ts)
 }
 
+func (m *schedulerModel) key(t *task) *modelKey { return &m.keys[atoi(t.in.Message.Type)] }
+
 func (m *schedulerModel) take() {
-	if m.s.ready.head == nil {
-		return
-	}
-	// A dropped task may be all there is: look without waiting.
-	for m.s.ready.head != nil && m.s.ready.head.state == taskDropped {
-		m.s.advance(m.s.ready.pop())
-	}
-	if m.s.ready.head == nil {
-		return
-	}
-	for _, t := range m.s.exchange(nil) {
+	m.s.mu.Lock()
+	ts := m.s.begin(nil)
+	m.s.mu.Unlock()
+	for _, t := range ts {
 		key := t.in.Message.Key
 		if key != "" {
 			if m.running[key] != nil {
 				m.t.Fatalf("two of key %s at once", key)
 			}
-			if n := t.in.Requeues; n < m.last[key] {
-				m.t.Fatalf("key %s: %d after %d", key, n, m.last[key])
-			} else {
-				m.last[key] = n
+			if n := t.in.Requeues; n > m.key(t).concluded {
+				m.t.Fatalf("key %s: %d begins and %d has not been handled", key, n, m.key(t).concluded)
 			}
 			m.running[key] = t
 		}
@@ -114,16 +148,92 @@ func (m *schedulerModel) end() {
 	t := m.busy[i]
 	m.busy = append(m.busy[:i], m.busy[i+1:]...)
 	delete(m.running, t.in.Message.Key)
-	t.verdict = []verdict{done, done, again, bury}[m.rnd.IntN(4)]
-	t.after = time.Hour
+	t.verdict = []verdict{done, done, again, bury, unbegun}[m.rnd.IntN(5)]
+	if m.away && t.sub == m.subs[0] {
+		t.verdict = unbegun
+	}
+	t.after = time.Duration(m.rnd.IntN(3)) * 20 * time.Millisecond
+	settled := t.verdict != again && t.verdict != unbegun
+	if k := m.key(t); settled && !t.abandoned {
+		k.concluded = max(k.concluded, t.in.Requeues+1)
+	}
 	m.s.giveBack([]*task{t})
-	if t.verdict == again {
-		t.timer.Stop()
-		m.held = append(m.held, t)
+	if m.state(t) == taskDropped {
+		m.gone(t)
+		m.handBack(t)
+	}
+}
+
+func (m *schedulerModel) state(t *task) taskState {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	return t.state
+}
+
+func (m *schedulerModel) handBack(t *task) {
+	if t.in.Message.Key != "" {
+		k := m.key(t)
+		k.next = min(k.next, t.in.Requeues)
+	}
+}
+
+// lose hands back what has not begun; what has is delivered again as well.
+func (m *schedulerModel) lose(match func(*task) bool, e *exit) {
+	x := modelExit{e, map[*task]bool{}}
+	lost := map[*task]bool{}
+	for _, t := range m.hand {
+		if lost[t] = match(t); lost[t] && (m.state(t) == taskRunning || m.state(t) == taskDone) && t.exit == nil {
+			x.left[t] = true
+		}
+	}
+	m.s.drop(func(t *task) *exit {
+		if lost[t] {
+			return e
+		}
+		return nil
+	})
+	for t := range lost {
+		if lost[t] {
+			m.handBack(t)
+			if m.state(t) == taskDropped {
+				m.gone(t)
+			}
+		}
+	}
+	if e == nobody {
+		return
+	}
+	e.out()
+	m.exits = append(m.exits, x)
+	if m.rnd.IntN(3) == 0 {
+		m.s.abandon(e)
+	}
+}
+
+func (m *schedulerModel) shutdown() {
+	m.s.drain()
+	for len(m.busy) > 0 {
+		m.end()
+		m.s.mu.Lock()
+		if m.s.ready.head != nil {
+			m.t.Error("a message begins after the drain")
+		}
+		m.s.mu.Unlock()
+	}
+	m.settle()
+	time.Sleep(time.Minute)
+	if n := m.s.inHand(); n != 0 {
+		m.t.Fatalf("%d in hand after the drain", n)
+	}
+	m.hand = nil
+	for _, x := range m.exits {
+		clear(x.left)
 	}
 }
 
 func (m *schedulerModel) check(seed uint64) {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
 	count, bytes, stuck, settling := 0, 0, 0, 0
 	live := map[*lane]int{}
 	for t := m.s.all.head; t != nil; t = t.nextAll {
@@ -135,12 +245,13 @@ func (m *schedulerModel) check(seed uint64) {
 		if t.state == taskDone {
 			settling++
 		}
-		if t.lane != nil && t.state != taskDone {
+		switch {
+		case t.lane != nil:
 			live[t.lane]++
 			if t.lane.held {
 				stuck++
 			}
-		} else if t.lane == nil && t.state == taskHeld {
+		case t.state == taskHeld, t.state == taskGated:
 			stuck++
 		}
 	}
@@ -155,6 +266,18 @@ func (m *schedulerModel) check(seed uint64) {
 	}
 	if count > 60 {
 		m.t.Fatalf("seed %d: %d in hand, %d of them stuck", seed, count, stuck)
+	}
+	for _, x := range m.exits {
+		select {
+		case <-x.e.empty:
+			if len(x.left) > 0 {
+				m.t.Fatalf("seed %d: an exit is empty with %d to come", seed, len(x.left))
+			}
+		default:
+			if len(x.left) == 0 {
+				m.t.Fatalf("seed %d: an exit waits for nothing", seed)
+			}
+		}
 	}
 }
 
@@ -206,7 +329,7 @@ func TestScheduler_window_lets_go_of_what_is_handled(t *testing.T) {
 			t.Errorf("room for %d messages beside a window of others that are not handled", n)
 		}
 		for range ts {
-			s.giveBack(s.exchange(nil))
+			s.giveBack(s.begin(nil))
 		}
 		handled = append(handled, ts...)
 	}

@@ -11,8 +11,10 @@ import (
 
 // Prepare makes messages ready to be sent in the service's name, without
 // sending them: it sets their Source and checks that their contracts are
-// declared and that they are within the limits. Outboxes call it when a message
-// is handed to them.
+// declared, that they are within the service's limits and the transport's, and
+// that every transport and store can carry their texts and times. What is wrong
+// is ErrInvalid, and names the field. Outboxes call it when a message is handed
+// to them.
 func (s *Service) Prepare(messages []*driver.Message) error {
 	declared := *s.sends.Load()
 	for i, m := range messages {
@@ -22,9 +24,27 @@ func (s *Service) Prepare(messages []*driver.Message) error {
 		if m.Source == "" {
 			m.Source = s.name
 		}
-		if err := s.opts.Limits.check(m); err != nil {
+		if err := s.sendable(m); err != nil {
 			return fmt.Errorf("message %d (%s): %w", i, m.Type, err)
 		}
+	}
+	return nil
+}
+
+// sendable returns an ErrInvalid if m is over the service's limits or the
+// transport's, or malformed.
+func (s *Service) sendable(m *driver.Message) error {
+	if err := s.opts.Limits.check(m); err != nil {
+		return err
+	}
+	var err error
+	if s.fitter != nil {
+		err = s.fitter.Fits(m)
+	} else {
+		err = s.caps.Fits(m)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return nil
 }
@@ -32,10 +52,14 @@ func (s *Service) Prepare(messages []*driver.Message) error {
 // Send sends messages and returns once the broker has confirmed them all.
 // Callers use the contracts' own methods. While the broker is away it is tried
 // again until ctx ends or the service's SendTimeout has passed; *SendError then
-// names by index what was not confirmed.
+// names by index what was not confirmed. With the context of an open transaction
+// it is ErrInTransaction.
 func (s *Service) Send(ctx context.Context, messages []*driver.Message) error {
 	if len(messages) == 0 {
 		return nil
+	}
+	if err := outside(ctx, messages[0].Type); err != nil {
+		return err
 	}
 	if err := s.Prepare(messages); err != nil {
 		return err
@@ -47,10 +71,7 @@ func (s *Service) Send(ctx context.Context, messages []*driver.Message) error {
 			}
 		}
 	}
-	var after func(error)
-	if s.opts.Hooks.Send != nil {
-		ctx, after = s.opts.Hooks.Send(ctx, messages)
-	}
+	ctx, after := s.sendHook(ctx, messages)
 	until := time.Now().Add(s.opts.SendTimeout)
 	err := s.provisionInTime(ctx, messages, until)
 	switch {

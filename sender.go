@@ -76,7 +76,7 @@ func (c *contract[T]) fill(m *driver.Message, ctx context.Context, v T, o *sendO
 	if c.err != nil || c.codec == nil {
 		return c.Err()
 	}
-	body, err := c.codec.Marshal(v)
+	body, key, err := c.encode(v)
 	if err != nil {
 		return fmt.Errorf("%w: encode %s: %w", ErrInvalid, c.wire, err)
 	}
@@ -87,10 +87,7 @@ func (c *contract[T]) fill(m *driver.Message, ctx context.Context, v T, o *sendO
 	m.Time = at
 	m.Due = o.due
 	m.Headers = slices.Clone(o.headers) // hooks may add to them, and options are shared by a batch
-	m.Body = body
-	if c.key != nil {
-		m.Key = c.key(v)
-	}
+	m.Body, m.Key = body, key
 	m.ID = o.id
 	if in := Current(ctx); in != nil {
 		in.causes(m)
@@ -98,4 +95,18 @@ func (c *contract[T]) fill(m *driver.Message, ctx context.Context, v T, o *sendO
 		m.ID = newID(at)
 	}
 	return nil
+}
+
+// encode returns a value's body and key. A codec or key function that panics is
+// an error.
+func (c *contract[T]) encode(v T) (body []byte, key string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("its codec or key function panicked: %v", p)
+		}
+	}()
+	if body, err = c.codec.Marshal(v); err == nil && c.key != nil {
+		key = c.key(v)
+	}
+	return body, key, err
 }

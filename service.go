@@ -21,6 +21,7 @@ type Service struct {
 	owns bool // closes conn at the end
 	opts Options
 
+	fitter    driver.Fitter // the connection's; nil if it has none
 	counts    counters
 	failing   sync.Map                            // group → when a failing attempt of it was last logged as a warning
 	told      sync.Map                            // notice kind, group and type of what was logged
@@ -89,10 +90,11 @@ func New(name string, conn driver.Conn, opts Options) *Service {
 		ready: make(chan struct{}),
 		ended: make(chan struct{}),
 	}
+	s.fitter, _ = conn.(driver.Fitter)
 	s.sends.Store(&map[string]declared{})
 	s.topo.changed()
 	s.replies.init(s)
-	if err := driver.ValidName(name); err != nil {
+	if err := validService(name, s.opts.Instance); err != nil {
 		s.errs = append(s.errs, fmt.Errorf("service %w", err))
 	}
 	if err := s.opts.check(); err != nil {

@@ -19,7 +19,8 @@ type source struct {
 	sub   driver.Subscription
 	feed  func(src *source, ds []*driver.Delivery) // takes deliveries in; may wait for room
 	room  func(ctx context.Context) (int, error)   // waits until some may be taken in
-	leave func(match func(*task) bool) int         // hands back what has not begun
+	leave func(of func(*task) *exit)               // hands back what has not begun, as scheduler.drop
+	let   func(e *exit) int                        // does not settle what has, as scheduler.abandon
 	tasks func(f func(*task))                      // calls f for all of its tasks in hand
 
 	optional bool // it is looked for again by who opened it, rather than opened again and again
@@ -57,19 +58,36 @@ func (src *source) open(ctx, life context.Context) error {
 		if src.optional {
 			return err
 		}
-		switch kind := src.s.conn.Classify(err); kind {
-		case driver.Denied, driver.Conflict, driver.Unsupported, driver.PositionLost, driver.Closed:
-			return err
-		case driver.NotFound:
+		kind := src.s.conn.Classify(err)
+		if kind == driver.NotFound {
 			if perr := src.s.provisionAll(ctx); perr != nil {
-				return perr
+				if src.current() == nil {
+					return perr
+				}
+				err, kind = perr, src.s.conn.Classify(perr)
 			}
+		}
+		if src.ends(kind) {
+			return err
 		}
 		src.notice(Notice{Kind: NoticeReceive, Attempt: attempt, Err: err})
 		if !wait(ctx, reopenPolicy.Wait(attempt)) {
 			return ctx.Err()
 		}
 	}
+}
+
+// ends reports whether an error of that kind ends the service (decision 0024):
+// one that only another declaration takes away, before the receiver was open
+// for the first time. While the service runs the operator may yet take it back.
+func (src *source) ends(kind driver.Kind) bool {
+	switch kind {
+	case driver.Closed, driver.PositionLost:
+		return true
+	case driver.Denied, driver.Conflict, driver.Unsupported:
+		return src.current() == nil
+	}
+	return false
 }
 
 // reopenPolicy paces attempts to reach a broker that is away.
@@ -86,8 +104,7 @@ func (src *source) receiving() (driver.Receiver, context.Context) {
 	return src.receiver, src.receive
 }
 
-// run receives until ctx ends. Only an error that no attempt can mend is
-// returned.
+// run receives until ctx ends. Only an error that ends the service is returned.
 func (src *source) run(ctx context.Context) error {
 	for failed := 0; ; {
 		n, err := src.room(ctx)
@@ -116,11 +133,8 @@ func (src *source) run(ctx context.Context) error {
 		if failed == 1 || kind != driver.Retryable {
 			src.notice(Notice{Kind: NoticeReceive, Attempt: failed, Err: err})
 		}
-		switch kind {
-		case driver.PositionLost:
+		if kind == driver.PositionLost {
 			src.notice(Notice{Kind: NoticePositionLost, Err: err})
-			return err
-		case driver.Denied:
 			return err
 		}
 		if !wait(ctx, reopenPolicy.Wait(failed)) {
@@ -203,12 +217,20 @@ func (src *source) reopen(ctx context.Context, old driver.Receiver) error {
 		return nil
 	}
 	if src.leave != nil && !src.sub.Broadcast && !src.sub.Channel.Transient {
-		src.leave(func(t *task) bool { return t.from == src })
+		src.leave(src.own)
 	}
 	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	old.Close(closeCtx) // it is broken: its error says nothing new
 	cancel()
 	return src.open(ctx, ctx)
+}
+
+// own has everything of this source handed back, with nobody to wait for it.
+func (src *source) own(t *task) *exit {
+	if t.from == src {
+		return nobody
+	}
+	return nil
 }
 
 // settle settles deliveries, trying a few times: a message whose settlement is
@@ -264,6 +286,7 @@ func (src *source) extend(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		clear(ds)
 		ds = ds[:0]
 		src.tasks(func(t *task) { ds = append(ds, t.delivery) })
 		if len(ds) == 0 {
@@ -274,53 +297,6 @@ func (src *source) extend(ctx context.Context) {
 				src.notice(Notice{Kind: NoticeReceive, Err: err})
 			}
 		}
-	}
-}
-
-// revoke hands back partitions that the broker gives to another instance: what
-// has not begun is dropped, and the partitions are released when what has begun
-// is settled.
-func (src *source) revoke(ctx context.Context) {
-	for {
-		r, receive := src.receiving()
-		revoker, ok := r.(driver.Revoker)
-		if !ok {
-			return
-		}
-		select {
-		case lost, ok := <-revoker.Revoked():
-			if ok {
-				src.giveUp(ctx, revoker, lost)
-				continue
-			}
-		case <-receive.Done():
-		case <-ctx.Done():
-			return
-		}
-		// The receiver is closed: another follows, or the service ends.
-		if !wait(ctx, 10*time.Millisecond) {
-			return
-		}
-	}
-}
-
-func (src *source) giveUp(ctx context.Context, r driver.Revoker, lost []int) {
-	src.notice(Notice{Kind: NoticeRevoke})
-	gone := make(map[int]bool, len(lost))
-	for _, p := range lost {
-		gone[p] = true
-	}
-	match := func(t *task) bool { return t.from == src && gone[t.delivery.Partition] }
-	resume := src.pause() // what was received before they were lost is to be dropped as well
-	begun := src.leave(match)
-	resume()
-	for ; begun > 0; begun = src.leave(match) {
-		if !wait(ctx, 5*time.Millisecond) {
-			return
-		}
-	}
-	if err := r.Release(ctx, lost); err != nil && ctx.Err() == nil {
-		src.notice(Notice{Kind: NoticeRevoke, Err: err})
 	}
 }
 

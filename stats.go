@@ -60,6 +60,13 @@ func (c *counters) add(kind NoticeKind) {
 	}
 }
 
+// rare reports whether what is called so was last reported a minute ago.
+func (s *Service) rare(what string) bool {
+	at := now()
+	last, told := s.failing.LoadOrStore(what, at)
+	return !told || at.Sub(last.(time.Time)) > time.Minute && s.failing.CompareAndSwap(what, last, at)
+}
+
 // maxTold bounds how many types are remembered as told.
 const maxTold = 1000
 
@@ -82,11 +89,20 @@ func (s *Service) firstTold(n Notice) bool {
 func (s *Service) log(n Notice) {
 	level := slog.LevelDebug
 	switch n.Kind {
-	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle:
+	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle, NoticeOutage:
 		level = slog.LevelWarn
+	case NoticeOutageOver:
+		level = slog.LevelInfo
+	case NoticeRevoke:
+		if n.Err != nil {
+			level = slog.LevelWarn
+		}
+	case NoticeNotBegun: // one message that waits while others go on
+		if n.Count > 0 && s.rare("waits "+n.Group) {
+			level = slog.LevelWarn
+		}
 	case NoticeRetry: // an outage fails every message: one a minute in each group is told
-		at := now()
-		if last, told := s.failing.LoadOrStore(n.Group, at); !told || at.Sub(last.(time.Time)) > time.Minute && s.failing.CompareAndSwap(n.Group, last, at) {
+		if s.rare(n.Group) {
 			level = slog.LevelWarn
 		}
 	case NoticeUnhandled: // routine on a shared channel: the first of each type in each group is told
@@ -117,11 +133,14 @@ func (s *Service) log(n Notice) {
 	if n.Attempt > 0 {
 		attrs = append(attrs, slog.Int("attempt", n.Attempt))
 	}
+	if n.Count > 0 {
+		attrs = append(attrs, slog.Int("count", n.Count))
+	}
 	if n.After > 0 {
 		attrs = append(attrs, slog.Duration("after", n.After))
 	}
 	if n.Err != nil {
-		attrs = append(attrs, slog.String("error", n.Err.Error()))
+		attrs = append(attrs, slog.String("error", errText(n.Err)))
 	}
 	s.opts.Logger.LogAttrs(ctx, level, string(n.Kind), attrs...)
 }

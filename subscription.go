@@ -20,6 +20,7 @@ type subscription struct {
 
 	as          string
 	concurrency int
+	limited     bool // concurrency was given
 	batchSize   int
 	ordered     bool
 	broadcast   bool
@@ -50,7 +51,12 @@ func (s *Service) handleAnswers(c Contract, h Handler, opts []SubscribeOption) {
 func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []SubscribeOption) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fail := func(err error) { s.errs = append(s.errs, err) }
+	fail := func(err error) {
+		s.errs = append(s.errs, err)
+		if s.state != idle { // Run has looked at them already
+			s.opts.Logger.Error("a handler was not registered", "service", s.name, "error", err)
+		}
+	}
 	if err := c.Err(); err != nil {
 		fail(err)
 		return
@@ -62,7 +68,7 @@ func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []
 	for _, opt := range opts {
 		opt(sub)
 	}
-	if err := sub.check(missing, s.state); err != nil {
+	if err := errors.Join(sub.check(missing, s.state), s.validGroup(sub)); err != nil {
 		fail(fmt.Errorf("service %s handles %s: %w", s.name, sub.wire, err))
 		return
 	}
@@ -74,6 +80,13 @@ func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []
 			remedy = "a point-to-point message has one handler"
 		}
 		fail(fmt.Errorf("service %s handles %s twice in group %s: %s", s.name, sub.wire, s.group(sub), remedy))
+		return
+	}
+	if i := slices.IndexFunc(s.subs, func(o *subscription) bool {
+		return o.anyType && sub.anyType && o.as == sub.as && o.broadcast == sub.broadcast && o.channel.Name == sub.channel.Name
+	}); i >= 0 {
+		fail(fmt.Errorf("service %s handles any type of channel %s by %s and by %s in group %s: give AnyType to one of them",
+			s.name, sub.channel.Name, s.subs[i].wire, sub.wire, s.group(sub)))
 		return
 	}
 	s.subs = append(s.subs, sub)
@@ -88,12 +101,12 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 		errs = append(errs, errors.New("registered after Run: register before"))
 	}
 	if sub.as != "" {
-		if err := driver.ValidName(sub.as); err != nil {
-			errs = append(errs, fmt.Errorf("As: %w", err))
-		}
 		if sub.channel.Kind == driver.PointToPoint {
 			errs = append(errs, fmt.Errorf("As(%q): a point-to-point channel has one group", sub.as))
 		}
+	}
+	if sub.anyType && (sub.spec.Kind == KindCall || sub.spec.Kind == KindSurvey) {
+		errs = append(errs, errors.New("AnyType: what asks for an answer has a type: use an event, a command or a document"))
 	}
 	if sub.broadcast && sub.channel.Kind == driver.PointToPoint {
 		errs = append(errs, errors.New("Broadcast: a message of a point-to-point channel goes to one instance: use an event"))
@@ -101,8 +114,8 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 	if sub.batch != nil && len(sub.middleware) > 0 {
 		errs = append(errs, errors.New("Use: middleware wraps handlers of single messages, not batch handlers"))
 	}
-	if sub.concurrency < 0 {
-		errs = append(errs, fmt.Errorf("Concurrency(%d): want 1 or more", sub.concurrency))
+	if sub.limited && sub.concurrency < 1 {
+		errs = append(errs, fmt.Errorf("Concurrency(%d): want 1 or more, or leave it out for Options.Concurrency", sub.concurrency))
 	}
 	if slices.ContainsFunc(sub.middleware, func(m Middleware) bool { return m == nil }) {
 		errs = append(errs, errors.New("Use: middleware is nil: leave it out"))
@@ -115,6 +128,9 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 	}
 	if sub.batch != nil && sub.batchSize < 1 {
 		errs = append(errs, fmt.Errorf("BatchSize(%d): want 1 or more", sub.batchSize))
+	}
+	if sub.ordered && !sub.spec.Keyed {
+		errs = append(errs, errors.New("Ordered: its messages have no key, in whose order they could come: declare the contract Keyed, or leave Ordered out"))
 	}
 	if sub.broadcast && sub.ordered {
 		errs = append(errs, errors.New("Broadcast and Ordered: an instance that hears everything alone has its order already"))
@@ -141,26 +157,6 @@ func (s *Service) group(sub *subscription) string {
 	}
 	return g
 }
-
-// broadcastMark stands between a group's name and the instance's in the name of
-// a broadcast group. No other name has it in it.
-const broadcastMark = "._."
-
-// Names of the channels that a service has beside those of its contracts.
-
-// ReplyPrefix begins the names of the transient channels on which instances
-// await replies.
-const ReplyPrefix = "reply."
-
-// DeadLetterChannel is where the dead letters of a service are kept.
-func DeadLetterChannel(service string) string { return "dead." + service }
-
-// RequeueChannel is where dead letters are sent to be handled again.
-func RequeueChannel(service string) string { return "requeue." + service }
-
-func answersChannel(service string) string { return "answers." + service }
-
-func replyType(wire string) string { return wire + ".reply" }
 
 func sortSpecs(specs []Spec) {
 	slices.SortFunc(specs, func(a, b Spec) int { return cmp.Compare(a.Type(), b.Type()) })

@@ -6,13 +6,14 @@ import (
 	"github.com/dovetail-go/dovetail/driver"
 )
 
-// A task is a message in hand, from its delivery until it is settled. Tasks are
-// made by the batch, with what a handler is given inside, so that a message
-// costs no allocation of its own here.
+// A task is a message in hand, from its delivery until it is settled, with what
+// a handler is given inside. Each is made alone: one that is held or runs for
+// long keeps the memory of no other.
 type task struct {
 	in       Incoming
 	ctx      handlerContext
 	from     *source
+	receiver driver.Receiver // of from that delivered it
 	delivery *driver.Delivery
 	sub      *subscription // nil: nobody handles it
 	fault    error         // it cannot be handled: why
@@ -25,14 +26,21 @@ type task struct {
 	after   time.Duration // until the next attempt
 	timer   *time.Timer   // while held
 
+	concluded bool  // an earlier delivery was handled: it is to be settled alone
+	alone     bool  // it failed with a batch as a whole: the next attempt is its own
+	unready   int   // how often its handler could not begin
+	lost      bool  // it is delivered again, whatever becomes of this attempt
+	abandoned bool  // its partition is another instance's: it is not settled
+	exit      *exit // who waits until it is out of hand
+
 	answered bool // its answer is sent
 	unsent   int  // consequences that must be sent before it is settled
 
-	lane      *lane
-	behind    *task // next in its lane
-	nextReady *task
-	prevAll   *task
-	nextAll   *task
+	lane               *lane
+	ahead, behind      *task // in its lane
+	queue              *taskQueue
+	prevTask, nextTask *task // in its queue
+	prevAll, nextAll   *task
 }
 
 type taskState int
@@ -42,31 +50,88 @@ const (
 	taskReady
 	taskRunning
 	taskHeld    // until its next attempt
+	taskGated   // until handlers can begin again
 	taskDone    // to be settled
 	taskDropped // handed back; no longer counted
 )
 
-// taskQueue is a FIFO, linked through nextReady.
-type taskQueue struct{ head, tail *task }
-
-func (q *taskQueue) push(t *task) {
-	t.nextReady = nil
-	if q.tail == nil {
-		q.head, q.tail = t, t
-		return
-	}
-	q.tail.nextReady = t
-	q.tail = t
+// A lane is the messages of one key that are in hand.
+type lane struct {
+	key        string
+	head, tail *task
+	n          int
+	held       bool
+	next       *lane // in the free list
 }
 
-func (q *taskQueue) pop() *task {
-	t := q.head
-	q.head = t.nextReady
-	if q.head == nil {
-		q.tail = nil
+func (l *lane) add(t *task) {
+	t.lane, t.ahead, t.behind = l, l.tail, nil
+	if l.tail == nil {
+		l.head = t
+	} else {
+		l.tail.behind = t
 	}
-	t.nextReady = nil
-	return t
+	l.tail = t
+	l.n++
+}
+
+func (l *lane) remove(t *task) {
+	if t.ahead == nil {
+		l.head = t.behind
+	} else {
+		t.ahead.behind = t.behind
+	}
+	if t.behind == nil {
+		l.tail = t.ahead
+	} else {
+		t.behind.ahead = t.ahead
+	}
+	t.lane, t.ahead, t.behind = nil, nil, nil
+	l.n--
+}
+
+// taskQueue is a FIFO from which any task can be taken.
+type taskQueue struct {
+	head, tail *task
+	n          int
+}
+
+func (q *taskQueue) push(t *task) {
+	t.queue, t.prevTask, t.nextTask = q, q.tail, nil
+	if q.tail == nil {
+		q.head = t
+	} else {
+		q.tail.nextTask = t
+	}
+	q.tail = t
+	q.n++
+}
+
+// pushFront puts t before all others.
+func (q *taskQueue) pushFront(t *task) {
+	t.queue, t.prevTask, t.nextTask = q, nil, q.head
+	if q.head == nil {
+		q.tail = t
+	} else {
+		q.head.prevTask = t
+	}
+	q.head = t
+	q.n++
+}
+
+func (q *taskQueue) remove(t *task) {
+	if t.prevTask == nil {
+		q.head = t.nextTask
+	} else {
+		t.prevTask.nextTask = t.nextTask
+	}
+	if t.nextTask == nil {
+		q.tail = t.prevTask
+	} else {
+		t.nextTask.prevTask = t.prevTask
+	}
+	t.queue, t.prevTask, t.nextTask = nil, nil, nil
+	q.n--
 }
 
 // taskList holds every task in hand, oldest first.

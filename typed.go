@@ -120,7 +120,7 @@ func encodeReply(cd codec.Codec, v any, err error) (Reply, error) {
 	case cd == nil:
 		return Reply{}, errors.New("this message awaits no reply")
 	}
-	body, err := cd.Marshal(v)
+	body, err := marshal(cd, v)
 	if err != nil {
 		return Reply{}, fmt.Errorf("encode reply: %w", err)
 	}
@@ -156,7 +156,7 @@ func decodeStatus(status, contentType string, body []byte, cd codec.Codec, v any
 				return fmt.Errorf("decode reply: %w", err)
 			}
 		}
-		if err := cd.Unmarshal(body, v); err != nil {
+		if err := unmarshal(cd, body, v); err != nil {
 			return fmt.Errorf("decode reply: %w", err)
 		}
 		return nil

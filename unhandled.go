@@ -16,9 +16,6 @@ import (
 // errUnhandled is why a message waits that no handler has seen.
 var errUnhandled = errors.New("no handler of this instance takes this type")
 
-// unhandledPrefix begins the names of waiting channels.
-const unhandledPrefix = "unhandled."
-
 // UnhandledChannel is where messages of one type wait for an instance of the
 // service that handles them, after they reached one that does not. Each group
 // has its own.
@@ -134,7 +131,7 @@ func (b *inbound) judgeUnhandled(t *task) {
 func (b *inbound) forward(t *task) *driver.Message {
 	d := DeadLetter{
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler, Cause: CauseUnhandled,
-		Error: errUnhandled.Error(), Requeues: t.in.Requeues, At: now(),
+		Error: errUnhandled.Error(), Requeues: t.in.Requeues, At: now(), token: t.in.token,
 	}
 	channel, ok := b.s.waiting.name(b.s.name, d.Group, d.Handler)
 	if !ok {

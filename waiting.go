@@ -111,7 +111,7 @@ func (l *lookout) start(src *source) {
 		}
 		stopLeases()
 		src.notice(Notice{Kind: NoticeReceive, Err: err})
-		src.leave(func(t *task) bool { return t.from == src })
+		src.leave(src.own)
 		closing, cancel := context.WithTimeout(context.WithoutCancel(l.receive), 5*time.Second)
 		defer cancel()
 		_ = src.close(closing) // it failed: its error says nothing new

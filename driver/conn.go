@@ -121,7 +121,7 @@ type Capabilities struct {
 	Lease           time.Duration // default time to settle before redelivery; 0: redelivery only when a receiver is gone
 	AckTimeout      time.Duration // the longest that a delivery may stay unsettled before the engine takes it back, whatever the receiver does (RabbitMQ: consumer_timeout); 0 for none
 	MaxBatch        int           // most messages in one Send that share a round trip; 0 for no bound
-	MaxBytes        int           // largest message that the transport takes, in bytes; 0 for no bound
+	MaxBytes        int           // largest Message.Size that the transport takes; 0 for no bound. Where the engine counts otherwise the Conn is a Fitter
 }
 
 // Conn is an open connection to a transport's engine.

@@ -17,7 +17,9 @@ import (
 // a batch in one transaction of box, and so with one commit. f is called for
 // each message that was not handled before, in order; what it changed and sent
 // is undone alone if it returns an error, and the message is tried again by
-// policy. A failing commit fails all.
+// policy. If the batch fails as a whole, because its commit or one of its rows is
+// refused, each of its messages is handled in a transaction of its own, so that
+// one of them makes none of the others fail.
 //
 // One savepoint serves the batch while nothing fails: one for each message would
 // be two round trips each, where a batch has few in all. When a call of f fails,
@@ -29,16 +31,41 @@ func Batch[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, ou
 		if len(ins) != len(vs) {
 			return every(len(vs), ErrOutside)
 		}
-		b := batch[Tx]{box: box, ins: ins, errs: make([]error, len(vs))}
-		err := b.run(ctx, func(ctx context.Context, i int) error {
-			return f(ins[i].Context(ctx), b.t.Tx(), b.t.Sender(), vs[i])
-		})
-		if err != nil {
+		for _, in := range ins {
+			buryWith(box, in)
+		}
+		some := func(from, to int) ([]error, error) {
+			b := batch[Tx]{box: box, ins: ins[from:to], errs: make([]error, to-from)}
+			err := b.run(ctx, func(ctx context.Context, i int) error {
+				return f(b.ins[i].Context(ctx), b.t.Tx(), b.t.Sender(), vs[from+i])
+			})
+			return b.errs, err
+		}
+		errs, err := some(0, len(vs))
+		if err == nil {
+			return errs
+		}
+		if len(vs) == 1 || errors.Is(err, errNoBegin) {
 			return every(len(vs), err)
 		}
-		return b.errs
+		for i := range vs {
+			ins[i].Repeat()
+			one, err := some(i, i+1)
+			if errs[i] = one[0]; err != nil {
+				errs[i] = err
+			}
+			if errors.Is(err, errNoBegin) { // nor will the others
+				copy(errs[i:], every(len(vs)-i, err))
+				break
+			}
+		}
+		return errs
 	}
 }
+
+// errNoBegin marks that the database began no transaction, whatever the messages
+// are.
+var errNoBegin = errors.New("inbox: no transaction")
 
 func every(n int, err error) []error {
 	errs := make([]error, n)
@@ -60,18 +87,18 @@ type batch[Tx any] struct {
 }
 
 func (b *batch[Tx]) run(ctx context.Context, f func(ctx context.Context, i int) error) error {
-	for _, in := range b.ins {
-		buryWith(b.box, in)
-	}
 	b.sort()
 	t, ctx, err := b.box.Begin(ctx)
 	if err != nil {
-		return err
+		return dovetail.NotBegun(fmt.Errorf("%w: %w", errNoBegin, err))
 	}
 	b.t = t
 	defer t.Rollback(ctx) // after the commit it does nothing
 	if b.found, err = b.box.DB().Enter(ctx, t.Tx(), b.entries); err != nil {
-		return fmt.Errorf("inbox: %w", err)
+		return dovetail.NotBegun(fmt.Errorf("inbox: %w", err))
+	}
+	for _, in := range b.ins {
+		in.Begun()
 	}
 	crash.InboxEntered.Pass()
 	if err := b.handle(ctx, f); err != nil {

@@ -75,19 +75,22 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 	entry := entryOf(r.in, time.Now())
 	t, ctx, err := r.box.Begin(ctx)
 	if err != nil {
-		return err
+		return dovetail.NotBegun(err)
 	}
 	defer t.Rollback(ctx) // after the commit it does nothing
 	found, err := r.box.DB().Enter(ctx, t.Tx(), []store.Entry{entry})
 	if err != nil {
-		return fmt.Errorf("inbox: %w", err)
+		return dovetail.NotBegun(fmt.Errorf("inbox: %w", err))
 	}
 	crash.InboxEntered.Pass()
 	if s := found[0].State; s != "" && s != store.Released {
 		return errors.Join(r.again(found[0], res), t.Rollback(ctx))
 	}
 	var v any
+	begun := false
 	err = t.Part(ctx, func() (err error) {
+		begun = true
+		r.in.Begun()
 		v, err = f(ctx, t.Tx(), t.Sender())
 		return err
 	})
@@ -95,6 +98,8 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 	switch {
 	case errors.As(err, &broken):
 		return broken // and not the refusal that it came with
+	case err != nil && !begun:
+		return dovetail.NotBegun(err)
 	case err != nil && !refused(err):
 		return err
 	}
@@ -148,7 +153,8 @@ func (r *run[Tx]) again(f store.Found, res any) error {
 }
 
 // resolve finds out whether a commit happened, by entering the message once
-// more: the row waits for the transaction that may still be committing.
+// more: the row waits for the transaction that may still be committing. While
+// that cannot be asked, the message waits, and no attempt is counted for it.
 func (r *run[Tx]) resolve(ctx context.Context, entry store.Entry, res any, cause error) error {
 	crash.InboxUnknown.Pass()
 	unknown := fmt.Errorf("%w: %w", dovetail.ErrUnknownOutcome, cause)
@@ -156,13 +162,13 @@ func (r *run[Tx]) resolve(ctx context.Context, entry store.Entry, res any, cause
 	defer cancel()
 	t, ctx, err := r.box.Begin(ctx)
 	if err != nil {
-		return errors.Join(unknown, err)
+		return dovetail.NotBegun(errors.Join(unknown, err))
 	}
 	defer t.Rollback(ctx)
 	found, err := r.box.DB().Enter(ctx, t.Tx(), []store.Entry{entry})
 	switch {
 	case err != nil:
-		return errors.Join(unknown, err)
+		return dovetail.NotBegun(errors.Join(unknown, err))
 	case found[0].State == store.Handled:
 		return r.again(found[0], res)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -537,5 +538,25 @@ func TestAnswer_runs_again_for_a_caller_who_was_told_of_the_failure(t *testing.T
 		}
 		s.h.Requeue(dead[0])
 		s.want(2, "5")
+	})
+}
+
+func TestAnswer_over_the_limit_undoes_the_work_and_is_told_at_once(t *testing.T) {
+	within(t, func(s *shop) {
+		reserve.Handle(s.svc, inbox.Answer(s.box, func(ctx context.Context, tx *memstore.Tx, out dovetail.Sender, i item) (item, error) {
+			s.ran()
+			if _, err := add(ctx, tx, out, i); err != nil {
+				return i, err
+			}
+			return item{SKU: strings.Repeat("x", 2<<20)}, nil
+		}))
+		s.h.Start()
+		begin := time.Now()
+		var failed *dovetail.RemoteError
+		_, err := reserve.Request(s.Context(), s.svc, item{"tea", 5}, dovetail.ID("1"))
+		if !errors.As(err, &failed) || !strings.Contains(failed.Message, "limit") || time.Since(begin) > time.Second {
+			s.Fatalf("got %v after %v", err, time.Since(begin))
+		}
+		s.want(1, "")
 	})
 }

@@ -138,6 +138,7 @@ type Box[Tx any] struct {
 	opts  Options
 	err   error // what is wrong with the options
 
+	open      atomic.Int64 // transactions
 	published atomic.Int64
 	behind    atomic.Int64 // published and not written down
 	leading   atomic.Int64

@@ -135,21 +135,32 @@ type Buffered[Tx any] struct {
 	buffer
 	b  *Box[Tx]
 	tx Tx
+
+	flushing sync.Mutex
+	flushed  bool
 }
 
 // Buffered returns a sender that writes to the outbox when it is flushed. What
 // is not flushed is not sent.
 func (b *Box[Tx]) Buffered(tx Tx) *Buffered[Tx] {
-	return &Buffered[Tx]{buffer{svc: b.svc, delay: b.delay}, b, tx}
+	return &Buffered[Tx]{buffer: buffer{svc: b.svc, delay: b.delay}, b: b, tx: tx}
 }
 
 // Flush writes the messages. As the last statement before the commit, with all
 // locks held, it gives the order by key that Do gives. The sender refuses more.
+// What was written is not written again.
 func (s *Buffered[Tx]) Flush(ctx context.Context) error {
 	if s.b.err != nil {
 		return s.b.err
 	}
-	return s.b.write(ctx, s.tx, s.end())
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	if s.flushed {
+		return nil
+	}
+	err := s.b.write(ctx, s.tx, s.end())
+	s.flushed = err == nil
+	return err
 }
 
 // Cancel takes back messages of this service that were to be delivered later,

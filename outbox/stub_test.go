@@ -301,3 +301,5 @@ func (f *faulty) Promote(ctx context.Context, t store.Term, max int) (int, time.
 	}
 	return f.Store.Promote(ctx, t, max)
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

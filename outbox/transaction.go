@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
@@ -16,15 +17,22 @@ import (
 // they are sent and written just before the commit.
 //
 // f's ctx belongs to the transaction: a Do of the same database within f joins
-// it, as a part that is undone alone if it fails. Whatever else f does must be
-// harmless if the transaction is rolled back.
+// it, as a part that is undone alone if it fails. One part runs at a time: f
+// waits for it, and the part gets a context of its own. A service that is given
+// such a context refuses to send at once (dovetail.ErrInTransaction); with
+// dovetail.Outside it sends. Whatever else f does must be harmless if the
+// transaction is rolled back.
+//
+// A Do within f that is given another context begins another transaction, which
+// a database with one writer, or a pool that is empty, never grants. After 30 s
+// the error says so.
 //
 // A commit that the database did not answer is looked into; if its outcome
 // cannot be found out within Options.Resolve, the error is
 // dovetail.ErrUnknownOutcome. Any other error means that it was rolled back.
 func (b *Box[Tx]) Do(ctx context.Context, f func(ctx context.Context, tx Tx, out dovetail.Sender) error) error {
-	if outer := b.current(ctx); outer != nil {
-		return outer.nested(ctx, f)
+	if outer, p := b.current(ctx); outer != nil {
+		return outer.nested(ctx, p, f)
 	}
 	t, ctx, err := b.begin(ctx, true)
 	if err != nil {
@@ -48,8 +56,15 @@ type Transaction[Tx any] struct {
 	replies []store.KeptReply
 	token   string
 	depth   int
-	ended   bool
+	ended   atomic.Bool
+	part    atomic.Pointer[part] // the innermost Do that runs
+	release context.CancelFunc   // of the context that it was begun with
 }
+
+// A part is a Do, or one within another.
+type part struct{ _ byte } // a size, so that each has an address of its own
+
+var errParts = errors.New("outbox: another Do within this transaction is running: one runs at a time, and a Do within it needs the context that its function was given")
 
 // Begin begins a transaction and returns it with the context that it is to be
 // used with. It must be ended with Commit or Rollback. The transaction writes
@@ -63,26 +78,49 @@ func (b *Box[Tx]) begin(ctx context.Context, token bool) (*Transaction[Tx], cont
 	if b.err != nil {
 		return nil, ctx, b.err
 	}
-	tx, err := b.db.Begin(ctx)
+	tx, release, err := b.grant(ctx)
 	if err != nil {
 		return nil, ctx, fmt.Errorf("outbox: %w", err)
 	}
-	t := &Transaction[Tx]{box: b, tx: tx, out: &buffer{svc: b.svc, delay: b.delay}}
+	b.open.Add(1)
+	t := &Transaction[Tx]{box: b, tx: tx, out: &buffer{svc: b.svc, delay: b.delay}, release: release}
 	if token {
 		t.token = dovetail.NewID()
 	}
-	return t, context.WithValue(ctx, currentKey{b.db}, t), nil
+	whole := new(part)
+	t.part.Store(whole)
+	ctx = dovetail.WithinTransaction(ctx, func() bool { return !t.ended.Load() })
+	return t, b.with(ctx, t, whole), nil
+}
+
+// end ends the transaction for its users, once; it reports whether it did.
+func (t *Transaction[Tx]) end() bool {
+	if t.ended.Swap(true) {
+		return false
+	}
+	t.box.open.Add(-1)
+	return true
 }
 
 // currentKey finds the transaction of a database in a context.
 type currentKey struct{ db any }
 
-func (b *Box[Tx]) current(ctx context.Context) *Transaction[Tx] {
-	t, _ := ctx.Value(currentKey{b.db}).(*Transaction[Tx])
-	if t == nil || t.ended {
-		return nil
+// A place is a part of a transaction.
+type place[Tx any] struct {
+	t *Transaction[Tx]
+	p *part
+}
+
+func (b *Box[Tx]) with(ctx context.Context, t *Transaction[Tx], p *part) context.Context {
+	return context.WithValue(ctx, currentKey{b.db}, place[Tx]{t, p})
+}
+
+func (b *Box[Tx]) current(ctx context.Context) (*Transaction[Tx], *part) {
+	at, _ := ctx.Value(currentKey{b.db}).(place[Tx])
+	if at.t == nil || at.t.ended.Load() {
+		return nil, nil
 	}
-	return t
+	return at.t, at.p
 }
 
 // Tx returns the database's transaction.
@@ -98,10 +136,10 @@ func (t *Transaction[Tx]) Reply(k store.Key, r store.Reply) {
 
 // Commit writes the messages and commits.
 func (t *Transaction[Tx]) Commit(ctx context.Context) error {
-	if t.ended {
+	if !t.end() {
 		return errEnded
 	}
-	t.ended = true
+	defer t.release()
 	w := t.out.end()
 	w.Token, w.Replies = t.token, t.replies
 	err := t.box.db.Commit(ctx, t.tx, w)
@@ -141,10 +179,10 @@ type withoutUnknown struct{ error }
 
 // Rollback undoes the transaction. After the end it does nothing.
 func (t *Transaction[Tx]) Rollback(ctx context.Context) error {
-	if t.ended {
+	if !t.end() {
 		return nil
 	}
-	t.ended = true
+	defer t.release()
 	t.out.end()
 	if err := t.box.db.Rollback(context.WithoutCancel(ctx), t.tx); err != nil {
 		return fmt.Errorf("outbox: %w", err)
@@ -162,7 +200,7 @@ func (t *Transaction[Tx]) abandon(ctx context.Context) {
 // Part runs f as a part of the transaction: if f returns an error or panics,
 // what it changed and sent is undone, and nothing else.
 func (t *Transaction[Tx]) Part(ctx context.Context, f func() error) (err error) {
-	if t.ended {
+	if t.ended.Load() {
 		return errEnded
 	}
 	t.depth++
@@ -175,7 +213,7 @@ func (t *Transaction[Tx]) Part(ctx context.Context, f func() error) (err error) 
 	undo := true
 	defer func() {
 		t.depth--
-		if t.ended {
+		if t.ended.Load() {
 			return
 		}
 		ctx := context.WithoutCancel(ctx)
@@ -210,7 +248,12 @@ func (e *PartError) Error() string { return "outbox: part of a transaction: " + 
 // Unwrap returns why.
 func (e *PartError) Unwrap() error { return e.Err }
 
-// nested is a Do within t.
-func (t *Transaction[Tx]) nested(ctx context.Context, f func(ctx context.Context, tx Tx, out dovetail.Sender) error) error {
-	return t.Part(ctx, func() error { return f(ctx, t.tx, t.out) })
+// nested is a Do within the part p of t.
+func (t *Transaction[Tx]) nested(ctx context.Context, p *part, f func(ctx context.Context, tx Tx, out dovetail.Sender) error) error {
+	own := &part{}
+	if !t.part.CompareAndSwap(p, own) {
+		return errParts
+	}
+	defer t.part.Store(p)
+	return t.Part(ctx, func() error { return f(t.box.with(ctx, t, own), t.tx, t.out) })
 }

@@ -17,6 +17,9 @@ const chunk = 1000
 // tokenAge is how long tokens are kept.
 const tokenAge = time.Hour
 
+// promotePause is how long promoteDue waits at least when nothing was moved.
+const promotePause = 5 * time.Millisecond
+
 // promoteDue moves delayed messages into the outbox when they are due.
 func (t *term[Tx]) promoteDue(ctx context.Context) {
 	for attempt := 0; ; {
@@ -41,8 +44,8 @@ func (t *term[Tx]) promoteDue(ctx context.Context) {
 				t.db.Signal().Notify()
 				continue
 			}
-			if !next.IsZero() {
-				pause = min(pause, max(0, time.Until(next)))
+			if !next.IsZero() { // one that is due and was not moved is being cancelled
+				pause = min(pause, max(promotePause, time.Until(next)))
 			}
 		}
 		if !t.rest(ctx, wake, pause) {

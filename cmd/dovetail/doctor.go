@@ -190,7 +190,7 @@ func remedyOf(k driver.Kind) string {
 	case driver.Retryable:
 		return "look whether the broker runs and is reached from here; dovetail up starts one"
 	case driver.Conflict:
-		return "something of the same name is there with other settings: remove it, or name the service otherwise"
+		return "what is there has other settings than are needed: change what the error names, or name the service otherwise"
 	case driver.TooLarge:
 		return "raise the broker's limit on the size of messages"
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -20,34 +19,21 @@ type outboxLine struct {
 	Later   int64      `json:"later"`
 }
 
-// heldLine is a held message as it is printed.
-type heldLine struct {
-	Shard    int       `json:"shard"`
-	ID       string    `json:"id"`
-	Source   string    `json:"source"`
-	Type     string    `json:"type"`
-	Channel  string    `json:"channel"`
-	Key      string    `json:"key,omitempty"`
-	Since    time.Time `json:"since"`
-	Attempts int       `json:"attempts"`
-	Retry    time.Time `json:"retry"`
-	Error    string    `json:"error"`
-	Bytes    int       `json:"bytes"`
-}
-
 func (a *app) outboxCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "outbox",
-		Short: "See what waits in an outbox, and have it tried again",
-		Long: `See what waits in a store's outbox to be published, which messages were set aside
-because their channel or key could not be published while others could, and have
-those tried again at once. The store is named by --store, DOVETAIL_STORE or a
-context.`,
+		Short: "See what waits in an outbox, and repair what is held",
+		Long: `See what waits in a store's outbox to be published, and which messages were set
+aside because their channel or key could not be published while others could, or
+because their row cannot be read. Those are looked at, edited, discarded, and tried
+again at once, also while a relay runs. The store is named by --store,
+DOVETAIL_STORE or a context.`,
 		Example: `  dovetail outbox stats --store sqlite:catalog.db
   dovetail outbox held --store 'postgres://shop@db/shop?schema=catalog' -o json
+  dovetail outbox show 01977a3e-5f0b-7c1e-9f60-5a2b8f1c3d4e --store sqlite:catalog.db
   dovetail outbox retry catalog.stock-ran-low --store sqlite:catalog.db`,
 	})
-	cmd.AddCommand(a.outboxStats(), a.outboxHeld(), a.outboxRetry())
+	cmd.AddCommand(a.outboxStats(), a.outboxHeld(), a.outboxShow(), a.outboxEdit(), a.outboxDiscard(), a.outboxRetry())
 	return cmd
 }
 
@@ -119,93 +105,4 @@ func age(t *time.Time) string {
 		return "-"
 	}
 	return max(0, time.Since(*t)).Round(time.Second).String()
-}
-
-func (a *app) outboxHeld() *cobra.Command {
-	var limit int
-	cmd := &cobra.Command{
-		Use:     "held",
-		Short:   "List messages that were set aside",
-		Example: "  dovetail outbox held --store sqlite:catalog.db --limit 20",
-		Args:    arguments(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if limit < 1 {
-				return misuse("--limit %d: want 1 or more", limit)
-			}
-			return a.withStore(cmd.Context(), func(ctx context.Context, db database) error {
-				lines := []heldLine{}
-				for shard := range db.Shards() {
-					for after := (store.Position{}); len(lines) < limit; {
-						page, err := db.Browse(ctx, shard, after, min(500, limit-len(lines)))
-						if err != nil {
-							return err
-						}
-						if len(page) == 0 {
-							break
-						}
-						for _, h := range page {
-							lines = append(lines, heldOf(shard, h))
-						}
-						after = page[len(page)-1].Position
-					}
-				}
-				return a.printHeld(lines)
-			})
-		},
-	}
-	cmd.Flags().IntVar(&limit, "limit", 100, "list this many at most")
-	return cmd
-}
-
-func heldOf(shard int, h store.Held) heldLine {
-	m := h.Message
-	return heldLine{Shard: shard, ID: m.ID, Source: m.Source, Type: m.Type, Channel: m.Channel, Key: m.Key,
-		Since: h.Since, Attempts: h.Lane.Attempts, Retry: h.Lane.Retry, Error: h.Lane.Error, Bytes: len(m.Body)}
-}
-
-func (a *app) printHeld(lines []heldLine) error {
-	return a.print(lines, func(w io.Writer) error {
-		if len(lines) == 0 {
-			a.note("nothing is held")
-			return nil
-		}
-		return columns(w, "CHANNEL\tKEY\tID\tSINCE\tATTEMPTS\tERROR", func(row func(...any)) {
-			for _, l := range lines {
-				row(l.Channel, short(l.Key, 24), l.ID, age(&l.Since), l.Attempts, short(l.Error, 60))
-			}
-		})
-	})
-}
-
-func (a *app) outboxRetry() *cobra.Command {
-	var all bool
-	cmd := &cobra.Command{
-		Use:   "retry [CHANNEL]",
-		Short: "Have held messages tried again at once",
-		Long: `Have the held messages of a channel, or with --all of every channel, tried again at
-once rather than when it is their time. The relay that runs does it.`,
-		Example: `  dovetail outbox retry catalog.stock-ran-low --store sqlite:catalog.db
-  dovetail outbox retry --all --store sqlite:catalog.db`,
-		Args: arguments(0, 1, "the channel"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			channel := ""
-			switch {
-			case len(args) == 1 && all:
-				return misuse("--all is every channel: leave %s out, or leave --all out", args[0])
-			case len(args) == 1:
-				channel = args[0]
-			case !all:
-				return misuse("name a channel, or say --all")
-			}
-			return a.withStore(cmd.Context(), func(ctx context.Context, db database) error {
-				if err := db.RetryHeld(ctx, channel); err != nil {
-					return fmt.Errorf("retry held messages: %w", err)
-				}
-				a.note("held messages are due now")
-				return nil
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&all, "all", false, "of every channel")
-	return cmd
 }

@@ -62,3 +62,30 @@ func handledByCommand(ts *testscript.TestScript, neg bool, args []string) {
 		return store.Writes{}
 	})
 }
+
+// setAsideCommand: setaside STORE SERVICE [ID...]. Holds everything that is in the
+// outbox of a SQLite file, after the rows with these ids were spoilt.
+func setAsideCommand(ts *testscript.TestScript, neg bool, args []string) {
+	ctx := context.Background()
+	db, err := sqlitestore.Open(ctx, filepath.Join(ts.Getenv("WORK"), args[0]))
+	ts.Check(err)
+	defer db.Close()
+	for _, id := range args[2:] {
+		_, err := db.DB().ExecContext(ctx, `UPDATE dovetail_outbox SET headers = 'spoilt' || char(10) || headers WHERE id = ?`, id)
+		ts.Check(err)
+	}
+	t, err := store.Lead(ctx, db, 0, "script", time.Minute)
+	ts.Check(err)
+	c, err := db.Resume(ctx, t, args[1])
+	ts.Check(err)
+	page, err := db.Next(ctx, t, c.Position, store.Position{}, store.Limit{Rows: 100, Bytes: 1 << 20})
+	ts.Check(err)
+	var p store.Progress
+	for _, r := range page.Rows {
+		p.To = r.Position
+		p.Hold = append(p.Hold, store.Held{Row: r, Since: time.Now(), Lane: store.Lane{Channel: r.Message.Channel,
+			Name: store.LaneOf(r.Message), Attempts: 3, Error: "too large \x1b[31m", Retry: time.Now().Add(time.Hour)}})
+	}
+	ts.Check(db.Advance(ctx, t, p))
+	ts.Check(db.Resign(ctx, t.Lease))
+}

@@ -57,7 +57,7 @@ func runScripts(t testscript.T, dir string, broker func(*testscript.Env) error) 
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"service": serviceCommand, "mend": mendCommand, "handled": handledCommand, "dead": deadCount,
 			"listening": listeningCommand, "parses": parsesCommand, "code": codeCommand, "set": setCommand, "waitfor": waitCommand,
-			"verdict": verdictCommand, "verifying": verifyingCommand, "written": writtenCommand, "handledby": handledByCommand,
+			"verdict": verdictCommand, "verifying": verifyingCommand, "written": writtenCommand, "setaside": setAsideCommand, "handledby": handledByCommand,
 			"cleared": clearedCommand, "tail": tailCommand, "tailed": tailedCommand, "relations": relationsCommand,
 		},
 	})

@@ -12,7 +12,7 @@ var retentionTests = map[string]test{
 
 func needsTrim(c driver.Capabilities, h Harness) string {
 	if h.Trim == nil {
-		return "the harness has no Trim"
+		return noHook + "Trim"
 	}
 	return ""
 }

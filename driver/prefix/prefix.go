@@ -16,14 +16,16 @@ import "fmt"
 // compacted messages, transaction markers, messages of other keys).
 //
 // Add and Done take constant time where positions are contiguous, logarithmic
-// time where there are gaps, and allocate only while the ring grows towards its
-// limit. A Tracker is not safe for concurrent use.
+// time where there are gaps, both amortised. What is done beyond the first open
+// position is kept as runs, so that memory grows with the open positions and not
+// with the limit. A Tracker is not safe for concurrent use.
 type Tracker struct {
 	limit int
-	ring  []entry // length a power of two
-	head  int     // the first position beyond the prefix, which is not done
-	n     int
-	open  int // of n, not done
+	ring  []run // length a power of two
+	head  int   // the first run beyond the prefix, which is not done
+	n     int   // runs in the ring
+	held  int   // positions in them
+	open  int   // of held, not done
 	last  uint64
 	any   bool // last is set: something was added since Reset
 	upTo  uint64
@@ -31,9 +33,12 @@ type Tracker struct {
 	term  uint64
 }
 
-type entry struct {
-	pos  uint64
-	done bool
+// A run is one open position, or some that are done and, as far as positions were
+// added, follow each other.
+type run struct {
+	first, last uint64
+	n           int // positions
+	done        bool
 }
 
 // New returns a tracker that holds at most limit positions beyond the prefix,
@@ -52,14 +57,15 @@ func (t *Tracker) Add(pos uint64) error {
 		}
 		return fmt.Errorf("position %d after %d: positions ascend; Reset the tracker when a partition begins anew", pos, t.last)
 	}
-	if t.n == t.limit {
-		return fmt.Errorf("position %d: %d positions from %d on wait for the first to be settled: fetch no more while Full", pos, t.n, t.at(0).pos)
+	if t.held == t.limit {
+		return fmt.Errorf("position %d: %d positions from %d on wait for the first to be settled: fetch no more while Full", pos, t.held, t.at(0).first)
 	}
 	if t.n == len(t.ring) {
-		t.grow()
+		t.makeRoom()
 	}
 	t.n++
-	*t.at(t.n - 1) = entry{pos: pos}
+	*t.at(t.n - 1) = run{first: pos, last: pos, n: 1}
+	t.held++
 	t.open++
 	t.last, t.any = pos, true
 	return nil
@@ -79,7 +85,8 @@ func (t *Tracker) Done(pos uint64) (upTo uint64, advanced bool) {
 		return t.upTo, false
 	}
 	for t.n > 0 && t.at(0).done {
-		t.upTo = t.at(0).pos
+		t.upTo = t.at(0).last
+		t.held -= t.at(0).n
 		t.head = (t.head + 1) & (len(t.ring) - 1)
 		t.n--
 	}
@@ -97,19 +104,31 @@ func (t *Tracker) First() (pos uint64, ok bool) {
 	if t.n == 0 {
 		return 0, false
 	}
-	return t.at(0).pos, true
+	return t.at(0).first, true
 }
 
 // Len returns how many positions are held beyond the prefix: what a crash
 // repeats.
-func (t *Tracker) Len() int { return t.n }
+func (t *Tracker) Len() int { return t.held }
 
 // Open returns how many positions were added and are not done.
 func (t *Tracker) Open() int { return t.open }
 
 // Full reports whether Add would fail. It is so for as long as the first
 // position is not settled, however many behind it are.
-func (t *Tracker) Full() bool { return t.n == t.limit }
+func (t *Tracker) Full() bool { return t.held == t.limit }
+
+// Runs calls yield for what is held, in order, until yield returns false: for
+// positions from first to last that are open, or done, alike. Neighbours may be
+// alike as well. Positions that were never added may lie between those of a run
+// that is done.
+func (t *Tracker) Runs(yield func(first, last uint64, open bool) bool) {
+	for i := range t.n {
+		if r := t.at(i); !yield(r.first, r.last, !r.done) {
+			return
+		}
+	}
+}
 
 // IsOpen reports whether pos was added and is not done.
 func (t *Tracker) IsOpen(pos uint64) bool {
@@ -123,7 +142,7 @@ func (t *Tracker) IsOpen(pos uint64) bool {
 // settlements of another term, so that what a former owner still held is not
 // taken for what the present one was given.
 func (t *Tracker) Reset() {
-	t.head, t.n, t.open = 0, 0, 0
+	t.head, t.n, t.held, t.open = 0, 0, 0, 0
 	t.last, t.any, t.upTo, t.moved = 0, false, 0, false
 	t.term++
 }
@@ -131,35 +150,52 @@ func (t *Tracker) Reset() {
 // Term returns how often the tracker was Reset.
 func (t *Tracker) Term() uint64 { return t.term }
 
-func (t *Tracker) at(i int) *entry { return &t.ring[(t.head+i)&(len(t.ring)-1)] }
+func (t *Tracker) at(i int) *run { return &t.ring[(t.head+i)&(len(t.ring)-1)] }
 
-// find returns where pos is. Without gaps it is as far from the head as the
-// positions say; gaps can only bring it nearer, so that is where to search.
+// find returns in which run pos is. Without gaps, and where no runs are merged, it
+// is as far from the head as the positions say; both can only bring it nearer, so
+// that is where to search.
 func (t *Tracker) find(pos uint64) (i int, ok bool) {
-	if t.n == 0 || pos < t.at(0).pos || pos > t.last {
+	if t.n == 0 || pos < t.at(0).first || pos > t.last {
 		return 0, false
 	}
 	high := t.n - 1
-	if d := pos - t.at(0).pos; d < uint64(high) {
+	if d := pos - t.at(0).first; d < uint64(high) {
 		high = int(d)
 	}
-	if t.at(high).pos == pos {
+	if r := t.at(high); r.first <= pos && pos <= r.last {
 		return high, true
 	}
 	low := 0
 	for low < high {
 		mid := int(uint(low+high) >> 1)
-		if t.at(mid).pos < pos {
+		if t.at(mid).last < pos {
 			low = mid + 1
 		} else {
 			high = mid
 		}
 	}
-	return low, t.at(low).pos == pos
+	return low, t.at(low).first <= pos && pos <= t.at(low).last
 }
 
-func (t *Tracker) grow() {
-	ring := make([]entry, max(16, 2*len(t.ring)))
+// makeRoom merges neighbours that are done, and doubles the ring unless that has
+// emptied half of it: each Add pays for a constant part of it.
+func (t *Tracker) makeRoom() {
+	kept := 0
+	for i := range t.n {
+		r := *t.at(i)
+		if before := t.at(max(0, kept-1)); kept > 0 && r.done && before.done {
+			before.last, before.n = r.last, before.n+r.n
+			continue
+		}
+		*t.at(kept) = r
+		kept++
+	}
+	t.n = kept
+	if kept <= len(t.ring)/2 && kept > 0 {
+		return
+	}
+	ring := make([]run, max(16, 2*len(t.ring)))
 	for i := range t.n {
 		ring[i] = *t.at(i)
 	}

@@ -106,6 +106,18 @@ func run(t *testing.T, limit int, script []byte) {
 		if tr.Open() != open {
 			t.Fatalf("step %d: %d open, want %d", i, tr.Open(), open)
 		}
+		at := len(m.added) - beyond
+		tr.Runs(func(first, last uint64, open bool) bool {
+			for ; at < len(m.added) && m.added[at] <= last; at++ {
+				if p := m.added[at]; p < first || open == m.done[p] {
+					t.Fatalf("step %d: %d is not in the run from %d to %d, open %t", i, p, first, last, open)
+				}
+			}
+			return true
+		})
+		if at != len(m.added) {
+			t.Fatalf("step %d: the runs end before %d", i, m.added[at])
+		}
 	}
 }
 
@@ -204,6 +216,33 @@ func TestTracker_does_not_allocate_once_grown(t *testing.T) {
 		next += 256
 	}); n != 0 {
 		t.Fatalf("%v allocations per 256 positions", n)
+	}
+}
+
+// One position that is held for long must cost no memory for all that is done
+// behind it.
+func TestTracker_keeps_what_is_done_as_runs(t *testing.T) {
+	tr := prefix.New(1 << 20)
+	var next uint64
+	more := func() {
+		for range 1000 {
+			if err := tr.Add(next); err != nil {
+				t.Fatal(err)
+			}
+			if next > 0 {
+				tr.Done(next)
+			}
+			next++
+		}
+	}
+	more()
+	if n := testing.AllocsPerRun(100, more); n != 0 {
+		t.Fatalf("%v allocations per 1000 positions behind one that is open", n)
+	}
+	if runs := 0; tr.Len() != int(next) {
+		t.Fatalf("%d positions are held, want %d", tr.Len(), next)
+	} else if tr.Runs(func(_, _ uint64, _ bool) bool { runs++; return true }); runs > 64 {
+		t.Fatalf("they are %d runs", runs)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 
 // Promote moves due messages into the outbox. Time is told by this process's
 // clock, as it was when they were sent. One that is being cancelled is passed
-// over: if it is not, it comes the next time.
+// over, with what follows it in its key: if it is not, they come the next time.
 func (c *core) Promote(ctx context.Context, t store.Term, max int) (moved int, next time.Time, err error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
@@ -18,9 +18,15 @@ func (c *core) Promote(ctx context.Context, t store.Term, max int) (moved int, n
 		return 0, next, err
 	}
 	var holds bool
-	err = c.work.QueryRow(ctx, c.sql(`WITH `+fence+`, due AS (
-			DELETE FROM ~later WHERE EXISTS (SELECT FROM fence) AND n = ANY(ARRAY(
-				SELECT n FROM ~later WHERE shard = $4 AND due <= $5 ORDER BY due, n LIMIT $6 FOR UPDATE SKIP LOCKED))
+	err = c.work.QueryRow(ctx, c.sql(`WITH `+fence+`, page AS MATERIALIZED (
+			SELECT n, due, channel, key FROM ~later WHERE shard = $4 AND due <= $5 ORDER BY due, n LIMIT $6
+		), mine AS MATERIALIZED (
+			SELECT n FROM ~later WHERE n = ANY(ARRAY(SELECT n FROM page)) FOR UPDATE SKIP LOCKED
+		), part AS (
+			SELECT p.n, bool_and(m.n IS NOT NULL) OVER (PARTITION BY p.channel, p.key, CASE WHEN p.key = '' THEN p.n END ORDER BY p.due, p.n) AS free
+			FROM page p LEFT JOIN mine m ON m.n = p.n
+		), due AS (
+			DELETE FROM ~later WHERE EXISTS (SELECT FROM fence) AND n = ANY(ARRAY(SELECT n FROM part WHERE free))
 			RETURNING n, shard, due, id, channel, key, headers, body
 		), moved AS (
 			INSERT INTO ~outbox (shard, id, channel, key, headers, body, reorder)

@@ -69,7 +69,17 @@ func openPgx(t testing.TB, dir string) storetest.Database[pgx.Tx] {
 			return n, err
 		},
 		Counts: func(ctx context.Context) (map[string]int64, error) { return counts(ctx, s.Pool(), table) },
+		Spoil:  spoil(s.Pool(), schema(dir)),
+		End:    func(ctx context.Context, tx pgx.Tx) { _, _ = tx.Exec(ctx, `SELECT 1/0`) },
 		Close:  s.Close,
+	}
+}
+
+// spoil writes what cannot be read into rows of the outbox.
+func spoil(pool *pgxpool.Pool, schema string) func(ctx context.Context, id string) error {
+	return func(ctx context.Context, id string) error {
+		_, err := pool.Exec(ctx, `UPDATE `+schema+`.dovetail_outbox SET headers = 'spoilt' || chr(10) || headers WHERE id = $1`, id)
+		return err
 	}
 }
 
@@ -93,6 +103,8 @@ func openSQL(t testing.TB, dir string) storetest.Database[*sql.Tx] {
 			return n, err
 		},
 		Counts: func(ctx context.Context) (map[string]int64, error) { return counts(ctx, s.Pool(), table) },
+		Spoil:  spoil(s.Pool(), schema(dir)),
+		End:    func(ctx context.Context, tx *sql.Tx) { _, _ = tx.ExecContext(ctx, `SELECT 1/0`) },
 		Close:  s.Close,
 	}
 }

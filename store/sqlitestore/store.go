@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -90,6 +92,15 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// SQLite would make a file that everybody may read. Those beside it get the
+	// rights of this one.
+	f, err := os.OpenFile(abs, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	synchronous := "synchronous(FULL)"
 	if s.opts.Unsafe {
 		synchronous = "synchronous(NORMAL)"
@@ -100,9 +111,11 @@ func (s *Store) open(ctx context.Context) error {
 		"journal_mode(WAL)", synchronous, "foreign_keys(1)",
 	}, "_txlock": {"immediate"}}
 	dsn := (&url.URL{Scheme: "file", Path: filepath.ToSlash(abs), RawQuery: query.Encode()}).String()
-	if s.writer, err = sql.Open("sqlite", dsn); err != nil {
+	connector, err := sqlite.NewConnector(dsn)
+	if err != nil {
 		return err
 	}
+	s.writer = sql.OpenDB(guardConnector{connector})
 	s.writer.SetMaxOpenConns(1)
 	if s.readers, err = sql.Open("sqlite", dsn); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"path/filepath"
 	"testing"
+	"time"
 
 	sqlite3 "modernc.org/sqlite/lib"
 
@@ -33,8 +34,22 @@ func open(t testing.TB, dir string) storetest.Database[*sql.Tx] {
 		DB:     s,
 		Count:  count,
 		Counts: func(ctx context.Context) (map[string]int64, error) { return counts(ctx, s.DB()) },
-		Close:  s.Close,
+		Spoil: func(ctx context.Context, id string) error {
+			_, err := s.DB().ExecContext(ctx, `UPDATE dovetail_outbox SET headers = 'spoilt' || char(10) || headers WHERE id = ?`, id)
+			return err
+		},
+		End:   interrupt,
+		Close: s.Close,
 	}
+}
+
+// interrupt has SQLite roll a transaction back by itself: that is what becomes of
+// it when a statement that writes is interrupted.
+func interrupt(ctx context.Context, tx *sql.Tx) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+	defer cancel()
+	_, _ = tx.ExecContext(ctx, `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000000)
+		INSERT INTO counter SELECT 'endless ' || i, i FROM n`)
 }
 
 func count(ctx context.Context, tx *sql.Tx, key string) (n int64, err error) {

@@ -12,9 +12,10 @@ import (
 )
 
 // Begin waits for the writing connection and begins a transaction. If ctx ends
-// before the transaction does, it is rolled back.
+// before the transaction does, it is rolled back. If SQLite rolls it back by
+// itself, everything else in it fails, and so does its commit.
 func (s *Store) Begin(ctx context.Context) (*sql.Tx, error) {
-	tx, err := s.writer.BeginTx(ctx, nil)
+	tx, err := s.writer.BeginTx(context.WithValue(ctx, guarding{}, true), nil)
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
@@ -34,7 +35,7 @@ func (s *Store) Commit(ctx context.Context, tx *sql.Tx, w store.Writes) error {
 		}
 		return nil
 	}
-	if errors.Is(err, sql.ErrTxDone) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	if errors.Is(err, errLost) || errors.Is(err, sql.ErrTxDone) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return fmt.Errorf("commit: %w", err) // package sql did not get as far as committing
 	}
 	// If the engine is still in the transaction it had not committed, and is

@@ -40,6 +40,16 @@ type Database[Tx any] struct {
 	// Counts returns the committed counters.
 	Counts func(ctx context.Context) (map[string]int64, error)
 
+	// Spoil writes into the outbox's row of a message, as by hand, what cannot be
+	// read of its attributes: a line without a colon. nil for a store that keeps
+	// messages as they are.
+	Spoil func(ctx context.Context, id string) error
+
+	// End runs a statement in a transaction that has the server end it by itself
+	// or refuse everything else in it: one that is interrupted, or in error. nil
+	// for a store whose transactions end by nothing but Commit and Rollback.
+	End func(ctx context.Context, tx Tx)
+
 	// Close closes the database.
 	Close func() error
 }
@@ -60,6 +70,30 @@ func Run[Tx any](t *testing.T, h Harness[Tx]) {
 		{"Message_with_a_line_break_in_a_header_is_refused", s.lineBreak},
 		{"Next_stops_at_its_limits", s.limits},
 		{"Writers_that_commit_and_roll_back_lose_nothing_and_keep_the_order", s.writers},
+		{"Transaction_that_the_server_ended_leaves_nothing", s.ended},
+		{"Rollback_and_savepoints_work_after_their_context_has_ended", s.rollbackLate},
+		{"Commit_of_delayed_messages_alone_wakes", s.wakes},
+		{"Ids_keys_and_bodies_are_kept_whole", s.whole},
+		{"Row_that_cannot_be_read_is_given_out_with_its_error", s.unreadable},
+		{"Row_that_cannot_be_read_is_held_and_can_be_edited", s.unreadableHeld},
+		{"Relay_passes_what_cannot_be_read_until_it_is_edited", s.relayUnreadable},
+		{"Held_message_of_a_long_key_keeps_its_lane", s.longKey},
+		{"Held_message_with_any_error_text_is_kept", s.errorText},
+		{"Held_message_that_was_edited_comes_as_edited_whatever_happens", s.edited},
+		{"Held_message_that_was_discarded_does_not_come_back", s.discarded},
+		{"Held_message_that_is_being_tried_is_not_changed", s.taken},
+		{"Held_messages_of_one_lane_are_tried_again_when_asked", s.retryLane},
+		{"Held_messages_are_read_within_limits_and_in_the_order_of_lanes", s.dueLimits},
+		{"Held_message_that_is_held_again_after_its_release_is_due", s.heldAgain},
+		{"Held_message_that_was_released_is_not_browsed", s.browseReleased},
+		{"Lanes_that_differ_in_case_alone_are_apart", s.lanesByCase},
+		{"Cursor_never_goes_back", s.cursorBack},
+		{"Promote_moves_nothing_early", s.promoteEarly},
+		{"Promote_keeps_the_order_of_a_key_beside_a_cancel", s.promoteLocked},
+		{"Due_times_of_all_centuries_are_kept", s.dueTimes},
+		{"Retire_keeps_to_what_was_passed_and_to_its_maximum", s.retireBounds},
+		{"Lease_of_a_wrong_clock_is_taken_over", s.leaseAhead},
+		{"Inbox_row_that_is_taken_over_gets_the_later_requeues_and_since", s.takeOver},
 		{"Token_tells_whether_a_transaction_committed", s.token},
 		{"Token_that_was_resolved_keeps_its_transaction_from_committing", s.tokenFence},
 		{"Token_is_forgotten_by_age", s.forget},
@@ -85,6 +119,7 @@ func Run[Tx any](t *testing.T, h Harness[Tx]) {
 		{"Inbox_tells_handlers_and_sources_apart", s.keys},
 		{"Inbox_row_of_a_dead_letter_lets_only_a_requeue_in", s.dead},
 		{"Inbox_row_that_was_cancelled_keeps_the_message_out", s.cancelled},
+		{"Inbox_row_that_was_cancelled_stays_so_through_a_dead_letter", s.cancelledStays},
 		{"Inbox_row_that_was_left_lets_the_message_in_again", s.leave},
 		{"Purge_deletes_old_handled_rows_only", s.purge},
 		{"Reopened_database_has_what_was_committed", s.reopen},

@@ -21,20 +21,24 @@ type Conn struct {
 	adm    *kadm.Client
 	reg    registry
 
+	born time.Time       // when it connected
 	life context.Context // ends with Close
 	stop context.CancelFunc
 	shut atomic.Bool
 
-	sendMu sync.Mutex
-	sends  map[*sending]struct{}
-	turn   uint64         // of the last of them
-	fenced map[string]int // topics that are shut, and how many sendings hold them so
+	produces atomic.Bool // mayProduce has let it
+	sendMu   sync.Mutex
+	sends    map[*sending]struct{}
+	turn     uint64         // of the last of them
+	fenced   map[string]int // topics that are shut, and how many sendings hold them so
 
 	topicMu sync.Mutex
-	topics  map[string]*topic // that were found, for Send
+	topics  map[string]*topic     // that were found, for Send
+	checked map[kadm.TopicID]bool // those whose settings were looked at
 
-	mu        sync.Mutex
-	receivers map[*receiver]struct{}
+	mu         sync.Mutex
+	receivers  map[*receiver]struct{}
+	followings map[string]following // broadcast groups, by groupID
 }
 
 var (
@@ -58,7 +62,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		return nil, fmt.Errorf("kafkabus: connect: %w", err)
 	}
 	c := &Conn{opts: o, client: client, life: life, stop: stop, adm: kadm.NewClient(client), sends: map[*sending]struct{}{}, fenced: map[string]int{},
-		topics: map[string]*topic{}, receivers: map[*receiver]struct{}{}}
+		topics: map[string]*topic{}, checked: map[kadm.TopicID]bool{}, born: time.Now(), receivers: map[*receiver]struct{}{}, followings: map[string]following{}}
 	c.adm.SetTimeoutMillis(int32(o.Timeout / time.Millisecond))
 	c.reg.c = c
 	ask, cancel := c.deadline(ctx)

@@ -17,9 +17,11 @@ const (
 	removedPrefix = "__dovetail.removed."
 
 	// replyPrefix begins the names of reply channels, deadPrefix those of dead
-	// letter channels.
-	replyPrefix = "reply."
-	deadPrefix  = "dead."
+	// letter channels, unhandledPrefix those of channels where messages wait for
+	// an instance that handles their type.
+	replyPrefix     = "reply."
+	deadPrefix      = "dead."
+	unhandledPrefix = "unhandled."
 )
 
 // groupID is the consumer group of a group's interest in a channel. Neither
@@ -44,15 +46,30 @@ func topicOf(channel string, transient bool) string {
 
 func isDead(channel string) bool { return strings.HasPrefix(channel, deadPrefix) }
 
+// isKept reports whether what is in a channel stays until somebody removes it, or
+// an instance handles it that may not have been written yet.
+func isKept(channel string) bool {
+	return isDead(channel) || strings.HasPrefix(channel, unhandledPrefix)
+}
+
+// isOurs reports whether a topic is no channel but notes of this package.
+func isOurs(topic string) bool {
+	return topic == topologyTopic || strings.HasPrefix(topic, removedPrefix)
+}
+
 func validChannel(ch driver.Channel) error {
 	if err := driver.ValidName(ch.Name); err != nil {
 		return fmt.Errorf("kafkabus: channel %w", err)
 	}
-	if ch.Partitions < 0 || ch.Partitions > 10_000 {
-		return fmt.Errorf("kafkabus: channel %s: %d partitions: want 0 to 10000", ch.Name, ch.Partitions)
+	if ch.Partitions < 0 || ch.Partitions > maxPartitions {
+		return fmt.Errorf("kafkabus: channel %s: %d partitions: %w: want 0 to %d", ch.Name, ch.Partitions, driver.ErrUnsupported, maxPartitions)
 	}
 	return nil
 }
+
+// maxPartitions is how many of all topics together one broker serves well, by
+// Kafka's own advice. Making more for one topic takes longer than any call may.
+const maxPartitions = 4000
 
 func validGroup(group string) error {
 	if err := driver.ValidName(group); err != nil {

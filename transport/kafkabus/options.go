@@ -60,8 +60,11 @@ type Options struct {
 	DrainTimeout time.Duration
 
 	// MaxAhead is how many messages of a partition may have been handed out
-	// beyond the first that is not settled: what a crash repeats at most.
-	// Default 4096, and never less than the subscription's window.
+	// beyond the first that is not settled, as while a key is held: the partition
+	// stops there. It is what a crash repeats at most. In general that is much
+	// less: what is settled beyond is committed in up to 4,000 bytes, and at most
+	// 4096 messages are settled and not committed. Default 65536, and never less
+	// than the subscription's window.
 	MaxAhead int
 
 	// MetadataAge is how long it takes at most to notice new partitions.
@@ -139,8 +142,8 @@ func (o Options) withDefaults() (Options, error) {
 		def  int
 		most int
 	}{
-		{"Partitions", &o.Partitions, -1, 10_000}, {"Replicas", &o.Replicas, -1, 100},
-		{"MaxBytes", &o.MaxBytes, defaultMaxBytes, 64 << 20}, {"MaxAhead", &o.MaxAhead, 4096, 1 << 20},
+		{"Partitions", &o.Partitions, -1, maxPartitions}, {"Replicas", &o.Replicas, -1, 100},
+		{"MaxBytes", &o.MaxBytes, defaultMaxBytes, 64 << 20}, {"MaxAhead", &o.MaxAhead, 1 << 16, 1 << 20},
 	} {
 		if *n.n < 0 || *n.n > n.most {
 			return o, fmt.Errorf("kafkabus: option %s is %d: want 0 for the default, or up to %d", n.name, *n.n, n.most)

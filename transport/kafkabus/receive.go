@@ -19,6 +19,7 @@ type item struct {
 	p        *part
 	record   *kgo.Record
 	term     uint64 // of p's tracker
+	size     int    // in bytes
 	settled  bool
 }
 
@@ -47,18 +48,14 @@ func (r *receiver) Receive(ctx context.Context, limit int) ([]*driver.Delivery, 
 			continue
 		}
 		due := r.retries.due()
-		if r.inHand >= r.sub.Window {
+		room := r.room()
+		if room == 0 {
 			changed := r.changed
 			r.mu.Unlock()
-			select {
-			case <-changed:
-			case <-ctx.Done():
-			case <-r.done:
-			}
+			r.awaitChange(ctx, changed, due)
 			continue
 		}
 		poll, polling := r.beginPoll(ctx, due)
-		room := max(1, min(r.sub.Window-r.inHand-r.takeable(), maxPoll))
 		r.mu.Unlock()
 		fetches := r.client.PollRecords(poll, room)
 		r.mu.Lock()
@@ -70,22 +67,30 @@ func (r *receiver) Receive(ctx context.Context, limit int) ([]*driver.Delivery, 
 	}
 }
 
+// awaitChange waits until something was settled, or a retry is due.
+func (r *receiver) awaitChange(ctx context.Context, changed <-chan struct{}, due time.Time) {
+	var retry <-chan time.Time
+	if !due.IsZero() {
+		timer := time.NewTimer(time.Until(due))
+		defer timer.Stop()
+		retry = timer.C
+	}
+	select {
+	case <-changed:
+	case <-retry:
+	case <-ctx.Done():
+	case <-r.done:
+	}
+}
+
 // behind reports whether so much that was settled is not committed, because
 // commits fail, that nothing more is handed out: a crash would repeat it all.
-func (r *receiver) behind() bool { return r.settled-r.committed >= uint64(r.limit) }
+func (r *receiver) behind() bool { return r.settled-r.committed >= r.unsaved }
 
-// maxPoll bounds what one poll takes out of the client.
-const maxPoll = 4096
-
-// takeable counts what is queued, but for partitions that wait.
-func (r *receiver) takeable() (n int) {
-	for _, p := range r.order {
-		if !p.revoking && r.held[p.id] == 0 && !p.tracker.Full() {
-			n += len(p.queue)
-		}
-	}
-	return n
-}
+// maxUnsaved bounds what is settled and not committed. What is settled beyond an
+// unsettled message is committed as runs, and does not come again: MaxAhead, which
+// bounds that, can be larger.
+const maxUnsaved = 4096
 
 // beginPoll makes the context of a poll, which ends when a retry is due.
 func (r *receiver) beginPoll(ctx context.Context, due time.Time) (context.Context, *polling) {
@@ -109,13 +114,23 @@ func (r *receiver) take(limit int) (ds []*driver.Delivery, err error) {
 		return nil, nil
 	}
 	var items []item
+	budget := r.sub.WindowBytes
+	if budget > 0 {
+		inHand, _ := r.bytes()
+		budget -= inHand
+	}
+	fits := func(rec *kgo.Record) bool {
+		return r.sub.WindowBytes <= 0 || r.inHand == 0 || sizeOf(rec) <= budget
+	}
 	hand := func(p *part, rec *kgo.Record) {
 		if len(items) == 0 {
 			items = make([]item, min(slab, n-len(ds)))
 		}
 		it := &items[0]
 		items = items[1:]
-		it.r, it.p, it.record, it.term = r, p, rec, p.tracker.Term()
+		it.r, it.p, it.record, it.term, it.size = r, p, rec, p.tracker.Term(), sizeOf(rec)
+		budget -= it.size
+		p.handBytes += it.size
 		d := &it.delivery
 		d.Message, d.Partition, d.Receipt = &it.message, int(p.id), it
 		d.Fault = decode(&it.message, r.sub.Channel.Name, rec)
@@ -124,10 +139,12 @@ func (r *receiver) take(limit int) (ds []*driver.Delivery, err error) {
 		ds = append(ds, d)
 	}
 	for now := time.Now(); len(ds) < n; {
-		again := r.retries.pop(now)
-		if again == nil {
+		again := r.retries.first(now)
+		if again == nil || !fits(again.record) {
 			break
 		}
+		r.retries.pop()
+		again.p.retryBytes -= sizeOf(again.record)
 		hand(again.p, again.record)
 	}
 	if r.queued > 0 && len(ds) < n {
@@ -136,7 +153,7 @@ func (r *receiver) take(limit int) (ds []*driver.Delivery, err error) {
 		}
 		r.turn++
 		for i := range r.order {
-			r.takeFrom(r.order[(i+r.turn)%len(r.order)], n, &ds, hand)
+			r.takeFrom(r.order[(i+r.turn)%len(r.order)], n, &ds, fits, hand)
 		}
 	}
 	if len(ds) > 0 {
@@ -154,17 +171,18 @@ func (r *receiver) take(limit int) (ds []*driver.Delivery, err error) {
 }
 
 // takeFrom hands out from one partition's queue, until n are in ds.
-func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, hand func(*part, *kgo.Record)) {
+func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, fits func(*kgo.Record) bool, hand func(*part, *kgo.Record)) {
 	if p.revoking || r.held[p.id] > 0 {
 		r.balance(p)
 		return
 	}
 	taken := 0
 	for _, rec := range p.queue {
-		if len(*ds) == n || p.tracker.Full() {
+		if len(*ds) == n || p.tracker.Full() || !fits(rec) {
 			break
 		}
 		taken++
+		p.queueBytes -= sizeOf(rec)
 		p.next, p.epoch = rec.Offset+1, rec.LeaderEpoch
 		if err := p.tracker.Add(uint64(rec.Offset)); err != nil {
 			// The log was cut back and goes on below what we had: begin anew.
@@ -233,6 +251,9 @@ func (r *receiver) collect(fetches kgo.Fetches, canceled bool) {
 			p.queue = append(p.queue, f.Records...)
 		}
 		r.queued += len(f.Records)
+		for _, rec := range f.Records {
+			p.queueBytes += sizeOf(rec)
+		}
 	})
 }
 
@@ -249,8 +270,12 @@ func (r *receiver) fetchError(p *part, err error, canceled bool) {
 			"consumed", loss.ConsumedTo, "reset", loss.ResetTo)
 		return
 	case errors.Is(err, kerr.OffsetOutOfRange) && p != nil:
-		p.err = fmt.Errorf("kafkabus: channel %s, partition %d, group %s: %w: the server has deleted messages that the group had not handled; to go on without them, set the group's offsets with the server's tools, or remove the group and provision it again",
-			r.sub.Channel.Name, p.id, r.sub.Group, driver.ErrPositionLost)
+		remedy := "set the group's offsets with the server's tools, or remove the group and provision it again"
+		if !r.group {
+			remedy = "open its receiver without Resume"
+		}
+		p.err = fmt.Errorf("kafkabus: channel %s, partition %d, group %s: %w: the server has deleted messages that the group had not handled; to go on without them, %s",
+			r.sub.Channel.Name, p.id, r.sub.GroupName(), driver.ErrPositionLost, remedy)
 		return
 	}
 	var session *kgo.ErrGroupSession
@@ -263,7 +288,7 @@ func (r *receiver) fetchError(p *part, err error, canceled bool) {
 // restart forgets what was handed out of a partition, whose positions begin anew.
 func (r *receiver) restart(p *part, offset int64) {
 	r.inHand -= p.inHand
-	p.inHand = 0
+	p.inHand, p.handBytes, p.retryBytes = 0, 0, 0
 	p.tracker.Reset()
 	p.position, p.skip, p.dirty = offset, nil, false
 	r.retries.drop(p)

@@ -20,23 +20,24 @@ import (
 // The client calls back into it when partitions come and go (assign.go). mu is
 // held for moments only, and never while the client or the server is waited for.
 type receiver struct {
-	c      *Conn
-	sub    driver.Subscription
-	topic  *topic
-	client *kgo.Client
-	kill   context.CancelFunc // ends what the client still does for good
-	leaves context.CancelFunc // ends keepCommitting
-	group  bool               // a member of a group, which commits
-	filter bool               // several channels share the topic
-	begin  []int64            // where the group begins, by partition
-	taken  removed            // what was taken out of the channel
-	wg     sync.WaitGroup
-	limit  int           // of a partition's tracker
-	done   chan struct{} // closed by Close
-	given  chan struct{} // closed when the group was given out for the first time
-	giving sync.Once     // closes given
-	once   sync.Once
-	err    error // of Close
+	c       *Conn
+	sub     driver.Subscription
+	topic   *topic
+	client  *kgo.Client
+	kill    context.CancelFunc // ends what the client still does for good
+	leaves  context.CancelFunc // ends keepCommitting
+	group   bool               // a member of a group, which commits
+	filter  bool               // several channels share the topic
+	begin   []int64            // where the group begins, by partition
+	taken   removed            // what was taken out of the channel
+	wg      sync.WaitGroup
+	limit   int           // of a partition's tracker
+	unsaved uint64        // how much may be settled and not committed
+	done    chan struct{} // closed by Close
+	given   chan struct{} // closed when the group was given out for the first time
+	giving  sync.Once     // closes given
+	once    sync.Once
+	err     error // of Close
 
 	commits chan struct{} // one token: who has it commits
 	noted   chan struct{} // something was settled that no commit holds
@@ -47,6 +48,7 @@ type receiver struct {
 	turn        int     // which of them is next
 	inHand      int     // handed out and not settled
 	queued      int     // polled and not handed out
+	recordBytes int     // of the last that were fetched, on average
 	retries     retries
 	polling     *polling       // the poll under way
 	changed     chan struct{}  // closed and replaced when Receive should look again
@@ -62,18 +64,20 @@ type receiver struct {
 
 // A part is a partition while it is ours.
 type part struct {
-	id       int32
-	tracker  *prefix.Tracker
-	queue    []*kgo.Record // polled and not handed out
-	skip     runs          // settled already, as the commit's metadata says
-	position int64         // committed, or where we began
-	next     int64         // the first offset that was not taken from queue yet
-	epoch    int32         // of the leader that wrote the last record
-	inHand   int
-	dirty    bool  // settled what is not committed
-	revoking bool  // hands out nothing more
-	gone     bool  // is not ours any more
-	err      error // ends Receive
+	r                                 *receiver
+	id                                int32
+	tracker                           *prefix.Tracker
+	queue                             []*kgo.Record // polled and not handed out
+	skip                              runs          // settled already, as the commit's metadata says
+	position                          int64         // committed, or where we began
+	next                              int64         // the first offset that was not taken from queue yet
+	epoch                             int32         // of the leader that wrote the last record
+	inHand                            int
+	handBytes, retryBytes, queueBytes int
+	dirty                             bool  // settled what is not committed
+	revoking                          bool  // hands out nothing more
+	gone                              bool  // is not ours any more
+	err                               error // ends Receive
 }
 
 // A polling is a poll under way: who cancels it may wait until what it returned
@@ -105,7 +109,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	}
 	r := &receiver{
 		c: c, sub: s, topic: t, filter: t.name != s.Channel.Name, group: !s.Broadcast && !isReply(s.Channel.Name, s.Channel.Transient),
-		limit: max(s.Window, c.opts.MaxAhead), done: make(chan struct{}), given: make(chan struct{}), commits: make(chan struct{}, 1),
+		limit: max(s.Window, c.opts.MaxAhead), unsaved: uint64(max(s.Window, min(c.opts.MaxAhead, maxUnsaved))), done: make(chan struct{}), given: make(chan struct{}), commits: make(chan struct{}, 1),
 		noted: make(chan struct{}, 1), parts: map[int32]*part{},
 		changed: make(chan struct{}), held: map[int32]int{}, paused: map[int32]bool{}, revoked: make(chan []int, 64), expired: map[int32]bool{},
 	}
@@ -167,6 +171,7 @@ func (r *receiver) awaitGroup(ctx context.Context) error {
 // consumerOptions are those of every receiver's client.
 func (r *receiver) consumerOptions(more ...kgo.Opt) []kgo.Opt {
 	o := &r.c.opts
+	fetch := fetchBytes(r.sub.WindowBytes, r.topic)
 	ctx, kill := context.WithCancel(context.Background())
 	r.kill = kill
 	return o.clientOptions(append([]kgo.Opt{
@@ -174,8 +179,8 @@ func (r *receiver) consumerOptions(more ...kgo.Opt) []kgo.Opt {
 		// Markers of transactions come with the messages, to be settled: what a
 		// group has settled would end before them for good.
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
-		kgo.FetchMaxBytes(16 << 20),
-		kgo.FetchMaxPartitionBytes(int32(max(2<<20, o.batchBytes()))),
+		kgo.FetchMaxBytes(int32(fetch)),
+		kgo.FetchMaxPartitionBytes(int32(min(fetch, max(2<<20, o.batchBytes())))),
 		// A fetch that nobody answers within this and the overhead is taken for lost.
 		kgo.FetchMaxWait(min(2*time.Second, o.Timeout)),
 	}, more...)...)
@@ -262,60 +267,10 @@ func (r *receiver) leave(ctx context.Context) {
 	_, _ = req.RequestWith(ctx, r.c.client)
 }
 
-// follow reads every partition from where it ends now, without a group.
-func (r *receiver) follow(ctx context.Context) error {
-	ends, err := r.c.ends(ctx, r.topic)
-	if err != nil {
-		return err
-	}
-	at := map[int32]kgo.Offset{}
-	for p, end := range ends {
-		at[int32(p)] = kgo.NewOffset().At(end)
-		r.add(int32(p), end)
-	}
-	r.client, err = kgo.NewClient(r.consumerOptions(
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{r.topic.name: at}),
-		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-	)...)
-	if err == nil && !r.filter {
-		r.wg.Go(r.watchPartitions)
-	}
-	return err
-}
-
-// watchPartitions takes partitions that are added, from their beginning.
-func (r *receiver) watchPartitions() {
-	tick := time.NewTicker(r.c.opts.MetadataAge)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-r.done:
-			return
-		}
-		found, err := r.c.describe(r.c.life, r.topic.name)
-		t := found[r.topic.name]
-		if err != nil || t == nil || t.id != r.topic.id {
-			continue // receiving finds out by itself
-		}
-		more := map[int32]kgo.Offset{}
-		r.mu.Lock()
-		for p := int32(len(r.parts)); int(p) < len(t.leaders); p++ {
-			more[p] = kgo.NewOffset().AtStart()
-			r.add(p, 0)
-		}
-		r.mu.Unlock()
-		if len(more) > 0 {
-			r.client.AddConsumePartitions(map[string]map[int32]kgo.Offset{r.topic.name: more})
-		}
-	}
-}
-
 // add makes a partition ours.
 func (r *receiver) add(id int32, position int64) {
 	r.drop(id)
-	p := &part{id: id, tracker: prefix.New(r.limit), position: position, next: position, epoch: -1}
+	p := &part{r: r, id: id, tracker: prefix.New(r.limit), position: position, next: position, epoch: -1}
 	r.parts[id] = p
 	at, _ := slices.BinarySearchFunc(r.order, id, func(p *part, id int32) int { return int(p.id - id) })
 	r.order = slices.Insert(r.order, at, p)
@@ -330,7 +285,7 @@ func (r *receiver) drop(id int32) {
 	}
 	r.empty(p)
 	r.inHand -= p.inHand
-	p.gone, p.inHand = true, 0
+	p.gone, p.inHand, p.handBytes = true, 0, 0
 	delete(r.parts, id)
 	r.order = slices.DeleteFunc(r.order, func(o *part) bool { return o == p })
 }
@@ -338,7 +293,7 @@ func (r *receiver) drop(id int32) {
 // empty forgets what was not handed out of a partition.
 func (r *receiver) empty(p *part) {
 	r.queued -= len(p.queue)
-	p.queue = nil
+	p.queue, p.queueBytes, p.retryBytes = nil, 0, 0
 	r.retries.drop(p)
 }
 
@@ -361,6 +316,9 @@ func (r *receiver) Close(ctx context.Context) error {
 			cancel()
 		}
 		r.mu.Lock()
+		if r.sub.Broadcast {
+			r.keepFollowing()
+		}
 		for id := range r.parts {
 			r.drop(id)
 		}
@@ -374,6 +332,9 @@ func (r *receiver) Close(ctx context.Context) error {
 	})
 	return r.err
 }
+
+// id is how the server, or for a broadcast subscription the Conn, knows the group.
+func (r *receiver) id() string { return groupID(r.sub.GroupName(), r.topic.name) }
 
 func (r *receiver) closed() bool {
 	select {

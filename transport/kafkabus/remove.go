@@ -102,9 +102,7 @@ func (c *Conn) Remove(ctx context.Context, channel string, positions []string) e
 	if err := c.makeRemoved(ctx, channel); err != nil {
 		return err
 	}
-	send, cancel := c.deadline(ctx)
-	defer cancel()
-	if err := c.client.ProduceSync(send, records...).FirstErr(); err != nil {
+	if err := c.produce(ctx, records...); err != nil {
 		return c.sendError(channel, err)
 	}
 	if isDead(channel) {
@@ -130,6 +128,9 @@ func (c *Conn) makeRemoved(ctx context.Context, channel string) error {
 			return err
 		}
 		if t := found[name]; t != nil && t.led() {
+			if err := c.checkSettings(ctx, found, nil); err != nil {
+				return err
+			}
 			c.seen(found)
 			return nil
 		} else if t == nil {
@@ -227,7 +228,7 @@ func (c *Conn) cut(ctx context.Context, t *topic, channel string) error {
 	if err != nil {
 		return translate("cut the beginning of topic "+t.name, err)
 	}
-	return c.client.ProduceSync(ctx, notes...).FirstErr()
+	return c.produce(ctx, notes...)
 }
 
 // RemoveChannel deletes a channel's topic with what it holds, and its groups.
@@ -270,16 +271,22 @@ func (c *Conn) RemoveChannel(ctx context.Context, channel string) error {
 	if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return translate("remove channel "+channel, err)
 	}
-	return c.reg.put(ctx, channelKey+channel, nil)
+	return c.reg.put(ctx, map[string]any{channelKey + channel: nil})
 }
 
-// RemoveGroup deletes a group. What it had not settled stays in the topic.
+// RemoveGroup deletes a group. What it had not settled stays in the topic. The group
+// of a broadcast subscription is this Conn's alone.
 func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 	if err := c.ready(); err != nil {
 		return err
 	}
-	if err := errors.Join(driver.ValidName(channel), driver.ValidName(group)); err != nil {
+	name, _, broadcast := strings.Cut(group, "~") // see driver.Subscription.GroupName
+	if err := errors.Join(driver.ValidName(channel), driver.ValidName(name)); err != nil {
 		return fmt.Errorf("kafkabus: remove group: %w", err)
+	}
+	if broadcast {
+		c.stopFollowing(groupID(group, channel))
+		return nil
 	}
 	if err := c.reg.sync(ctx); err != nil {
 		return err
@@ -308,5 +315,5 @@ func (c *Conn) dropGroup(ctx context.Context, channel, group string) error {
 	if !known {
 		return nil
 	}
-	return c.reg.put(ctx, groupKey+id, nil)
+	return c.reg.put(ctx, map[string]any{groupKey + id: nil})
 }

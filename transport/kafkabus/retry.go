@@ -42,13 +42,16 @@ func (h *retries) Pop() any {
 
 func (h *retries) add(again *retry) { heap.Push(h, again) }
 
-// pop takes the first that is due, or nil.
-func (h *retries) pop(now time.Time) *retry {
-	if len(*h) == 0 || (*h)[0].due.After(now) {
+// first is the first that is due, or nil.
+func (h retries) first(now time.Time) *retry {
+	if len(h) == 0 || h[0].due.After(now) {
 		return nil
 	}
-	return heap.Pop(h).(*retry)
+	return h[0]
 }
+
+// pop takes the first out.
+func (h *retries) pop() { heap.Pop(h) }
 
 // due is when the first is due, the zero time if there is none.
 func (h retries) due() time.Time {

@@ -23,33 +23,49 @@ const (
 	maxMetadata = 4000
 )
 
-// encodeRuns says what is done in t between its first open position and next:
-// lengths of what is open and what is done, in turn.
-func encodeRuns(t *prefix.Tracker, next int64) string {
-	first, any := t.First()
-	if !any || t.Open() == t.Len() {
-		return ""
-	}
+// encodeRuns says what is done from a position on: lengths of what is not done and
+// what is, in turn. t knows it up to next; beyond, rest is done.
+func encodeRuns(t *prefix.Tracker, from, next int64, rest runs) string {
 	const room = (maxMetadata - len(runsPrefix)) * 3 / 4
-	b := make([]byte, 0, 64)
-	fits := 0 // up to the end of a done run
-	open, length := true, uint64(0)
-	flush := func() bool {
+	var (
+		b      []byte
+		fits   int // up to the end of a done run
+		full   bool
+		open   = true
+		length uint64
+	)
+	flush := func() {
 		b = binary.AppendUvarint(b, length)
-		if len(b) > room {
-			return false
-		}
-		if !open {
+		if full = full || len(b) > room; !open && !full {
 			fits = len(b)
 		}
 		open, length = !open, 0
-		return true
 	}
-	for pos := first; pos < uint64(next); pos++ {
-		if t.IsOpen(pos) != open && !flush() {
+	upTo := from
+	add := func(end int64, isOpen bool) { // all from upTo on
+		if end <= upTo {
+			return
+		}
+		if isOpen != open {
+			flush()
+		}
+		length += uint64(end - upTo)
+		upTo = end
+	}
+	t.Runs(func(first, last uint64, isOpen bool) bool {
+		add(int64(first), false) // a gap holds nothing that could come again
+		add(int64(last)+1, isOpen)
+		return !full
+	})
+	add(next, false)
+	for _, r := range rest {
+		if full {
 			break
 		}
-		length++
+		if r.to > upTo {
+			add(r.from, true)
+			add(r.to, false)
+		}
 	}
 	if !open {
 		flush()

@@ -30,7 +30,7 @@ func TestRuns_tell_a_successor_what_is_settled(t *testing.T) {
 			}
 		}
 		first, any := tr.First()
-		text := encodeRuns(tr, next)
+		text := encodeRuns(tr, int64(first), next, nil)
 		if len(text) > maxMetadata {
 			t.Fatalf("%d bytes of metadata", len(text))
 		}
@@ -57,7 +57,7 @@ func TestRuns_that_do_not_fit_are_cut_at_a_whole_run(t *testing.T) {
 	for pos := uint64(1); pos < n; pos += 2 {
 		tr.Done(pos)
 	}
-	text := encodeRuns(tr, n)
+	text := encodeRuns(tr, 0, n, nil)
 	if len(text) > maxMetadata || len(text) < maxMetadata/2 {
 		t.Errorf("%d bytes of metadata, the server takes %d", len(text), maxMetadata)
 	}
@@ -68,6 +68,29 @@ func TestRuns_that_do_not_fit_are_cut_at_a_whole_run(t *testing.T) {
 	for _, r := range rs {
 		if r.from%2 != 1 || r.to != r.from+1 {
 			t.Fatalf("a run from %d to %d", r.from, r.to)
+		}
+	}
+}
+
+// A successor that commits before it has read all that it was told of tells it to
+// the next.
+func TestRuns_beyond_what_was_read_are_handed_on(t *testing.T) {
+	told := runs{{11, 15}, {20, 30}, {31, 40}}
+	for next := int64(10); next <= 45; next++ {
+		tr := prefix.New(100)
+		for pos := int64(10); pos < next; pos++ {
+			if err := tr.Add(uint64(pos)); err != nil {
+				t.Fatal(err)
+			}
+			if told.has(pos) {
+				tr.Done(uint64(pos))
+			}
+		}
+		again := decodeRuns(encodeRuns(tr, 10, next, told), 10)
+		for pos := int64(10); pos < 50; pos++ {
+			if again.has(pos) != told.has(pos) {
+				t.Fatalf("read up to %d: %d is done: %v, want %v", next, pos, again.has(pos), told.has(pos))
+			}
 		}
 	}
 }

@@ -41,11 +41,13 @@ func (r *receiver) Settle(_ context.Context, settlements []driver.Settlement) er
 		}
 		it.settled = true
 		it.p.inHand--
+		it.p.handBytes -= it.size
 		r.inHand--
 		changed = true
 		if s.Outcome == driver.Retry {
 			if !it.p.revoking { // else the next owner gets it
 				r.retries.add(&retry{due: now.Add(s.After), p: it.p, record: it.record})
+				it.p.retryBytes += it.size
 				again = true
 			}
 			continue
@@ -186,7 +188,7 @@ func (r *receiver) snapshot(want uint64, member string, generation int32) (_ *km
 		parts = append(parts, p)
 		tp := kmsg.NewOffsetCommitRequestTopicPartition()
 		tp.Partition, tp.Offset, tp.LeaderEpoch = p.id, p.resume(), p.epoch
-		metadata := encodeRuns(p.tracker, p.next)
+		metadata := encodeRuns(p.tracker, tp.Offset, p.next, p.skip)
 		tp.Metadata = &metadata
 		topic.Partitions = append(topic.Partitions, tp)
 	}

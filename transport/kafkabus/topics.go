@@ -17,6 +17,8 @@ type topic struct {
 	name    string
 	id      kadm.TopicID
 	leaders []int32 // by partition; -1 where there is none at the moment
+
+	replicas int // the fewest copies of a partition
 }
 
 // led reports whether every partition has a leader.
@@ -66,6 +68,9 @@ func (c *Conn) describe(ctx context.Context, names ...string) (map[string]*topic
 		for _, rp := range rt.Partitions {
 			if int(rp.Partition) < len(t.leaders) {
 				t.leaders[rp.Partition] = rp.Leader
+			}
+			if n := len(rp.Replicas); t.replicas == 0 || n < t.replicas {
+				t.replicas = n
 			}
 		}
 		found[t.name] = t

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 )
 
 // Close stops receiving and gives back what is unsettled, in order.
@@ -36,27 +37,28 @@ func (r *receiver) close(ctx context.Context) error {
 	r.timer.Stop()
 	ctx, cancel := r.c.deadline(ctx)
 	defer cancel()
-	err := ctx.Err()
 	owned := r.sources[0].owned
-	if err == nil && r.c.nc.IsConnected() && !owned {
-		err = r.quiesce(ctx)
+	r.mu.Lock()
+	r.quitting = true
+	r.mu.Unlock()
+	// What is to be given back is, also where there is no time to hear from the
+	// server that it has it.
+	var errs []error
+	if !owned && r.c.nc.IsConnected() {
+		errs = append(errs, r.quiesce(ctx))
 	}
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
-	if err == nil && r.c.nc.IsConnected() && !owned {
-		err = r.giveBack(ctx)
-	}
-	if err == nil && r.c.nc.IsConnected() && owned {
-		err = r.yieldAll(ctx)
-	}
-	r.abandon()
-	if r.s.Broadcast && ctx.Err() == nil && r.c.nc.IsConnected() {
-		if e := r.c.js.DeleteConsumer(ctx, r.stream, r.sources[0].consumer); e != nil && !isGone(e) && err == nil {
-			err = e
+	if r.c.nc.IsConnected() {
+		if owned {
+			errs = append(errs, r.yieldAll(ctx))
+		} else {
+			errs = append(errs, r.giveBack(ctx))
 		}
 	}
-	return translate("close receiver of "+r.s.Group+" for "+r.s.Channel.Name, err)
+	r.abandon()
+	return translate("close receiver of "+r.s.Group+" for "+r.s.Channel.Name, errors.Join(errs...))
 }
 
 // quiesce ends the subscription when the server has nothing on its way to it:
@@ -75,12 +77,22 @@ func (r *receiver) quiesce(ctx context.Context) error {
 		if underway <= 0 {
 			break
 		}
-		if err := r.c.nc.FlushWithContext(ctx); err != nil {
-			return err
-		}
-		if len(r.in) == 0 {
+		if r.c.nc.FlushWithContext(ctx) != nil || len(r.in) == 0 {
 			break
 		}
+	}
+	return r.unsubscribe(ctx)
+}
+
+// unsubscribe ends the inboxes, and with them the requests, and returns when all
+// that the server sent to them has come. What it finds nobody for, it delivers
+// to others at once.
+func (r *receiver) unsubscribe(ctx context.Context) error {
+	r.mu.Lock()
+	resting := r.resting
+	r.mu.Unlock()
+	if resting {
+		return nil // that was done
 	}
 	for _, src := range r.sources {
 		if src.sub == nil {
@@ -91,6 +103,52 @@ func (r *receiver) quiesce(ctx context.Context) error {
 		}
 	}
 	return r.c.nc.FlushWithContext(ctx)
+}
+
+// restTime bounds how long a Receive that was cancelled takes to end.
+const restTime = time.Second
+
+// rest withdraws the requests when Receive was cancelled. Handlers that go on
+// may take long until Close, and meanwhile other receivers of the group are to
+// get what is sent, and what this one hands back.
+func (r *receiver) rest() {
+	if r.roll == nil || r.sources[0].owned || !r.c.nc.IsConnected() {
+		return // it shares with nobody
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), min(restTime, r.c.opts.Timeout))
+	defer cancel()
+	if r.unsubscribe(ctx) != nil {
+		return // Close tries again
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.resting = true
+	r.gather()
+	if !r.roll.others() {
+		return // and keeps what has come, in case that Receive is called again
+	}
+	var back []string
+	for _, m := range r.backlog {
+		if _, ok := placeOf(m.Reply); ok {
+			back = append(back, m.Reply)
+		}
+	}
+	if r.nak(ctx, back) == nil {
+		r.backlog = nil
+	}
+}
+
+// wakeUp has Receive ask again after rest.
+func (r *receiver) wakeUp() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.resting {
+		return
+	}
+	r.resting = false
+	for _, src := range r.sources {
+		src.gap = true // mend begins anew
+	}
 }
 
 // yieldAll gives up what partitions are ours.

@@ -66,12 +66,12 @@ func (c *Conn) groups(ctx context.Context, channel string) ([]driver.GroupInfo, 
 }
 
 // groupOf is the name of the group that a consumer serves. A broadcast
-// subscription shows with the name of its own, "group@…".
+// subscription shows with the name of its own, "group~instance".
 func groupOf(info *jetstream.ConsumerInfo) string {
-	if strings.Contains(info.Name, "@") || info.Config.Metadata[metaGroup] == "" {
-		return nameOfObject(info.Name)
+	if name := info.Config.Metadata[metaGroup]; name != "" {
+		return name
 	}
-	return info.Config.Metadata[metaGroup]
+	return nameOfObject(info.Name)
 }
 
 // RemoveChannel deletes a channel with all its messages and groups.
@@ -89,7 +89,8 @@ func (c *Conn) RemoveChannel(ctx context.Context, channel string) error {
 	return translate("remove channel "+channel, err)
 }
 
-// RemoveGroup deletes a group. What only it had not settled is deleted with it
+// RemoveGroup deletes a group, that of a broadcast subscription by its name
+// "group~instance". What only it had not settled is deleted with it
 // on a publish–subscribe channel, and stays on a point-to-point channel.
 func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 	if err := c.ready(); err != nil {
@@ -101,6 +102,9 @@ func (c *Conn) RemoveGroup(ctx context.Context, channel, group string) error {
 	stream, err := c.js.Stream(ctx, objectName(channel))
 	if err != nil {
 		return c.streamError(channel, err)
+	}
+	if strings.Contains(group, "~") {
+		return translate(doing, c.js.DeleteConsumer(ctx, objectName(channel), broadcastConsumer(group)))
 	}
 	cfg := stream.CachedInfo().Config
 	st := stateOf(channel, &cfg)

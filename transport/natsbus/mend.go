@@ -128,7 +128,7 @@ func (r *receiver) collect(src *source, m *nats.Msg) {
 		return
 	}
 	src.last = p.consumer
-	src.credit = max(0, src.credit-1)
+	src.took(m)
 	src.heard = time.Now()
 	if src.skip[p.stream] {
 		if rc := src.held.find(p.stream); rc != nil {
@@ -149,6 +149,7 @@ func (r *receiver) collected(src *source, got map[uint64]*nats.Msg) {
 	for i, seq := range seqs {
 		front[i] = got[seq]
 		front[i].Sub = src.sub
+		src.bytes += sizeOf(front[i])
 	}
 	r.backlog = append(front, r.backlog...)
 	src.kept = len(seqs)
@@ -194,7 +195,7 @@ func (r *receiver) renew(src *source) (kept map[uint64]*nats.Msg, err error) {
 	}
 	clear(r.backlog[len(left):])
 	r.backlog = left
-	src.credit, src.kept, src.joining, src.short, src.got = 0, 0, false, false, nil
+	src.credit, src.bytes, src.larger, src.kept, src.joining, src.short, src.got = 0, 0, 0, 0, false, false, nil
 	return kept, nil
 }
 

@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -28,14 +29,19 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	if err != nil {
 		return nil, err
 	}
-	r := &receiver{c: c, s: s, stream: st.stream, lease: c.lease(s), delays: &delays{},
+	r := &receiver{c: c, s: s, stream: st.stream, lease: c.lease(s),
 		closing: make(chan struct{}), ended: make(chan struct{}), wake: make(chan struct{}, 1), epoch: c.epoch(), timer: time.NewTimer(time.Hour)}
 	infos, err := r.consumers(ctx, st)
 	if err != nil {
 		c.chans.drop(st.name, st) // it may have been made anew
+		if errors.Is(err, driver.ErrPositionLost) || errors.Is(err, driver.ErrUnsupported) {
+			return nil, err // it says what was being done
+		}
 		return nil, translate(doing, err)
 	}
-	if !s.Broadcast {
+	if s.Broadcast {
+		r.delays = c.delaysOf(r.stream, ownGroup(s))
+	} else {
 		r.roll, r.delays = newRoll(c, r.stream, s.Group), c.delaysOf(r.stream, s.Group)
 	}
 	// Room for all that is asked for twice, as after a loss of the link, and
@@ -95,14 +101,14 @@ func (r *receiver) abandon() {
 	}
 }
 
-// consumers finds or, for a broadcast, makes what the receiver pulls from.
+// consumers finds or, for a broadcast, may make what the receiver pulls from.
 func (r *receiver) consumers(ctx context.Context, st *channelState) ([]*jetstream.ConsumerInfo, error) {
 	if r.s.Broadcast {
-		made, err := r.c.js.CreateConsumer(ctx, r.stream, r.c.consumerConfig(r.s, st, 0))
+		info, err := r.broadcast(ctx, st)
 		if err != nil {
 			return nil, err
 		}
-		return []*jetstream.ConsumerInfo{made.CachedInfo()}, nil
+		return []*jetstream.ConsumerInfo{info}, nil
 	}
 	if r.s.Ordered && !st.owners {
 		return nil, refuseOrder(r.s)

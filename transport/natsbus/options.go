@@ -50,8 +50,8 @@ type Options struct {
 	// refuses to take more, as a retryable error. 0: the server's own bound.
 	MaxBytes int64
 
-	// Expire is how long a broadcast subscription outlives its instance.
-	// Default 5 min.
+	// Expire is how long the group of a broadcast subscription outlives its
+	// instance, at least 10 s. Default 5 min.
 	Expire time.Duration
 
 	// Partitions is the number of partitions of each new channel that does not
@@ -119,6 +119,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.OwnerTTL < time.Second {
 		return o, fmt.Errorf("natsbus: option OwnerTTL is %v: want at least 1s", o.OwnerTTL)
+	}
+	if o.Expire < minExpire {
+		return o, fmt.Errorf("natsbus: option Expire is %v: want at least %v, for an instance has to reconnect before its broadcast groups are gone", o.Expire, minExpire)
 	}
 	if o.Dedupe < 100*time.Millisecond {
 		return o, fmt.Errorf("natsbus: option Dedupe is %v: the server wants at least 100ms", o.Dedupe)

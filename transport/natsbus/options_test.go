@@ -46,7 +46,7 @@ func TestParseURL_names_what_is_wrong(t *testing.T) {
 }
 
 func TestOptions_impossible_values_are_errors(t *testing.T) {
-	for _, o := range []Options{{Replicas: 7}, {Timeout: -1}, {AckWait: -1}, {MaxBytes: -1}, {Partitions: -1}, {Partitions: 2000}, {OwnerTTL: time.Millisecond}, {Dedupe: time.Millisecond}} {
+	for _, o := range []Options{{Replicas: 7}, {Timeout: -1}, {AckWait: -1}, {MaxBytes: -1}, {Partitions: -1}, {Partitions: 2000}, {OwnerTTL: time.Millisecond}, {Expire: 2 * time.Second}, {Dedupe: time.Millisecond}} {
 		if _, err := o.withDefaults(); err == nil {
 			t.Errorf("%+v was taken", o)
 		}

@@ -239,7 +239,7 @@ func (r *receiver) drop(src *source) {
 		}
 	}
 	clear(r.backlog[len(left):])
-	r.backlog, src.credit, src.kept = left, 0, 0
+	r.backlog, src.credit, src.bytes, src.larger, src.kept = left, 0, 0, 0, 0
 	src.joining, src.short, src.got, src.skip = false, false, nil, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -84,7 +83,7 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
 			stream, err = c.js.Stream(ctx, objectName(ch.Name))
 		}
 		if err != nil {
-			return translate("provision channel "+ch.Name, err)
+			return c.refused("provision channel "+ch.Name, err)
 		}
 	}
 	cfg := stream.CachedInfo().Config
@@ -94,7 +93,7 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
 	if !cfg.AllowBatchPublish && cfg.Metadata[metaChannel] == ch.Name && c.serverAtLeast(2, 14) {
 		cfg.AllowBatchPublish = true // the server was upgraded since
 		if _, err := c.js.UpdateStream(ctx, cfg); err != nil {
-			return translate("provision channel "+ch.Name, err)
+			return c.refused("provision channel "+ch.Name, err)
 		}
 	}
 	if s := c.chans.get(ch.Name); s == nil || s.transient || len(s.subjects) != partitionsOf(&cfg) || s.owners != ownersOf(&cfg) || !s.batches.Load() {
@@ -197,7 +196,7 @@ func (c *Conn) provisionConsumer(ctx context.Context, s driver.Subscription, wan
 	}
 	cfg.AckWait, cfg.MaxAckPending = want.AckWait, max(cfg.MaxAckPending, want.MaxAckPending)
 	_, err = c.js.UpdateConsumer(ctx, stream, cfg)
-	return translate(doing, err)
+	return c.refused(doing, err)
 }
 
 func (c *Conn) groupError(s driver.Subscription, doing string, err error) error {
@@ -205,8 +204,25 @@ func (c *Conn) groupError(s driver.Subscription, doing string, err error) error 
 		return fmt.Errorf("natsbus: %s: %w: a point-to-point channel has one group and another exists: remove that, or make the channel publish–subscribe: %w",
 			doing, driver.ErrConflict, err)
 	}
+	return c.refused(doing, err)
+}
+
+// refused is translate for what the server does not make: what it calls a wrong
+// request stays wrong when it is tried again.
+func (c *Conn) refused(doing string, err error) error {
+	api := (*jetstream.APIError)(nil)
+	switch {
+	case !errors.As(err, &api):
+	case api.ErrorCode == codeNoCluster:
+		return fmt.Errorf("natsbus: %s: %d replicas are %w: the server is not part of a cluster: leave the option replicas out, or connect to a cluster of as many servers: %w",
+			doing, c.opts.Replicas, driver.ErrUnsupported, err)
+	case api.Code == 400 && meaningOf(err) == nil:
+		return fmt.Errorf("natsbus: %s: the server refused it: %w: %w", doing, driver.ErrConflict, err)
+	}
 	return translate(doing, err)
 }
+
+const codeNoCluster = 10074 // several replicas on a server without a cluster
 
 // consumerConfig is the consumer of a group, of partition k where each has its
 // own.
@@ -227,10 +243,9 @@ func (c *Conn) consumerConfig(s driver.Subscription, st *channelState, k int) je
 	}
 	if s.Broadcast {
 		// The group is the instance's own; it goes when the instance does.
-		cfg.Name, cfg.Durable = objectName(s.Group)+"@"+uniqueName(), ""
+		cfg.Durable = broadcastConsumer(ownGroup(s))
 		cfg.InactiveThreshold = c.opts.Expire
-		cfg.Metadata = maps.Clone(cfg.Metadata)
-		cfg.Metadata[metaInstance] = s.Instance
+		cfg.Metadata = map[string]string{metaGroup: ownGroup(s), metaInstance: s.Instance}
 		return cfg
 	}
 	if st.owners {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -32,7 +33,8 @@ type receiver struct {
 	ended   chan struct{} // closed when Close is done
 	wake    chan struct{} // capacity 1: there is something in the backlog
 
-	receiving sync.Mutex // held by Receive
+	receiving sync.Mutex  // held by Receive
+	active    atomic.Bool // Receive is being called
 	timer     *time.Timer
 	visited   time.Time // when Receive last looked into in
 
@@ -44,6 +46,9 @@ type receiver struct {
 	touched time.Time   // when the leases of the backlog were last begun anew
 	backlog []*nats.Msg // taken out of in and not handed out
 	closed  bool
+
+	resting  bool // the last Receive was cancelled: nothing is asked for until the next
+	quitting bool // Close has begun: nothing is asked for any more
 }
 
 var (
@@ -56,13 +61,19 @@ var (
 func (r *receiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, error) {
 	r.receiving.Lock()
 	defer r.receiving.Unlock()
+	r.active.Store(true)
+	defer r.active.Store(false)
 	for {
 		if err := r.open(); err != nil {
 			return nil, err
 		}
 		if err := ctx.Err(); err != nil {
+			if errors.Is(err, context.Canceled) {
+				r.rest()
+			}
 			return nil, translate("receive from "+r.s.Channel.Name, err)
 		}
+		r.wakeUp()
 		link := r.c.linkEvent()
 		if err := r.mend(ctx); err != nil {
 			return nil, err
@@ -140,7 +151,7 @@ func (r *receiver) take(max int) ([]*driver.Delivery, error) {
 			}
 			continue
 		}
-		if r.overtakes(src, m) {
+		if !r.fits(m) || r.overtakes(src, m) {
 			r.backlog = append([]*nats.Msg{m}, r.backlog...)
 			break
 		}
@@ -155,10 +166,8 @@ func (r *receiver) take(max int) ([]*driver.Delivery, error) {
 			slab = slab[1:]
 		}
 	}
-	for _, src := range r.sources {
-		if err := src.pull(r.c.nc, now); err != nil && failed == nil {
-			failed = translate("receive from "+r.s.Channel.Name, err)
-		}
+	if err := r.pull(now); err != nil && failed == nil {
+		failed = translate("receive from "+r.s.Channel.Name, err)
 	}
 	r.touch(now)
 	if len(out) > 0 {
@@ -233,7 +242,7 @@ func (r *receiver) sourceOf(m *nats.Msg) *source {
 // lease was extended late, or an acknowledgement is on its way.
 func (r *receiver) deliver(src *source, s *slot, m *nats.Msg, now time.Time, stale bool) *driver.Delivery {
 	src.heard = now
-	src.credit = max(0, src.credit-1)
+	src.took(m)
 	p, ok := placeOf(m.Reply)
 	if !ok {
 		return nil // no delivery of a consumer
@@ -254,7 +263,6 @@ func (r *receiver) deliver(src *source, s *slot, m *nats.Msg, now time.Time, sta
 		_ = r.c.nc.Publish(m.Reply, ackProgress)
 	}
 	s.r = receipt{r: r, src: src, reply: m.Reply, seq: p.stream, until: now.Add(r.lease - r.margin())}
-	src.held.add(&s.r)
 	s.d = driver.Delivery{Message: &s.m, Attempt: p.attempt, Partition: src.partition, Receipt: &s.r}
 	if src.owned {
 		m.Header.Del(pinHeader)
@@ -262,7 +270,22 @@ func (r *receiver) deliver(src *source, s *slot, m *nats.Msg, now time.Time, sta
 		s.d.Partition = partitionOf(m.Subject)
 	}
 	s.d.Fault = decode(&s.m, r.s.Channel.Name, m.Header, m.Data)
+	s.r.size = s.m.Size()
+	src.held.add(&s.r)
 	return &s.d
+}
+
+// fits reports whether m may be handed out: the first message may, whatever its
+// size.
+func (r *receiver) fits(m *nats.Msg) bool {
+	if r.s.WindowBytes <= 0 {
+		return true
+	}
+	n := 0
+	for _, src := range r.sources {
+		n += src.held.bytes
+	}
+	return n == 0 || n+len(m.Data) <= r.s.WindowBytes
 }
 
 // margin is how much earlier than the server's a lease ends here.
@@ -287,7 +310,7 @@ func (r *receiver) explain(src *source, err error) error {
 			return fmt.Errorf("natsbus: receive as %s: %w: its consumer was away", name, driver.ErrRetryable)
 		}
 		if isGone(err) && r.s.Broadcast {
-			return fmt.Errorf("natsbus: receive as %s: %w: this instance was away for longer than %v: open the receiver again to go on from now", name, driver.ErrPositionLost, r.c.opts.Expire)
+			return r.expired()
 		}
 		if isGone(err) {
 			return fmt.Errorf("natsbus: receive as %s: %w: provision the subscription again", name, driver.ErrNotFound)

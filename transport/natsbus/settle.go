@@ -91,8 +91,9 @@ func (r *receiver) acknowledge(settlements []driver.Settlement, reply string) (a
 		}
 		a.rc.done = true
 	}
-	for _, src := range r.sources {
-		if err := src.pull(r.c.nc, now); err != nil {
+	// Without a Receive that waits, the next one asks: there may be none.
+	if r.active.Load() {
+		if err := r.pull(now); err != nil {
 			return 0, err
 		}
 	}

@@ -1,8 +1,8 @@
 package natsbus
 
 import (
-	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,10 +16,6 @@ const (
 	// recallExpires is how long to wait for what was asked back. It is there
 	// already, unless it was settled meanwhile.
 	recallExpires = time.Second
-
-	// pullBytes bounds what a request brings, whatever the window: a server
-	// cuts off a client that leaves much more than this unread.
-	pullBytes = 16 << 20
 )
 
 // maxRewinds is how often after a loss of the link a gap is taken for messages
@@ -38,7 +34,10 @@ type source struct {
 	subject   string             // where requests go
 	window    int
 
-	credit int      // messages asked for that have not come
+	credit int      // messages asked for that have not been handed out
+	bytes  int      // what those may come to, as the server counts them
+	larger int      // the next message is larger than this; 0 where that is not known
+	alone  bool     // that message was asked for, whatever its size
 	held   receipts // handed out and not settled
 	heard  time.Time
 	last   uint64 // consumer sequence of the last delivery
@@ -71,6 +70,7 @@ type receipt struct {
 	src        *source
 	reply      string // where acknowledgements go
 	seq        uint64 // in the stream
+	size       int    // of the message
 	until      time.Time
 	done       bool // settled
 	settling   bool // among those being settled
@@ -82,6 +82,7 @@ type receipt struct {
 type receipts struct {
 	first, last *receipt
 	n           int
+	bytes       int
 }
 
 func (l *receipts) add(r *receipt) {
@@ -93,6 +94,7 @@ func (l *receipts) add(r *receipt) {
 	}
 	l.last = r
 	l.n++
+	l.bytes += r.size
 }
 
 // remove takes r out, if it is in.
@@ -112,6 +114,7 @@ func (l *receipts) remove(r *receipt) {
 	}
 	r.prev, r.next = nil, nil
 	l.n--
+	l.bytes -= r.size
 }
 
 // find looks for the stream sequence seq; it is for redeliveries, which are rare.
@@ -135,54 +138,6 @@ type pullRequest struct {
 	Pin       string        `json:"id,omitempty"`
 }
 
-// free is how many more messages may be asked for.
-func (s *source) free() int { return s.window - s.credit - s.held.n }
-
-// due is how many messages to ask for now: none while less than an eighth of the
-// window is free, so that requests are few.
-func (s *source) due() int {
-	n := s.free()
-	if n <= 0 || s.credit > 0 && n < (s.window+7)/8 {
-		return 0
-	}
-	return n
-}
-
-// pull asks for what is due.
-func (s *source) pull(nc *nats.Conn, now time.Time) error {
-	request := pullRequest{MaxBytes: max(pullBytes, 2*nc.MaxPayload()), Expires: pullExpires, Heartbeat: pullHeartbeat}
-	switch {
-	case s.leaving || s.gap || s.short:
-	case s.joining && s.credit > 0:
-	case s.joining:
-		request.Batch = min(s.want-len(s.got), s.window)
-		request.Expires, request.Heartbeat = recallExpires, 0
-	case !s.owned || s.pin != "":
-		request.Batch = s.due()
-	case s.credit == 0 && now.After(s.after):
-		request.Batch = 1 // stand in line
-	}
-	if request.Batch == 0 {
-		return nil
-	}
-	if s.owned {
-		request.Group, request.Pin = ownerGroup, s.pin
-	}
-	body, err := json.Marshal(request)
-	if err != nil {
-		return err
-	}
-	if err := nc.PublishRequest(s.subject, s.reply, body); err != nil {
-		return err
-	}
-	if s.credit == 0 {
-		s.heard = now
-	}
-	s.credit += request.Batch
-	s.renewed = now
-	return nil
-}
-
 var (
 	errConsumerGone  = errors.New("the group's consumer is gone")
 	errNotServed     = errors.New("the server has dropped a request for messages")
@@ -199,6 +154,7 @@ func (s *source) status(m *nats.Msg) error {
 		return nil
 	case "404", "408":
 		s.give(m)
+		s.larger = 0
 		s.short = s.joining && s.credit == 0
 		return nil
 	case "409":
@@ -211,7 +167,10 @@ func (s *source) status(m *nats.Msg) error {
 			s.credit = 0
 			return errNotServed
 		case strings.Contains(lower, "batch completed"):
+			s.bytes = max(0, s.bytes-pendingOf(m, pendingBytes))
 			return nil // all that the request asked for has come
+		case strings.Contains(lower, "exceeds maxbytes"):
+			s.larger = max(1, pendingOf(m, pendingBytes))
 		}
 		s.give(m)
 		s.short = s.joining && s.credit == 0
@@ -229,19 +188,23 @@ func (s *source) status(m *nats.Msg) error {
 
 // give takes back the credit of a request that ended early.
 func (s *source) give(m *nats.Msg) {
-	rest := m.Header.Get("Nats-Pending-Messages")
-	if rest == "" {
+	if m.Header.Get(pendingMessages) == "" {
 		s.credit = 0
 		return
 	}
-	n := 0
-	for _, c := range []byte(rest) {
-		if c < '0' || c > '9' {
-			break
-		}
-		n = n*10 + int(c-'0')
-	}
-	s.credit = max(0, s.credit-n)
+	s.credit = max(0, s.credit-pendingOf(m, pendingMessages))
+	s.bytes = max(0, s.bytes-pendingOf(m, pendingBytes))
+}
+
+// What the server says of a request that has ended: what it did not bring.
+const (
+	pendingMessages = "Nats-Pending-Messages"
+	pendingBytes    = "Nats-Pending-Bytes"
+)
+
+func pendingOf(m *nats.Msg, name string) int {
+	n, _ := strconv.Atoi(m.Header.Get(name)) // 0 where the server does not say
+	return n
 }
 
 // silent reports whether the server should have been heard of by now.

@@ -41,9 +41,10 @@ func (e *encoder) encode(m *driver.Message) *nats.Msg {
 	for i := range e.attrs {
 		e.add(e.attrs[i].Name, driver.EscapeValue(e.attrs[i].Value))
 	}
+	wrap := wrapped(m.Headers)
 	for i := range m.Headers {
 		h := &m.Headers[i]
-		if mustWrap(h.Name, h.Value) {
+		if wrap != nil && wrap[h.Name] {
 			e.add(escapedHeader, driver.EscapeValue(strings.ReplaceAll(h.Name, "=", "%3D"))+"="+driver.EscapeValue(h.Value))
 			continue
 		}
@@ -51,6 +52,21 @@ func (e *encoder) encode(m *driver.Message) *nats.Msg {
 	}
 	e.msg.Data, e.msg.Reply, e.msg.Subject = m.Body, "", ""
 	return &e.msg
+}
+
+// wrapped are the names of the headers that have to be wrapped: all of one name
+// are, if one is, so that they keep their order.
+func wrapped(hs driver.Headers) (names map[string]bool) {
+	for i := range hs {
+		if !mustWrap(hs[i].Name, hs[i].Value) {
+			continue
+		}
+		if names == nil {
+			names = map[string]bool{}
+		}
+		names[hs[i].Name] = true
+	}
+	return names
 }
 
 func (e *encoder) add(name, value string) {
@@ -105,7 +121,7 @@ func decode(m *driver.Message, channel string, header nats.Header, body []byte) 
 		}
 		value := ""
 		if len(values) > 0 {
-			value = driver.UnescapeValue(values[0])
+			value = attributeText(values[0])
 		}
 		ok, err := driver.SetAttribute(m, lower(name[len(attributePrefix):]), value)
 		if err != nil {
@@ -114,6 +130,9 @@ func decode(m *driver.Message, channel string, header nats.Header, body []byte) 
 		if !ok || err != nil {
 			foreign += len(values)
 		}
+	}
+	if foreign > 0 && m.ContentType == "" {
+		m.ContentType = structuredType(header)
 	}
 	if foreign > 0 {
 		m.Headers = appendForeign(make(driver.Headers, 0, foreign), header, fault != nil)
@@ -131,14 +150,14 @@ func appendForeign(dst driver.Headers, header nats.Header, faulty bool) driver.H
 		case strings.EqualFold(name, escapedHeader):
 			for _, v := range values {
 				n, v, _ := strings.Cut(v, "=")
-				dst = append(dst, driver.Header{Name: driver.UnescapeValue(driver.UnescapeValue(n)), Value: driver.UnescapeValue(v)})
+				dst = append(dst, driver.Header{Name: text(driver.UnescapeValue(driver.UnescapeValue(n))), Value: text(driver.UnescapeValue(v))})
 			}
 			continue
 		case !faulty && known(name):
 			continue
 		}
 		for _, v := range values {
-			dst = append(dst, driver.Header{Name: name, Value: v})
+			dst = append(dst, driver.Header{Name: text(name), Value: text(v)})
 		}
 	}
 	slices.SortStableFunc(dst, func(a, b driver.Header) int { return strings.Compare(a.Name, b.Name) })
@@ -154,12 +173,4 @@ func lower(s string) string {
 		}
 	}
 	return s
-}
-
-// identity is the value by which the server drops a second copy.
-func identity(m *driver.Message) string {
-	if m.ID == "" {
-		return ""
-	}
-	return driver.EscapeValue(m.Source) + "/" + driver.EscapeValue(m.ID)
 }

@@ -1,0 +1,96 @@
+package dovetail
+
+import "sync/atomic"
+
+// An exit counts the messages of one partition that had begun when the partition
+// was lost, until each of them is settled or handed back.
+type exit struct {
+	left  atomic.Int64  // and one for who counts
+	empty chan struct{} // closed when none is left
+}
+
+// nobody is the exit that nobody waits at.
+var nobody = new(exit)
+
+func newExit() *exit {
+	e := &exit{empty: make(chan struct{})}
+	e.left.Store(1)
+	return e
+}
+
+func (e *exit) out() {
+	if e.left.Add(-1) == 0 {
+		close(e.empty)
+	}
+}
+
+// drop hands back every message that has an exit and has not begun: it is not
+// settled, so that the broker delivers it again. Those that have begun go on,
+// and are not tried again; their exits count them.
+func (s *scheduler) drop(of func(*task) *exit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropLocked(of)
+}
+
+func (s *scheduler) dropLocked(of func(*task) *exit) {
+	for t := s.all.head; t != nil; {
+		next := t.nextAll
+		if e := of(t); e != nil {
+			s.dropOne(t, e)
+		}
+		t = next
+	}
+	s.wake()
+	s.signalRoom()
+}
+
+func (s *scheduler) dropOne(t *task, e *exit) {
+	switch t.state {
+	case taskRunning, taskDone:
+		t.lost = true
+		if t.exit == nil && e != nobody {
+			e.left.Add(1)
+			t.exit = e
+		}
+		return
+	case taskHeld:
+		t.timer.Stop()
+		s.unhold(t)
+	case taskGated:
+		t.queue.remove(t)
+		s.unhold(t)
+	case taskReady:
+		t.queue.remove(t)
+		s.gate.forget(t)
+	case taskWaiting:
+		if t.lane.held {
+			s.stuck--
+		}
+	}
+	s.quit(t)
+}
+
+// drain hands back all that has not begun, and from now on what would be tried
+// again. Both happen at once: a message must not begin after one of its key was
+// handed back.
+func (s *scheduler) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+	s.dropLocked(func(*task) *exit { return nobody })
+}
+
+// abandon has the messages that an exit counts not be settled: their partition
+// is another instance's, which is given them again.
+func (s *scheduler) abandon(e *exit) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := s.all.head; t != nil; t = t.nextAll {
+		if t.exit == e {
+			t.abandoned = true
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,147 @@
+package dovetail
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// What a program gives to the service runs here: handlers, hooks, codecs, key
+// functions, functions of OnDeadLetter, the methods of errors. Its panic is an
+// error, and never the end of the process.
+
+// guarded returns f's error, or its panic as a *PanicError.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{v, debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// protect calls a handler, and turns its panic into an error with its stack.
+func protect(h Handler, ctx context.Context, in *Incoming) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{v, debug.Stack()}
+		}
+	}()
+	return sound(h(ctx, in))
+}
+
+// protectBatch is protect for a batch handler; broken is its panic.
+func protectBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
+	defer func() {
+		if v := recover(); v != nil {
+			errs, broken = nil, &PanicError{v, debug.Stack()}
+		}
+	}()
+	errs = h(ctx, ins)
+	for i, err := range errs {
+		errs[i] = sound(err)
+	}
+	return errs, nil
+}
+
+// sound is err, or where its methods panic, as those of a typed nil do, an error
+// that says so.
+func sound(err error) error {
+	if err == nil {
+		return nil
+	}
+	panicked := guarded(func() error {
+		_ = err.Error()
+		(&RetryPolicy{}).judge(err, 1) // walks it as the service does
+		var p *PanicError
+		_ = errors.As(err, &p)
+		return nil
+	})
+	if p, ok := panicked.(*PanicError); ok {
+		return &PanicError{fmt.Sprintf("error of type %T has a method that panics: %v", err, p.Value), p.Stack}
+	}
+	return err
+}
+
+// errText is err's text.
+func errText(err error) (text string) {
+	defer func() {
+		if v := recover(); v != nil {
+			text = fmt.Sprintf("error of type %T has a method that panics: %v", err, v)
+		}
+	}()
+	return err.Error()
+}
+
+// sendHook calls the hook for what is sent. It returns the context to send with
+// and what to call with the outcome, which may be nil.
+func (s *Service) sendHook(ctx context.Context, messages []*driver.Message) (context.Context, func(error)) {
+	if s.opts.Hooks.Send == nil {
+		return ctx, nil
+	}
+	hooked, after := ctx, (func(error))(nil)
+	s.hook("Send", func() error {
+		hooked, after = s.opts.Hooks.Send(ctx, messages)
+		return nil
+	})
+	if hooked == nil {
+		hooked = ctx
+	}
+	return hooked, s.afterHook("Send", after)
+}
+
+// handleHook calls the hook for an attempt, as sendHook does for what is sent.
+func (s *Service) handleHook(ctx context.Context, in *Incoming) (context.Context, func(error)) {
+	hooked, after := ctx, (func(error))(nil)
+	s.hook("Handle", func() error {
+		hooked, after = s.opts.Hooks.Handle(ctx, in)
+		return nil
+	})
+	if hooked == nil {
+		hooked = ctx
+	}
+	return hooked, s.afterHook("Handle", after)
+}
+
+func (s *Service) afterHook(name string, after func(error)) func(error) {
+	if after == nil {
+		return nil
+	}
+	return func(err error) {
+		s.hook(name, func() error {
+			after(err)
+			return nil
+		})
+	}
+}
+
+// hook calls a hook. One that panics is logged, and changes nothing: what it
+// watches goes on.
+func (s *Service) hook(name string, call func() error) {
+	if err := guarded(call); err != nil {
+		s.opts.Logger.Error("hook panicked", "service", s.name, "hook", name, "error", errText(err))
+	}
+}
+
+// soundLog is the program's log, whose panics are dropped: there is nowhere to
+// tell of them.
+type soundLog struct{ slog.Handler }
+
+func (l soundLog) Enabled(ctx context.Context, level slog.Level) (enabled bool) {
+	defer func() { _ = recover() }()
+	return l.Handler.Enabled(ctx, level)
+}
+
+func (l soundLog) Handle(ctx context.Context, r slog.Record) (err error) {
+	return guarded(func() error { return l.Handler.Handle(ctx, r) })
+}
+
+func (l soundLog) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return soundLog{l.Handler.WithAttrs(attrs)}
+}
+
+func (l soundLog) WithGroup(name string) slog.Handler { return soundLog{l.Handler.WithGroup(name)} }
