@@ -69,7 +69,7 @@ func (m *schedulerModel) step() {
 	case 6, 7:
 		m.end()
 	case 8:
-		time.Sleep(time.Duration(m.rnd.IntN(100)) * time.Millisecond)
+		<-time.After(time.Duration(m.rnd.IntN(100)) * time.Millisecond)
 		synctest.Wait()
 	case 9:
 		m.settle()
