@@ -125,8 +125,11 @@ var uncaught = map[string]string{}
 const together = 12
 
 func TestRun_finds_every_fault_and_no_other(t *testing.T) {
+	// By itself, for it has to keep its times.
+	if v := (mutant{by: ".*"}).try(t.Context(), ""); v.err != nil || v.caught != "" {
+		t.Fatalf("an engine without a fault fails %s: %v\n%s", v.caught, v.err, v.out)
+	}
 	all := mutants()
-	all[""] = mutant{by: ".*"} // without a fault
 	names := slices.Sorted(maps.Keys(all))
 	verdicts := make([]verdict, len(names))
 	slots := make(chan struct{}, together)
@@ -145,10 +148,6 @@ func TestRun_finds_every_fault_and_no_other(t *testing.T) {
 		switch {
 		case v.err != nil:
 			t.Errorf("an engine that %s: %v\n%s", v.name, v.err, v.out)
-		case v.name == "" && v.caught != "":
-			t.Errorf("an engine without a fault fails %s:\n%s", v.caught, v.out)
-		case v.name == "":
-			// as it should be
 		case v.caught == "" && known:
 			fmt.Fprintf(&table, "  %-60s nobody: %s\n", v.name, why)
 		case v.caught == "":
@@ -161,7 +160,7 @@ func TestRun_finds_every_fault_and_no_other(t *testing.T) {
 			fmt.Fprintf(&table, "  %-60s %s\n", v.name, v.caught)
 		}
 	}
-	t.Logf("%d faults are found, each by\n%s", len(names)-1-len(uncaught), table.String())
+	t.Logf("%d faults are found, each by\n%s", len(names)-len(uncaught), table.String())
 }
 
 // memo is what a mutant remembers; a process has one.

@@ -91,14 +91,17 @@ func (e *shaky) restart(ctx context.Context) error {
 	return nil
 }
 
+// pingTime is when a link that says nothing is given up.
+const pingTime = 500 * time.Millisecond
+
 // ping makes a round trip to addr, if there is one.
 func ping(addr string) error {
 	if addr == "" {
 		return nil
 	}
-	c, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
+	c, err := net.DialTimeout("tcp", addr, pingTime)
 	if err == nil {
-		_ = c.SetDeadline(time.Now().Add(200 * time.Millisecond))
+		_ = c.SetDeadline(time.Now().Add(pingTime))
 		_, err = c.Write([]byte{1})
 		if err == nil {
 			_, err = c.Read(make([]byte, 1))
