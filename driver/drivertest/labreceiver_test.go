@@ -20,7 +20,7 @@ func (l *link) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	inner, term, _ := l.now()
 	r, err := inner.OpenReceiver(ctx, s)
 	if err != nil {
-		return nil, l.mend(err)
+		return nil, l.away(err)
 	}
 	lr := &linkReceiver{l: l, s: s, asked: asked, inner: r, term: term}
 	if m.opened != nil {
@@ -67,13 +67,13 @@ func (r *linkReceiver) after(inner driver.Receiver, err error) error {
 	if r.closed {
 		return err
 	}
-	return r.l.mend(err)
+	return r.l.away(err)
 }
 
 func (r *linkReceiver) Receive(ctx context.Context, n int) ([]*driver.Delivery, error) {
 	inner, err := r.now(ctx)
 	if err != nil {
-		return nil, r.l.mend(err)
+		return nil, r.l.away(err)
 	}
 	if r.l.e.lost(r.s.Channel.Name, r.s.GroupName()) {
 		return nil, fmt.Errorf("lab: %w", driver.ErrPositionLost)
@@ -99,7 +99,7 @@ func (r *linkReceiver) Receive(ctx context.Context, n int) ([]*driver.Delivery, 
 func (r *linkReceiver) Settle(ctx context.Context, ss []driver.Settlement) error {
 	inner, err := r.now(ctx)
 	if err != nil {
-		return r.l.mend(err)
+		return r.l.away(err)
 	}
 	if settle := r.l.e.m.settle; settle != nil {
 		return r.after(inner, settle(inner, ctx, ss))
@@ -110,7 +110,7 @@ func (r *linkReceiver) Settle(ctx context.Context, ss []driver.Settlement) error
 func (r *linkReceiver) Backlog(ctx context.Context) (int64, error) {
 	inner, err := r.now(ctx)
 	if err != nil {
-		return 0, r.l.mend(err)
+		return 0, r.l.away(err)
 	}
 	n, err := inner.(driver.Backlogger).Backlog(ctx)
 	if r.l.e.m.backlog != nil {
