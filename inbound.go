@@ -25,6 +25,7 @@ type inbound struct {
 	names       map[string]bool          // of the contracts, without versions
 	any         *subscription            // takes what no other does; may be nil
 	sched       *scheduler
+	recall      recall
 	workers     sync.WaitGroup
 }
 
@@ -33,7 +34,7 @@ var errEnded = errors.New("handler ended its goroutine")
 // start has workers run, as they are needed, until the scheduler closes; base is
 // their context.
 func (b *inbound) start(base context.Context) {
-	b.sched.told = b.gateNews
+	b.sched.told, b.sched.recall = b.gateNews, &b.recall
 	b.sched.pool.most = b.concurrency
 	b.sched.pool.start = func() {
 		b.workers.Add(1)
@@ -80,6 +81,9 @@ func (b *inbound) again(base context.Context, tasks []*task) {
 
 // attempt runs one attempt at one message.
 func (b *inbound) attempt(base context.Context, t *task) {
+	if !b.recall.begins(t) {
+		return
+	}
 	if err, final := b.beforeHand(base, t); final {
 		b.judge(base, t, err)
 		return
@@ -119,7 +123,7 @@ func (b *inbound) observe(h Handler, ctx context.Context, in *Incoming) (err err
 // the time that it takes to wake another goroutine. What fails here is sent by
 // the finisher.
 func (b *inbound) answerNow(ctx context.Context, t *task) {
-	if t.verdict != done || !strings.HasPrefix(t.in.Message.ReplyTo, ReplyPrefix) {
+	if t.verdict != done || !strings.HasPrefix(t.in.Message.ReplyTo, ReplyPrefix) || !b.asked(t) {
 		return
 	}
 	if r := b.answer(t); r != nil {
@@ -184,6 +188,9 @@ func (b *inbound) expired(ctx context.Context, t *task) (err error, final bool) 
 func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incoming) []*Incoming {
 	begun := make([]*task, 0, len(tasks))
 	for _, t := range tasks {
+		if !b.recall.begins(t) {
+			continue
+		}
 		if err, final := b.beforeHand(base, t); final {
 			b.judge(base, t, err)
 			continue
@@ -278,7 +285,7 @@ func (b *inbound) judge(ctx context.Context, t *task, err error) {
 		b.s.notice(Notice{Kind: NoticeNotBegun, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
 	case done:
 		b.s.counts.handled.Add(1)
-		if err != nil && t.in.Message.ReplyTo == "" { // refused, and nobody to be told
+		if err != nil && !b.asked(t) { // refused, and nobody to be told
 			b.s.notice(Notice{Kind: NoticeRefused, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: err})
 		}
 	case again:
