@@ -55,7 +55,7 @@ func (e *lab) harness() drivertest.Harness {
 			return e.inject(ctx, &driver.Message{Channel: channel, Key: string(key), Headers: headers, Body: body})
 		},
 		KnownGaps: map[string]string{"URL": "other processes do not get into this one's memory"},
-		Many:      1000, Quiet: 60 * time.Millisecond,
+		Many:      1000, Quiet: 60 * time.Millisecond, Lease: leaseTime,
 	}
 	if e.m.harness != nil {
 		e.m.harness(&h)

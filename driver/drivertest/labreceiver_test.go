@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -25,6 +26,13 @@ func (l *link) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	lr := &linkReceiver{l: l, s: s, asked: asked, inner: r, term: term}
 	if m.opened != nil {
 		m.opened(lr)
+	}
+	if m.leases != nil {
+		lease := s.Lease
+		if lease == 0 {
+			lease = time.Minute
+		}
+		return &leaser{linkReceiver: lr, how: *m.leases, lease: lease, timers: map[*driver.Delivery]*time.Timer{}}, nil
 	}
 	return lr, nil
 }
