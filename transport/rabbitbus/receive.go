@@ -187,10 +187,16 @@ func (r *receiver) isOpen() error {
 // was lost.
 const zombieWait = 100 * time.Millisecond
 
+// ownWait is the same for a consumer that we ended.
+const ownWait = 2 * time.Millisecond
+
 // mend opens sources anew whose link or channel has ended. What they had handed
 // out is the server's again, and comes again. A wait above zero says when to
 // look again.
 func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
+	if err := r.adapt(ctx); err != nil {
+		return 0, err
+	}
 	r.mu.Lock()
 	var down []*source
 	for _, src := range r.sources {
@@ -209,7 +215,6 @@ func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
 	}
 	r.mu.Unlock()
 	if len(down) == 0 || err != nil {
-		r.adapt(ctx)
 		return 0, err
 	}
 	sess, err := r.link.session()
@@ -231,7 +236,9 @@ func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
 		switch {
 		case err == nil:
 		case errors.Is(err, errZombie):
-			wait = zombieWait
+			if wait = zombieWait; src.ours {
+				wait = ownWait
+			}
 		default:
 			return 0, r.explain(err)
 		}
