@@ -41,6 +41,8 @@ type mutant struct {
 	removeGroup func(c *membus.Conn, ctx context.Context, channel, group string) error
 	restarted   func(context.Context, *lab) error
 
+	loses loser // an engine of files, whose receivers lose partitions; alone
+
 	trimsInSilence     bool
 	forgetsWhatItWrote bool          // a link that is lost behind a send
 	hangs              time.Duration // on a silent link, beyond any context
@@ -49,7 +51,7 @@ type mutant struct {
 // mutants are those of every subject, by what they do wrong.
 func mutants() map[string]mutant {
 	all := map[string]mutant{}
-	for _, some := range []map[string]mutant{sendMutants, textMutants, receiveMutants, settleMutants, groupMutants, broadcastMutants, engineMutants} {
+	for _, some := range []map[string]mutant{sendMutants, textMutants, receiveMutants, settleMutants, groupMutants, broadcastMutants, engineMutants, handoverMutants} {
 		for name, m := range some {
 			if _, twice := all[name]; twice {
 				panic("two mutants " + name)
@@ -74,6 +76,11 @@ func TestMutant(t *testing.T) {
 		t.Skip("a defect for Faults")
 	}
 	h := newLab(t, m).harness()
+	if m.loses != nil {
+		e := newShaky(t, driver.Conn.Send)
+		e.lose = m.loses
+		h = drivertest.Harness{Open: e.open}
+	}
 	h.Patience = 1500 * time.Millisecond
 	if name == "" {
 		h.Patience = 20 * time.Second

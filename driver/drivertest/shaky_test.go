@@ -21,6 +21,7 @@ type shaky struct {
 	dir  string
 	echo net.Listener
 	send sender // of its links
+	lose loser  // of its receivers; nil for one without a defect
 
 	mu    sync.Mutex
 	links map[*shakyLink]bool
@@ -158,7 +159,11 @@ func (l *shakyLink) OpenReceiver(ctx context.Context, s driver.Subscription) (dr
 	if err != nil {
 		return nil, l.mend(err)
 	}
-	return &shakyReceiver{Receiver: r, Revoker: r.(driver.Revoker), l: l}, nil
+	rv := r.(driver.Revoker)
+	if l.e.lose != nil {
+		rv = l.e.lose(r, rv)
+	}
+	return &shakyReceiver{Receiver: r, Revoker: rv, l: l}, nil
 }
 
 func (l *shakyLink) Close(ctx context.Context) error {
