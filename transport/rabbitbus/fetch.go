@@ -11,7 +11,7 @@ import (
 // The server bounds what it delivers ahead by a number of messages, not of
 // bytes, and a consumer keeps the number that it began with. The number is made
 // of the byte budget and of how large messages were lately; where that changes,
-// the queue is consumed anew.
+// another consumer follows.
 //
 // Not so for partitions: a quorum queue (3.10) hands out what came back in the
 // order in which it came back, so that order at a change of owner needs the same
@@ -93,7 +93,7 @@ func (r *receiver) prefetch() int {
 // owned reports whether the queues are partitions, which have one owner at a time.
 func (r *receiver) owned() bool { return r.st.exclusive() && !r.s.Broadcast }
 
-// adapt opens the source anew where its prefetch no longer fits, as long as
+// adapt has the source opened again where its prefetch no longer fits, as long as
 // nothing of it is handed out. What waits here goes back to where it was: one
 // consumer had it all.
 func (r *receiver) adapt(ctx context.Context) error {
