@@ -78,8 +78,11 @@ func (r *run) revive(src *source, d *driver.Delivery) (*inbound, []*task) {
 		return target, ts
 	}
 	m, fault := target.accepted(letter.Message, d.Fault)
-	if t.cut, t.cutBody = letter.Cut, letter.Body; t.cutBody != "" {
-		fault = errors.Join(fault, fmt.Errorf("its body was too large to be kept (%s): it cannot be handled again", t.cutBody))
+	if len(letter.Cut) > 0 {
+		t.rare = &rare{cut: letter.Cut, cutBody: letter.Body}
+	}
+	if letter.Body != "" {
+		fault = errors.Join(fault, fmt.Errorf("its body was too large to be kept (%s): it cannot be handled again", letter.Body))
 	}
 	t.in.Message, t.fault = m, errors.Join(fault, why)
 	t.in.Requeues, t.token = letter.Requeues, letter.token
