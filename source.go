@@ -22,8 +22,9 @@ type source struct {
 	let   func(e *exit) int                        // does not settle what has, as scheduler.abandon
 	tasks func(f func(*task))                      // calls f for all of its tasks in hand
 
-	resume   bool // the group of a broadcast subscription lives: the next receiver goes on where the last one was
-	optional bool // it is looked for again by who opened it, rather than opened again and again
+	resume   bool          // the group of a broadcast subscription lives: the next receiver goes on where the last one was
+	leaving  map[int]*exit // of partitions that were lost; revoke alone uses it
+	optional bool          // it is looked for again by who opened it, rather than opened again and again
 
 	opening sync.Mutex // held while the receiver is opened anew
 
