@@ -51,6 +51,7 @@ func (s *scheduler) dropLocked(of func(*task) *exit) {
 		}
 		t = next
 	}
+	s.takeBack(of)
 	s.wake()
 	s.signalRoom()
 }

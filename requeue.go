@@ -52,7 +52,7 @@ func (r *run) returning(sub driver.Subscription) *source {
 	src.feed = func(src *source, ds []*driver.Delivery) {
 		for _, d := range ds {
 			b, one := r.revive(src, d)
-			b.sched.push(one)
+			src.widen(b.sched.push(one))
 		}
 	}
 	return src

@@ -37,6 +37,7 @@ type source struct {
 	interrupt context.CancelFunc // of the Receive under way, where partitions can be lost
 	pausing   int                // who wants nothing to be under way
 	turn      sync.Cond          // taking or pausing changed
+	wide      atomic.Bool        // the receiver is a driver.Widener
 	last      atomic.Int64       // when something was last delivered or room was short, Unix nanoseconds
 	fed       atomic.Int64       // how often something was delivered
 }
@@ -60,6 +61,8 @@ func (src *source) open(ctx, life context.Context) error {
 			src.receiver, src.receive, src.cancel = r, receive, cancel
 			src.resume = sub.Broadcast
 			src.mu.Unlock()
+			_, wide := r.(driver.Widener)
+			src.wide.Store(wide)
 			src.last.Store(time.Now().UnixNano())
 			src.s.broker.back(src)
 			return nil

@@ -71,6 +71,8 @@ type lane struct {
 	head, tail *task
 	n          int
 	held       bool
+	cut        *task // the first that was set aside: all that follow are as well
+	aside      int   // how many
 	next       *lane // in the free list
 }
 
