@@ -20,7 +20,7 @@ func TestAnswer_to_a_channel_that_does_not_exist_stops_nothing(t *testing.T) {
 		defer runBubble(t, svc)()
 		m := &driver.Message{
 			Channel: reserve.Spec().Channel.Name, ID: "x", Source: "elsewhere", Type: reserve.Spec().Type(),
-			Time: time.Now(), ReplyTo: "nobody.there", Body: []byte(`{}`),
+			Time: time.Now(), ReplyTo: "reply.nobody.there", Body: []byte(`{}`),
 		}
 		if err := conn.Send(t.Context(), []*driver.Message{m}); err != nil {
 			t.Fatal(err)
@@ -180,6 +180,57 @@ func TestSurvey_that_cannot_be_read_and_awaits_no_answer_is_settled(t *testing.T
 		<-time.After(time.Minute)
 		if n := conn.unsettled(t); n > 0 || svc.Stats().Discarded != 1 {
 			t.Errorf("%d messages are not settled, %d discarded", n, svc.Stats().Discarded)
+		}
+	})
+}
+
+func TestAnswer_that_the_broker_finds_too_large_is_told_at_once(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := scriptedConn(t)
+		conn.refuse(driver.ErrTooLarge, func(m *driver.Message) bool { return len(m.Body) > 1000 })
+		svc := dovetail.New("catalog", conn, quick)
+		reserve.Handle(svc, func(_ context.Context, i item) (item, error) { return item{SKU: string(make([]byte, 2000))}, nil })
+		svc.Sends(reserve)
+		defer runBubble(t, svc)()
+		begin := time.Now()
+		var failed *dovetail.RemoteError
+		if _, err := reserve.Request(t.Context(), svc, item{}); !errors.As(err, &failed) || time.Since(begin) > 5*time.Second {
+			t.Errorf("got %v after %v", err, time.Since(begin))
+		}
+		if n := conn.unsettled(t); n > 0 {
+			t.Errorf("%d messages are not settled", n)
+		}
+	})
+}
+
+func TestAnswers_go_to_reply_channels_only_and_events_have_none(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := scriptedConn(t)
+		svc := dovetail.New("catalog", conn, quick)
+		reserve.Handle(svc, func(_ context.Context, i item) (item, error) { return i, nil })
+		welcome.Handle(svc, func(context.Context, item) error { return nil })
+		ranLow.Subscribe(svc, func(context.Context, item) error { return nil })
+		other := dovetail.New("mail", conn, quick)
+		welcome.On(dovetail.NewChannel("mail.other")).Handle(other, func(context.Context, item) error { return nil })
+		defer runBubble(t, svc)()
+		defer runBubble(t, other)()
+		for _, m := range []*driver.Message{
+			{Channel: reserve.Spec().Channel.Name, ID: "1", Type: reserve.Spec().Type(), ReplyTo: "requeue.mail", Body: []byte(`{}`)},
+			{Channel: reserve.Spec().Channel.Name, ID: "2", Type: reserve.Spec().Type(), ReplyTo: "dead.mail", Body: []byte(`{`)},
+			{Channel: ranLow.Spec().Channel.Name, ID: "3", Type: ranLow.Spec().Type(), ReplyTo: "dead.mail", Body: []byte(`{`)},
+			{Channel: welcome.Spec().Channel.Name, ID: "4", Type: welcome.Spec().Type(), ReplyTo: "reply.mail." + other.Instance(), Body: []byte(`{`)},
+		} {
+			if err := conn.Send(t.Context(), []*driver.Message{m}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-time.After(time.Minute)
+		if s := svc.Stats(); s.Dead != 3 || s.LostCallers != 1 || other.Stats().LateReplies != 0 || other.Stats().Dead != 0 {
+			t.Errorf("%+v, the other %+v", s, other.Stats())
+		}
+		dead, err := conn.Conn.(driver.Browser).Browse(t.Context(), "dead.mail", "", 10)
+		if err != nil || len(dead) != 0 {
+			t.Errorf("%d messages were written to another service's dead letters, %v", len(dead), err)
 		}
 	})
 }

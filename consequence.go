@@ -13,6 +13,7 @@ type consequence struct {
 	letter  bool // a dead letter, or one that waits; else it is an answer
 	cut     int  // how much of the letter was left out, as cuts has it
 	attempt int
+	lost    bool // an answer in place of one that the broker found too large
 }
 
 // told tells of a letter that the broker has confirmed.
@@ -44,6 +45,13 @@ func (b *inbound) consequences(due []consequence, t *task) []consequence {
 		}
 	}
 	if m.ReplyTo == "" || t.answered {
+		return due
+	}
+	if !b.asked(t) {
+		if t.in.answer != nil {
+			b.s.notice(Notice{Kind: NoticeLostCaller, Channel: b.channel.Name, Group: b.group, Message: m,
+				Err: fmt.Errorf("channel %s is none on which answers are awaited", m.ReplyTo)})
+		}
 		return due
 	}
 	if r := b.answer(t); r != nil {

@@ -59,8 +59,12 @@ type Channel struct {
 // NewChannel names a channel, in lower-case words as in "ordering.orders".
 func NewChannel(name string) Channel { return Channel{name: name} }
 
+// MaxPartitions is how many units of order a channel may have.
+const MaxPartitions = 1024
+
 // Partitions asks for n units of order, each with one owner at a time, where
-// the transport has them. Changing it later breaks the order once.
+// the transport has them; at most MaxPartitions. Changing it later breaks the
+// order once.
 func (c Channel) Partitions(n int) Channel {
 	c.partitions = n
 	return c
@@ -130,6 +134,10 @@ func (c *contract[T]) setChannel(ch Channel) {
 	}
 	if ch.partitions < 0 && c.err == nil {
 		c.err = fmt.Errorf("contract %s: channel %s: %d partitions: want 1 or more, or 0 for the transport's default", c.wire, ch.name, ch.partitions)
+	}
+	if ch.partitions > MaxPartitions && c.err == nil {
+		c.err = fmt.Errorf("contract %s: channel %s: %d partitions: want at most %d: keys share partitions, of which a few for each instance are enough",
+			c.wire, ch.name, ch.partitions, MaxPartitions)
 	}
 }
 

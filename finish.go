@@ -289,6 +289,10 @@ func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 		}
 		return false
 	}
+	if s.conn.Classify(why) == driver.TooLarge && !c.lost { // who asked is told so
+		c.m, c.lost = f.b.replyLost(c.of, why), true
+		return false
+	}
 	if s.passes(why) && (!c.m.Transient || c.attempt+1 < replyAttempts) {
 		return false
 	}

@@ -123,7 +123,7 @@ func (b *inbound) observe(h Handler, ctx context.Context, in *Incoming) (err err
 // the time that it takes to wake another goroutine. What fails here is sent by
 // the finisher.
 func (b *inbound) answerNow(ctx context.Context, t *task) {
-	if t.verdict != done || !strings.HasPrefix(t.in.Message.ReplyTo, ReplyPrefix) {
+	if t.verdict != done || !strings.HasPrefix(t.in.Message.ReplyTo, ReplyPrefix) || !b.asked(t) {
 		return
 	}
 	if r := b.answer(t); r != nil {
@@ -285,7 +285,7 @@ func (b *inbound) judge(ctx context.Context, t *task, err error) {
 		b.s.notice(Notice{Kind: NoticeNotBegun, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
 	case done:
 		b.s.counts.handled.Add(1)
-		if err != nil && t.in.Message.ReplyTo == "" { // refused, and nobody to be told
+		if err != nil && !b.asked(t) { // refused, and nobody to be told
 			b.s.notice(Notice{Kind: NoticeRefused, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: err})
 		}
 	case again:

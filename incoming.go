@@ -2,6 +2,7 @@ package dovetail
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"slices"
 	"strconv"
@@ -26,6 +27,7 @@ type Incoming struct {
 	svc        *Service
 	replyCodec codec.Codec  // of the contract; nil where nothing is replied
 	answer     *Reply       // what the handler answered
+	token      string       // of the request that it is, for the reply
 	item       *itemContext // of a message of a batch, what hooks gave it; its Context is not set
 	begun      func()       // who waits for the handler to begin; nil for nobody
 
@@ -216,10 +218,23 @@ func (in *Incoming) OnDeadLetter(f func(ctx context.Context) error) {
 }
 
 // EncodeReply encodes what a handler of in returned as the reply that the
-// sender of in will get. A nil error gives an answer, a *Refusal one that
-// refuses; any other error is no reply and comes back.
+// sender of in will get. A nil error gives an answer, a refusal (RefusalOf) one
+// that refuses; any other error is no reply and comes back. A reply that cannot be
+// encoded, or is over a limit of the service or the broker, is a Permanent error:
+// who asked gets it in place of the answer, and what the handler did should be
+// undone.
 func (in *Incoming) EncodeReply(v any, err error) (Reply, error) {
-	return encodeReply(in.replyCodec, v, err)
+	if err != nil && RefusalOf(err) == nil {
+		return Reply{}, err
+	}
+	r, err := encodeReply(in.replyCodec, v, err)
+	if err == nil && in.svc != nil && in.Message.ReplyTo != "" {
+		err = in.svc.sendable(in.reply(&r))
+	}
+	if err != nil {
+		return Reply{}, Permanent(fmt.Errorf("reply to %s: %w", in.Message.Type, err))
+	}
+	return r, nil
 }
 
 // DecodeReply undoes EncodeReply: it decodes an answer into v, a pointer, and

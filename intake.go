@@ -31,7 +31,7 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 		t.ctx.in = &t.in
 		t.from, t.receiver, t.delivery, t.fault = from, from.taken, d, fault
 		if m.ReplyTo != "" {
-			t.token = last(d.Message.Headers, headerToken)
+			t.in.token = last(d.Message.Headers, headerToken)
 		}
 		if t.sub = b.handlerOf(m); t.sub != nil {
 			t.in.Handler = t.sub.wire

@@ -143,7 +143,9 @@ func As(name string) SubscribeOption { return func(s *subscription) { s.as = nam
 
 // Concurrency runs at most n handlers of the subscription at once. Subscriptions
 // that share a receiver (one channel, one group) share the largest.
-func Concurrency(n int) SubscribeOption { return func(s *subscription) { s.concurrency = n } }
+func Concurrency(n int) SubscribeOption {
+	return func(s *subscription) { s.concurrency, s.limited = n, true }
+}
 
 // BatchSize hands a batch handler at most n messages at once; the default is
 // 100.

@@ -38,7 +38,7 @@ func protect(h Handler, ctx context.Context, in *Incoming) (err error) {
 func protectBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
 	defer func() {
 		if v := recover(); v != nil {
-			broken = &PanicError{v, debug.Stack()}
+			errs, broken = nil, &PanicError{v, debug.Stack()}
 		}
 	}()
 	errs = h(ctx, ins)

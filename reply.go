@@ -9,44 +9,64 @@ import (
 	"github.com/dovetail-go/dovetail/driver"
 )
 
+// asked reports whether somebody awaits t's answer: it is a request, and names a
+// channel on which services await answers. On any other channel an answer would
+// be written with this service's rights for a stranger.
+func (b *inbound) asked(t *task) bool {
+	to := t.in.Message.ReplyTo
+	if !strings.HasPrefix(to, ReplyPrefix) && !strings.HasPrefix(to, answersPrefix) {
+		return false
+	}
+	if t.sub == nil {
+		return b.channel.Kind == driver.PointToPoint
+	}
+	return t.sub.spec.Kind == KindCall || t.sub.spec.Kind == KindSurvey
+}
+
 // reply makes the message that answers t. Who asked is told of an answer that is
 // over a limit, rather than left to wait for it.
 func (b *inbound) reply(t *task, r *Reply) *driver.Message {
-	m := b.encodeReply(t, r)
+	m := t.in.reply(r)
 	if err := b.s.sendable(m); err != nil {
-		err = fmt.Errorf("reply to %s: %w", t.in.Message.Type, err)
-		b.s.notice(Notice{Kind: NoticeLostCaller, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
-		m = b.encodeReply(t, failedReply(err))
+		m = b.replyLost(t, err)
 	}
 	return m
 }
 
-func (b *inbound) encodeReply(t *task, r *Reply) *driver.Message {
-	req := t.in.Message
+// replyLost is the reply in place of an answer that is over a limit.
+func (b *inbound) replyLost(t *task, err error) *driver.Message {
+	err = fmt.Errorf("reply to %s: %w", t.in.Message.Type, err)
+	b.s.notice(Notice{Kind: NoticeLostCaller, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
+	return t.in.reply(failedReply(err))
+}
+
+// reply makes the message that carries r to who asked.
+func (in *Incoming) reply(r *Reply) *driver.Message {
+	req := in.Message
 	m := &driver.Message{
 		Channel:       req.ReplyTo,
 		Transient:     strings.HasPrefix(req.ReplyTo, ReplyPrefix),
-		ID:            deriveID(nil, 0, req.Source, req.ID, b.group, t.token, "reply"), // the same at every redelivery
-		Source:        b.s.name,
+		ID:            deriveID(nil, 0, req.Source, req.ID, in.Group, in.token, "reply"), // the same at every redelivery
+		Source:        in.Service,
 		Type:          replyType(req.Type),
 		Time:          now(),
 		ContentType:   r.ContentType,
 		Key:           req.Key,
 		CorrelationID: req.CorrelationID,
 		CausationID:   req.ID,
-		Headers:       driver.Headers{{Name: headerInstance, Value: b.s.opts.Instance}},
+		Headers:       driver.Headers{{Name: headerInstance, Value: in.Instance}},
 		Body:          r.Body,
 	}
 	if m.CorrelationID == "" {
 		m.CorrelationID = req.ID
 	}
-	if t.token != "" {
-		m.Headers = append(m.Headers, driver.Header{Name: headerToken, Value: t.token})
+	if in.token != "" {
+		m.Headers = append(m.Headers, driver.Header{Name: headerToken, Value: in.token})
 	}
 	if r.Status != "" {
 		m.Headers = append(m.Headers,
 			driver.Header{Name: headerStatus, Value: r.Status},
-			driver.Header{Name: headerAttempts, Value: strconv.Itoa(t.in.Attempt)})
+			driver.Header{Name: headerAttempts, Value: strconv.Itoa(in.Attempt)})
 	}
 	return m
 }

@@ -85,7 +85,7 @@ func (r *run) revive(src *source, d *driver.Delivery) (*inbound, []*task) {
 		fault = errors.Join(fault, fmt.Errorf("its body was too large to be kept (%s): it cannot be handled again", letter.Body))
 	}
 	t.in.Message, t.fault = m, errors.Join(fault, why)
-	t.in.Requeues, t.token = letter.Requeues, letter.token
+	t.in.Requeues, t.in.token = letter.Requeues, letter.token
 	t.in.Group, t.in.Handler = letter.Group, letter.Handler
 	if t.sub = sub; sub != nil {
 		t.in.Handler = sub.wire

@@ -78,9 +78,15 @@ func (src *source) open(ctx, life context.Context) error {
 		case kind == driver.PositionLost && sub.Broadcast: // it has none to lose: an engine that is not ready
 		case kind == driver.NotFound:
 			if perr := src.s.provisionAll(ctx); perr != nil {
-				return perr
+				if src.current() == nil {
+					return perr
+				}
+				err, kind = perr, src.s.conn.Classify(perr)
 			}
-		case ends(kind), kind == driver.PositionLost:
+		case kind == driver.PositionLost:
+			return err
+		}
+		if src.ends(kind) {
 			return err
 		}
 		src.away(attempt, kind, err)
@@ -90,12 +96,15 @@ func (src *source) open(ctx, life context.Context) error {
 	}
 }
 
-// ends reports whether no attempt at opening a receiver will mend an error of
-// this kind.
-func ends(kind driver.Kind) bool {
+// ends reports whether an error of that kind ends the service (decision 0024):
+// one that only another declaration takes away, before the receiver was open
+// for the first time. While the service runs the operator may yet take it back.
+func (src *source) ends(kind driver.Kind) bool {
 	switch kind {
-	case driver.Denied, driver.Conflict, driver.Unsupported, driver.Closed:
+	case driver.Closed:
 		return true
+	case driver.Denied, driver.Conflict, driver.Unsupported:
+		return src.current() == nil
 	}
 	return false
 }
@@ -123,8 +132,7 @@ func (src *source) receiving() (driver.Receiver, context.Context) {
 	return src.receiver, src.receive
 }
 
-// run receives until ctx ends. Only an error that no attempt can mend is
-// returned.
+// run receives until ctx ends. Only an error that ends the service is returned.
 func (src *source) run(ctx context.Context) error {
 	for failed := 0; ; {
 		n, err := src.room(ctx)
@@ -158,9 +166,6 @@ func (src *source) run(ctx context.Context) error {
 			src.lost(err)
 		case kind == driver.PositionLost:
 			src.notice(Notice{Kind: NoticePositionLost, Err: err})
-			return err
-		case kind == driver.Denied:
-			src.notice(Notice{Kind: NoticeReceive, Attempt: failed, Err: err})
 			return err
 		default:
 			src.away(failed, kind, err)

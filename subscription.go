@@ -20,6 +20,7 @@ type subscription struct {
 
 	as          string
 	concurrency int
+	limited     bool // concurrency was given
 	batchSize   int
 	ordered     bool
 	broadcast   bool
@@ -50,7 +51,12 @@ func (s *Service) handleAnswers(c Contract, h Handler, opts []SubscribeOption) {
 func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []SubscribeOption) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fail := func(err error) { s.errs = append(s.errs, err) }
+	fail := func(err error) {
+		s.errs = append(s.errs, err)
+		if s.state != idle { // Run has looked at them already
+			s.opts.Logger.Error("a handler was not registered", "service", s.name, "error", err)
+		}
+	}
 	if err := c.Err(); err != nil {
 		fail(err)
 		return
@@ -108,8 +114,8 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 	if sub.batch != nil && len(sub.middleware) > 0 {
 		errs = append(errs, errors.New("Use: middleware wraps handlers of single messages, not batch handlers"))
 	}
-	if sub.concurrency < 0 {
-		errs = append(errs, fmt.Errorf("Concurrency(%d): want 1 or more", sub.concurrency))
+	if sub.limited && sub.concurrency < 1 {
+		errs = append(errs, fmt.Errorf("Concurrency(%d): want 1 or more, or leave it out for Options.Concurrency", sub.concurrency))
 	}
 	if slices.ContainsFunc(sub.middleware, func(m Middleware) bool { return m == nil }) {
 		errs = append(errs, errors.New("Use: middleware is nil: leave it out"))
@@ -122,6 +128,9 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 	}
 	if sub.batch != nil && sub.batchSize < 1 {
 		errs = append(errs, fmt.Errorf("BatchSize(%d): want 1 or more", sub.batchSize))
+	}
+	if sub.ordered && !sub.spec.Keyed {
+		errs = append(errs, errors.New("Ordered: its messages have no key, in whose order they could come: declare the contract Keyed, or leave Ordered out"))
 	}
 	if sub.broadcast && sub.ordered {
 		errs = append(errs, errors.New("Broadcast and Ordered: an instance that hears everything alone has its order already"))

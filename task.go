@@ -16,7 +16,6 @@ type task struct {
 	receiver driver.Receiver // of from that delivered it
 	delivery *driver.Delivery
 	sub      *subscription // nil: nobody handles it
-	token    string        // of the request that it is, for the reply
 	fault    error         // it cannot be handled: why
 	letter   bool          // it came back from the dead letters, or waited
 	size     int           // bytes, against the window

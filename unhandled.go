@@ -131,7 +131,7 @@ func (b *inbound) judgeUnhandled(t *task) {
 func (b *inbound) forward(t *task) *driver.Message {
 	d := DeadLetter{
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler, Cause: CauseUnhandled,
-		Error: errUnhandled.Error(), Requeues: t.in.Requeues, At: now(), token: t.token,
+		Error: errUnhandled.Error(), Requeues: t.in.Requeues, At: now(), token: t.in.token,
 	}
 	channel, ok := b.s.waiting.name(b.s.name, d.Group, d.Handler)
 	if !ok {
@@ -148,8 +148,8 @@ func (s *Service) provisionWaiting(ctx context.Context, cs []consequence) {
 		if !cs[i].letter || !strings.HasPrefix(channel, unhandledPrefix) || s.waiting.provisioned(channel) {
 			continue
 		}
-		sub := s.waitingSubscription(channel)
-		err := s.conn.Provision(ctx, []driver.Channel{sub.Channel}, []driver.Subscription{sub})
+		sub, mark := s.waitingSubscription(channel), s.waitingSubscription(waitingMark(s.name))
+		err := s.conn.Provision(ctx, []driver.Channel{sub.Channel, mark.Channel}, []driver.Subscription{sub, mark})
 		switch {
 		case err == nil:
 			s.waiting.note(channel, true)

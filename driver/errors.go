@@ -7,7 +7,22 @@ import (
 	"strings"
 )
 
-// Kind is what an error means to whoever must decide what to do next.
+// Kind is what an error means to whoever must decide what to do next. The same
+// kind has the same consequence on every transport:
+//
+//   - Retryable and Unclassified are tried again, with back-off, by sends for as
+//     long as a send lasts, by Run for ever.
+//   - NotFound provisions everything again, and is then tried again.
+//   - Denied, Conflict and Unsupported end Run while it starts. Once a receiver
+//     has been open they are tried again, with a log line: somebody changed the
+//     engine, and may change it back. A send is refused.
+//   - TooLarge refuses the one message.
+//   - PositionLost ends Run, but for a broadcast, which goes on from now.
+//   - Closed ends whatever returned it.
+//
+// So an argument that can never succeed is Conflict or Unsupported, not
+// Unclassified, and an engine that is starting or stopping is Retryable, whatever
+// code it answers with.
 type Kind int
 
 const (

@@ -34,7 +34,7 @@ type lane struct {
 	round    int      // of the window, to which the next two belong
 	open     int      // entries of it in the batch that is being made
 	closed   bool     // no more of it
-	stopped  int      // the round in which something that cannot be read was met
+	stopped  int      // the round in which nothing more of it may be sent
 	failure
 }
 
@@ -119,6 +119,9 @@ func (w *window) ready(now time.Time, max int) (ready []*entry, next time.Time) 
 			}
 			continue
 		case w.pipelined && l.attempts == 0:
+			if w.isLarge(e) { // a client that refuses it would send what is behind it
+				l.stopped = w.round
+			}
 		case w.follows(e):
 		default:
 			continue
@@ -142,7 +145,7 @@ func (w *window) follows(e *entry) bool {
 	if l.queue[l.open] != e {
 		return false
 	}
-	large := w.batched && e.Message.Key != "" && e.Message.Size() > w.large
+	large := w.batched && w.isLarge(e)
 	if l.open > 0 && (!w.batched || l.attempts > 0 || l.closed || large) {
 		l.closed = true
 		return false
@@ -151,6 +154,10 @@ func (w *window) follows(e *entry) bool {
 	l.closed = large
 	return true
 }
+
+// isLarge reports whether an entry may be too large for the broker, and others
+// come behind it.
+func (w *window) isLarge(e *entry) bool { return e.Message.Key != "" && e.Message.Size() > w.large }
 
 // finish says that an entry is published or held.
 func (w *window) finish(e *entry) {

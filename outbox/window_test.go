@@ -69,3 +69,32 @@ func TestRelay_sends_a_large_message_without_others_of_its_key(t *testing.T) {
 		b.stop()
 	})
 }
+
+// A pipeline keeps the order whatever the broker refuses; what the client itself
+// refuses, it passes.
+func TestRelay_sends_nothing_behind_a_large_message_in_a_pipeline(t *testing.T) {
+	idle(t, outbox.Options{}, func(b *bench) {
+		b.broker.caps.OrderedPipeline = true
+		b.broker.fail = func(m *driver.Message) (error, bool) {
+			if len(m.Body) > 1<<20 {
+				return driver.ErrTooLarge, false
+			}
+			return nil, false
+		}
+		large := message("a3", "stock", "a")
+		large.Body = make([]byte, 2<<20)
+		b.must(b.box.Do(b.Context(), func(ctx context.Context, tx *memstore.Tx, out dovetail.Sender) error {
+			return out.Send(ctx, []*driver.Message{message("a1", "stock", "a"), message("a2", "stock", "a"), large, message("a4", "stock", "a"), message("b1", "stock", "b")})
+		}))
+		b.start()
+		b.pass(100 * time.Millisecond)
+		want := [][]string{{"a1", "a2", "a3", "b1"}}
+		if fmt.Sprint(b.broker.sends) != fmt.Sprint(want) {
+			b.Errorf("sends %v, want %v", b.broker.sends, want)
+		}
+		if st := b.stats(); st.Held != 2 || st.Trouble == "" {
+			b.Errorf("stats %+v, want a3 and, behind it, a4 held, and said", st)
+		}
+		b.stop()
+	})
+}

@@ -71,3 +71,16 @@ func natsRequest(t *testing.T, s *Server, subject, body string) string {
 		return string(answer)
 	}
 }
+
+func TestNATS_restarts_on_its_ports_with_a_log_of_its_own(t *testing.T) {
+	t.Parallel()
+	s := Start(t, NATS)
+	for range 3 {
+		if err := s.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(s.Log(1000), "Server is ready"); n != 1 {
+			t.Errorf("the log of the server that runs tells of %d starts, want its own alone", n)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -107,7 +108,7 @@ func (s *Server) Version() string {
 	return s.version
 }
 
-// Log returns the last lines of what the server wrote.
+// Log returns the last lines of what the server wrote since it was last started.
 func (s *Server) Log(lines int) string { return tail(s.log(), lines) }
 
 func (s *Server) log() string { return filepath.Join(s.in.Dir, "server.log") }
@@ -223,6 +224,14 @@ func (s *Server) run(ctx context.Context) (err error) {
 			err = errors.Join(err, s.kill())
 		}
 	}()
+	// An earlier process that was killed may need a moment to let go of them, and
+	// its log is its own.
+	if err := s.portsFree(ctx); err != nil {
+		return err
+	}
+	if err := os.Rename(s.log(), s.log()+".before"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	if s.proc, err = spawn(s.kind.Command(&s.in), s.in.Dir, s.log(), s.detached); err != nil {
 		s.proc = nil
 		return err
@@ -234,6 +243,23 @@ func (s *Server) run(ctx context.Context) (err error) {
 		return err
 	}
 	return s.save()
+}
+
+// portsFree waits until nobody listens on the server's ports.
+func (s *Server) portsFree(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, killTime)
+	defer cancel()
+	for name := range s.in.Ports {
+		addr := s.in.Addr(name)
+		err := poll(ctx, 5*time.Millisecond, func() bool {
+			l, err := net.Listen("tcp", addr)
+			return err == nil && l.Close() == nil
+		})
+		if err != nil {
+			return fmt.Errorf("another process listens on %s, its port %q: %w", addr, name, err)
+		}
+	}
+	return nil
 }
 
 // ready asks the server until it answers. It begins with short pauses, for

@@ -108,7 +108,9 @@ func lookAt(pid int) (m member, ok bool) {
 	if fields == nil {
 		return member{}, false
 	}
-	m = member{pid: pid, dead: fields[0] == "Z" || fields[0] == "X", born: fields[19]}
+	// The first thread of a process that is being killed may have ended while
+	// others still hold its files and ports.
+	m = member{pid: pid, dead: ended(fields) && !anyThread(pid, func(fields []string) bool { return !ended(fields) }), born: fields[19]}
 	m.parent, _ = strconv.Atoi(fields[1])
 	m.group, _ = strconv.Atoi(fields[2])
 	return m, true
@@ -129,15 +131,22 @@ func statOf(name string) []string {
 	return fields
 }
 
+// ended reports whether a thread is one that has ended, by its stat file.
+func ended(fields []string) bool { return fields[0] == "Z" || fields[0] == "X" }
+
 // moves reports whether any thread of the process is not stopped.
 func moves(pid int) bool {
+	return anyThread(pid, func(fields []string) bool { return !strings.Contains("TtZX", fields[0]) })
+}
+
+// anyThread reports whether is holds for the stat file of a thread of the process.
+func anyThread(pid int, is func(fields []string) bool) bool {
 	names, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	if err != nil {
 		return false
 	}
 	for _, name := range names {
-		fields := statOf(name)
-		if fields != nil && !strings.Contains("TtZX", fields[0]) {
+		if fields := statOf(name); fields != nil && is(fields) {
 			return true
 		}
 	}

@@ -80,7 +80,9 @@ type Inbox[Tx any] interface {
 	Leave(ctx context.Context, tx Tx, entries []Entry, found []Found) error
 
 	// Mark sets the state of rows, inserting those that are missing, except
-	// that a handled row stays. It returns what was there before.
+	// that a handled row stays, and that Dead leaves a cancelled row cancelled:
+	// what was undone must not be handled from the dead letters. It returns what
+	// was there before.
 	Mark(ctx context.Context, tx Tx, entries []Entry, s State) ([]Found, error)
 
 	// Lookup returns the committed rows of keys, by index, without locking.

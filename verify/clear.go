@@ -73,7 +73,7 @@ func (r *run) clear(ctx context.Context) (err error) {
 			return err
 		}
 		for _, c := range all {
-			if strings.Contains(c.Channel.Name, "verify."+r.id+".") && !slices.Contains(names, c.Channel.Name) {
+			if strings.Contains(c.Channel.Name, "verify-"+r.id) && !slices.Contains(names, c.Channel.Name) {
 				names = append(names, c.Channel.Name)
 			}
 		}

@@ -69,9 +69,9 @@ type order struct {
 }
 
 // names of what a run makes at the broker.
-func eventName(run string) string        { return "verify." + run + ".noted" }
-func booksName(run string) string        { return "verify." + run + ".books" }
-func groupName(run, group string) string { return "verify." + run + "." + group }
+func eventName(run string) string        { return "verify-" + run + ".noted" }
+func booksName(run string) string        { return "verify-" + run + "-books" }
+func groupName(run, group string) string { return "verify-" + run + "-" + group }
 func (j *job) event() dovetail.Event[Note] {
 	return dovetail.NewEvent[Note](eventName(j.Run)).Keyed(func(n Note) string { return n.Key }).
 		On(dovetail.NewChannel(eventName(j.Run)).Partitions(j.Partitions))

@@ -135,9 +135,8 @@ func (t *tailing) channel(ctx context.Context, conn driver.Conn, c driver.Channe
 
 // listen subscribes as a group of its own, which goes with it.
 func (t *tailing) listen(ctx context.Context, conn driver.Conn, c driver.Channel) (err error) {
-	r, err := conn.OpenReceiver(ctx, driver.Subscription{
-		Channel: c, Group: "dovetail-tail", Instance: dovetail.NewID()[24:], Broadcast: true, Window: 1024,
-	})
+	s := driver.Subscription{Channel: c, Group: "dovetail-tail", Instance: dovetail.NewID()[24:], Broadcast: true, Window: 1024}
+	r, err := conn.OpenReceiver(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -145,6 +144,11 @@ func (t *tailing) listen(ctx context.Context, conn driver.Conn, c driver.Channel
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.a.timeout)
 		defer cancel()
 		err = errors.Join(err, r.Close(closing))
+		if remover, ok := conn.(driver.Remover); ok {
+			if gone := remover.RemoveGroup(closing, c.Name, s.GroupName()); conn.Classify(gone) != driver.NotFound {
+				err = errors.Join(err, gone)
+			}
+		}
 	}()
 	t.a.note("following %s", c.Name)
 	for {

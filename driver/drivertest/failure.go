@@ -21,7 +21,7 @@ func needsRestart(c driver.Capabilities, h Harness) string {
 	case !c.Durable:
 		return "Durable is not declared"
 	case h.Restart == nil:
-		return "the harness has no Restart"
+		return noHook + "Restart"
 	}
 	return ""
 }

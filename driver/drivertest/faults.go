@@ -44,9 +44,12 @@ func period(t testing.TB) time.Duration {
 	return d
 }
 
-func needsThrough(_ driver.Capabilities, h Harness) string {
-	if h.Through == nil {
-		return "the harness has no Through"
+func needsThrough(c driver.Capabilities, h Harness) string {
+	switch {
+	case !c.Shared:
+		return "Shared is not declared: there is no link"
+	case h.Through == nil:
+		return noHook + "Through"
 	}
 	return ""
 }
@@ -58,16 +61,19 @@ func needsOwnerAndThrough(c driver.Capabilities, h Harness) string {
 	return needsThrough(c, h)
 }
 
-func needsURL(_ driver.Capabilities, h Harness) string {
-	if h.URL == "" {
-		return "the harness has no URL"
+func needsURL(c driver.Capabilities, h Harness) string {
+	switch {
+	case !c.Shared:
+		return "Shared is not declared: there is one process"
+	case h.URL == "":
+		return noHook + "URL"
 	}
 	return ""
 }
 
 func needsFull(_ driver.Capabilities, h Harness) string {
 	if h.Full == nil {
-		return "the harness has no Full"
+		return noHook + "Full"
 	}
 	return ""
 }

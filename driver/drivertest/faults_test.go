@@ -25,9 +25,9 @@ func TestMain(m *testing.M) {
 	os.Exit(drivertest.Main(m).Run())
 }
 
-// shakyHarness is a shaky engine under a mutant.
-func shakyHarness(t *testing.T, m mutant) drivertest.Harness {
-	e := newShaky(t, m)
+// shakyHarness is a shaky engine whose links send as send does.
+func shakyHarness(t *testing.T, send sender) drivertest.Harness {
+	e := newShaky(t, send)
 	return drivertest.Harness{
 		Open:    e.open,
 		Restart: e.restart,
@@ -44,7 +44,17 @@ func shakyHarness(t *testing.T, m mutant) drivertest.Harness {
 
 func TestFaults_passes_an_engine_that_survives_them(t *testing.T) {
 	t.Setenv("DOVETAIL_FAULT_PERIOD", "5s")
-	drivertest.Faults(t, shakyHarness(t, mutant{}))
+	drivertest.Faults(t, shakyHarness(t, driver.Conn.Send))
+}
+
+// A sender is a Send with a defect.
+type sender func(driver.Conn, context.Context, []*driver.Message) error
+
+// A defect is one of what links send.
+type defect struct {
+	caught string   // in these words
+	only   []string // by these scenarios; by all where empty
+	send   sender
 }
 
 // The scenarios, each of which must find each of these defects, or some one.
@@ -54,11 +64,11 @@ var (
 		"Owner_with_a_half_open_link_is_succeeded", "Owners_change_every_second_and_keep_the_order", "Owners_share_the_partitions",
 		"Full_channel_refuses_in_mid_stream_and_inverts_nothing"}
 
-	defects = map[string]mutant{
-		"sends everything twice": {caught: "claim to be the first attempt", send: mutants["sends everything twice"].send,
+	defects = map[string]defect{
+		"sends everything twice": {caught: "claim to be the first attempt", send: sendTwice,
 			only: []string{"Process_killed_again_and_again_loses_and_inverts_nothing", "Owners_change_every_second_and_keep_the_order"}},
-		"loses the last of a batch": {caught: "were sent and not handled", send: mutants["loses the last of a batch"].send},
-		"sends a batch backwards":   {caught: "out of order", send: mutants["sends a batch backwards"].send},
+		"loses the last of a batch": {caught: "were sent and not handled", send: loseLast},
+		"sends a batch backwards":   {caught: "out of order", send: sendBackwards},
 		"invents a message": {caught: "handled and not sent like that", send: func(c driver.Conn, ctx context.Context, ms []*driver.Message) error {
 			made := *ms[0]
 			made.Key, made.ID = "made-up", ms[0].ID+"/made-up"
@@ -74,11 +84,11 @@ var (
 
 // TestDefect is what TestFaults_finds_every_defect runs in a process of its own.
 func TestDefect(t *testing.T) {
-	m, ok := defects[os.Getenv(mutantVariable)]
+	d, ok := defects[os.Getenv(mutantVariable)]
 	if !ok {
 		return
 	}
-	h := shakyHarness(t, m)
+	h := shakyHarness(t, d.send)
 	h.Patience = 4 * time.Second
 	drivertest.Faults(t, h)
 }

@@ -19,7 +19,7 @@ var foreignTests = map[string]test{
 
 func needsInjectKeyed(c driver.Capabilities, h Harness) string {
 	if h.InjectKeyed == nil {
-		return "the harness has no InjectKeyed: the engine has no keys of its own"
+		return noHook + "InjectKeyed"
 	}
 	return ""
 }

@@ -14,8 +14,11 @@ import (
 	"github.com/dovetail-go/dovetail/internal/leak"
 )
 
-// Harness is what the suite needs to know of a transport. Only Open is
-// required.
+// Harness is what the suite needs to know of a transport. Open is always
+// required. Every other function, and URL, is required where the capabilities do
+// not say that it does not apply: Restart where Durable is declared, URL and
+// Through where Shared is, the others always. A test that needs one that is not
+// there fails, unless KnownGaps says why there can be none.
 type Harness struct {
 	// Open opens a new connection to the engine under test. All connections
 	// of one Harness reach the same engine and see the same channels. The suite
@@ -23,25 +26,23 @@ type Harness struct {
 	Open func(ctx context.Context) (driver.Conn, error)
 
 	// Restart kills the engine (not politely) and starts it again with what it
-	// had on disk. nil where there is nothing to restart.
+	// had on disk.
 	Restart func(ctx context.Context) error
 
-	// Forget makes the engine lose every channel and group while it runs. nil
-	// where that cannot be done.
+	// Forget makes the engine lose every channel and group while it runs.
 	Forget func(ctx context.Context) error
 
 	// Inject puts a message into a channel as a program that knows nothing of
 	// Dovetail would: these headers and this body, no attributes. The headers'
 	// values may be any bytes; one that the engine cannot carry is
-	// driver.ErrUnsupported. nil where there is no such way.
+	// driver.ErrUnsupported.
 	Inject func(ctx context.Context, channel string, headers driver.Headers, body []byte) error
 
 	// InjectKeyed is Inject with the engine's own key of a message, in bytes.
-	// nil where the engine has no keys.
 	InjectKeyed func(ctx context.Context, channel string, key []byte, headers driver.Headers, body []byte) error
 
 	// Trim makes the engine delete all messages that a channel holds, whoever
-	// has not handled them, as its retention would. nil where none ever does.
+	// has not handled them, as its retention would.
 	Trim func(ctx context.Context, channel string) error
 
 	// Crash ends a connection as the death of its process would: without
@@ -51,20 +52,20 @@ type Harness struct {
 
 	// URL is what driver.Open reaches the engine by in another process, with
 	// leases or sessions as short as those of Open. Faults kills processes that
-	// consume; TestMain has to call Main. "" where no other process gets there.
+	// consume, and processes send in Run; TestMain has to call Main.
 	URL string
 
 	// Through opens a connection that reaches the engine by way of a proxy at
 	// addr, whatever addresses the engine tells it of. Its calls should give a
 	// silent link up within seconds. Addr is where the proxy goes on to, the
-	// host and port that the engine listens on. nil where there is no network.
+	// host and port that the engine listens on.
 	Through func(ctx context.Context, addr string) (driver.Conn, error)
 	Addr    string
 
 	// Full opens a connection that provisions channels with little room: for
 	// less than a hundred messages of some bytes, of five hundred where
 	// OrderedBatch or OrderedPipeline is declared. Sends beyond it are refused
-	// until something is handled. nil where nothing is refused.
+	// until something is handled.
 	Full func(ctx context.Context) (driver.Conn, error)
 
 	// InProcess says that the engine runs in the test's process, so that its
@@ -92,8 +93,10 @@ type Harness struct {
 	// most 1,000.
 	Many int
 
-	// KnownGaps names tests that the transport is known to fail, with the
-	// reason, as it stands in its documentation. They are skipped and listed.
+	// KnownGaps names tests that the transport is known to fail, and fields of
+	// Harness that it cannot have, as in "Trim", with the reason, as it stands in
+	// its documentation. The tests, and those that need the fields, are skipped
+	// and listed.
 	KnownGaps map[string]string
 }
 
@@ -130,12 +133,18 @@ type test struct {
 	beside bool
 }
 
+// noHook begins the gap of a test that needs a field of Harness.
+const noHook = "the harness has no "
+
+// hooks are the fields of Harness that a test may need.
+var hooks = []string{"Restart", "Forget", "Inject", "InjectKeyed", "Trim", "URL", "Through", "Full"}
+
 // suites are filled by the files of the package, one subject each.
 var suites = []map[string]test{
 	roundtripTests, sendTests, sizeTests, orderTests, takeoverTests, settleTests, groupTests, windowTests, lifecycleTests, topologyTests,
 	delayTests, browseTests, failureTests,
 	broadcastTests, prefetchTests, quickTests, samekeyTests, classifyTests, identityTests, attemptsTests,
-	undrainedTests, contextTests, handoverTests, foreignTests, retentionTests,
+	undrainedTests, contextTests, handoverTests, foreignTests, retentionTests, staleTests,
 }
 
 // Run runs the whole suite against the engine of h, each test as a subtest by
@@ -159,8 +168,8 @@ func run(t *testing.T, h Harness, of ...map[string]test) {
 		}
 	}
 	for name := range h.KnownGaps {
-		if !slices.ContainsFunc(append(suites, faultTests), func(s map[string]test) bool { _, ok := s[name]; return ok }) {
-			t.Errorf("drivertest: Harness.KnownGaps names %q, which is no test of the suite", name)
+		if !slices.Contains(hooks, name) && !slices.ContainsFunc(append(suites, faultTests), func(s map[string]test) bool { _, ok := s[name]; return ok }) {
+			t.Errorf("drivertest: Harness.KnownGaps names %q, which is neither a test of the suite nor a field of Harness: want one of %v, or a test's name", name, hooks)
 		}
 	}
 	gaps := &gapTable{}
@@ -174,7 +183,15 @@ func run(t *testing.T, h Harness, of ...map[string]test) {
 			}
 			run := tt.run
 			if tt.gap != nil {
-				if why := tt.gap(caps, h); why != "" {
+				why := tt.gap(caps, h)
+				if hook, lacks := strings.CutPrefix(why, noHook); lacks {
+					known, ok := h.KnownGaps[hook]
+					if !ok {
+						t.Fatalf("drivertest: Harness.%s is not set: set it, or say in Harness.KnownGaps[%q] why there can be none", hook, hook)
+					}
+					why = why + ": " + known
+				}
+				if why != "" {
 					if tt.verify == nil {
 						gaps.add(name, why)
 						t.Skip("declared gap: " + why)

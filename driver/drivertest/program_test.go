@@ -57,7 +57,7 @@ func TestProgram(t *testing.T) {
 	if !ok {
 		return
 	}
-	e := newShaky(t, mutant{})
+	e := newShaky(t, driver.Conn.Send)
 	drivertest.Interop(t, drivertest.Harness{Open: e.open}, drivertest.Program{
 		Name: "go", Command: []string{os.Args[0], isProgram, defect, e.dir}, Partitions: 1,
 		Prefix: "ce-", ContentType: "header ce-datacontenttype", Repeats: true,

@@ -1,7 +1,6 @@
 package drivertest
 
 import (
-
 	"github.com/dovetail-go/dovetail/driver"
 )
 
@@ -12,7 +11,7 @@ var retentionTests = map[string]test{
 
 func needsTrim(c driver.Capabilities, h Harness) string {
 	if h.Trim == nil {
-		return "the harness has no Trim"
+		return noHook + "Trim"
 	}
 	return ""
 }

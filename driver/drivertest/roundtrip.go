@@ -20,7 +20,7 @@ var roundtripTests = map[string]test{
 
 func needsInject(_ driver.Capabilities, h Harness) string {
 	if h.Inject == nil {
-		return "the harness has no Inject"
+		return noHook + "Inject"
 	}
 	return ""
 }

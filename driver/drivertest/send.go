@@ -15,6 +15,7 @@ var sendTests = map[string]test{
 	"Send_names_exactly_the_messages_that_failed":      {run: testPartialFailure},
 	"Send_to_an_unprovisioned_channel_is_not_found":    {run: testSendUnknown},
 	"Send_names_the_message_that_is_too_large":         {run: testTooLarge, gap: needsMaxBytes},
+	"Send_takes_any_size_where_no_limit_is_declared":   {run: testNoLimit, gap: hasMaxBytes},
 	"Send_with_an_ended_context_is_canceled":           {run: testSendCanceled},
 	"Send_by_many_at_once_confirms_each_ones_messages": {run: testConcurrentSenders},
 }
@@ -27,6 +28,29 @@ func needsMaxBytes(c driver.Capabilities, _ Harness) string {
 		return fmt.Sprintf("a message over the limit of %d bytes is too large for a test", c.MaxBytes)
 	}
 	return ""
+}
+
+func hasMaxBytes(c driver.Capabilities, _ Harness) string {
+	if c.MaxBytes > 0 {
+		return fmt.Sprintf("a limit of %d bytes is declared", c.MaxBytes)
+	}
+	return ""
+}
+
+func testNoLimit(e *env) {
+	c := e.conn()
+	ch, s := e.queue(c)
+	m := e.message(ch, "k", 0)
+	m.Body = make([]byte, 24<<20)
+	ctx, cancel := e.within()
+	defer cancel()
+	if err := c.Send(ctx, []*driver.Message{m}); err != nil {
+		e.Fatalf("a message of %d bytes: %v; declare the limit as Capabilities.MaxBytes", m.Size(), err)
+	}
+	r := e.receiver(c, s)
+	d := e.one(r)
+	e.sameMessage(d, m)
+	e.settle(r, driver.Ack, d)
 }
 
 func testEmptyBatch(e *env) {

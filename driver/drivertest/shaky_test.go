@@ -18,9 +18,10 @@ import (
 // is tried against where no server is at hand. A link is a connection to an echo
 // over which every call makes a round trip before and after its work.
 type shaky struct {
-	dir    string
-	echo   net.Listener
-	mutant mutant // of what the links send
+	dir  string
+	echo net.Listener
+	send sender // of its links
+	lose loser  // of its receivers; nil for one without a defect
 
 	mu    sync.Mutex
 	links map[*shakyLink]bool
@@ -35,7 +36,8 @@ type shakyLink struct {
 	closed bool
 }
 
-func newShaky(t *testing.T, m mutant) *shaky {
+// listenEcho answers with what it hears, until the test ends.
+func listenEcho(t *testing.T) net.Listener {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +49,12 @@ func newShaky(t *testing.T, m mutant) *shaky {
 		}
 	})
 	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
-	return &shaky{dir: t.TempDir(), echo: l, mutant: m, links: map[*shakyLink]bool{}}
+	return l
+}
+
+func newShaky(t *testing.T, send sender) *shaky {
+	l := listenEcho(t)
+	return &shaky{dir: t.TempDir(), echo: l, send: send, links: map[*shakyLink]bool{}}
 }
 
 func (e *shaky) open(ctx context.Context) (driver.Conn, error) { return e.through(ctx, "") }
@@ -84,12 +91,12 @@ func (e *shaky) restart(ctx context.Context) error {
 	return nil
 }
 
-// ping makes a round trip.
-func (l *shakyLink) ping() error {
-	if l.addr == "" {
+// ping makes a round trip to addr, if there is one.
+func ping(addr string) error {
+	if addr == "" {
 		return nil
 	}
-	c, err := net.DialTimeout("tcp", l.addr, 200*time.Millisecond)
+	c, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
 	if err == nil {
 		_ = c.SetDeadline(time.Now().Add(200 * time.Millisecond))
 		_, err = c.Write([]byte{1})
@@ -127,11 +134,11 @@ func (l *shakyLink) Provision(ctx context.Context, chs []driver.Channel, subs []
 }
 
 func (l *shakyLink) Send(ctx context.Context, ms []*driver.Message) error {
-	if err := l.ping(); err != nil {
+	if err := ping(l.addr); err != nil {
 		return err
 	}
-	err := l.mend(mutantConn{l.now(), l.e.mutant}.Send(ctx, ms))
-	if lost := l.ping(); err == nil {
+	err := l.mend(l.e.send(l.now(), ctx, ms))
+	if lost := ping(l.addr); err == nil {
 		err = lost
 	}
 	if err == nil {
@@ -145,14 +152,18 @@ func (l *shakyLink) Send(ctx context.Context, ms []*driver.Message) error {
 }
 
 func (l *shakyLink) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
-	if err := l.ping(); err != nil {
+	if err := ping(l.addr); err != nil {
 		return nil, err
 	}
 	r, err := l.now().OpenReceiver(ctx, s)
 	if err != nil {
 		return nil, l.mend(err)
 	}
-	return &shakyReceiver{Receiver: r, Revoker: r.(driver.Revoker), l: l}, nil
+	rv := r.(driver.Revoker)
+	if l.e.lose != nil {
+		rv = l.e.lose(r, rv)
+	}
+	return &shakyReceiver{Receiver: r, Revoker: rv, l: l}, nil
 }
 
 func (l *shakyLink) Close(ctx context.Context) error {
@@ -170,7 +181,7 @@ type shakyReceiver struct {
 }
 
 func (r *shakyReceiver) after(err error) error {
-	if lost := r.l.ping(); lost != nil {
+	if lost := ping(r.l.addr); lost != nil {
 		return errors.Join(lost, r.Receiver.Close(context.Background()))
 	}
 	return r.l.mend(err)

@@ -20,7 +20,7 @@ var topologyTests = map[string]test{
 
 func needsForget(_ driver.Capabilities, h Harness) string {
 	if h.Forget == nil {
-		return "the harness has no Forget"
+		return noHook + "Forget"
 	}
 	return ""
 }

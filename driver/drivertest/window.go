@@ -148,6 +148,9 @@ func testReceiveWakes(e *env) {
 	}()
 	defer func() { cancel(); <-done }()
 	for i := range 20 {
+		if i%5 == 0 {
+			pause(ctx, e.h.Quiet/5) // so that it waits
+		}
 		e.send(c, e.message(ch, "k", i))
 		d := await(e, got, "a waiting Receive to return what was sent")
 		if number(d.Message) != i {

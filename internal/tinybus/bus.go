@@ -89,7 +89,7 @@ func (b *Bus) send(m *driver.Message) error {
 		return fmt.Errorf("channel %s: %w", m.Channel, driver.ErrNotFound)
 	}
 	b.sent++
-	it := item{b.sent, m.Clone()}
+	it := item{b.sent, driver.Foreign(m.Clone())}
 	if ch.spec.Kind == driver.PointToPoint && len(ch.groups) == 0 {
 		ch.early = append(ch.early, it)
 	}

@@ -72,7 +72,7 @@ func (s *Store) Mark(_ context.Context, tx *Tx, entries []store.Entry, state sto
 	for i, e := range entries {
 		h, _ := tx.row(e.Key)
 		found[i] = h.Found
-		if h.State == store.Handled {
+		if h.State == store.Handled || h.State == store.Cancelled && state == store.Dead {
 			continue
 		}
 		h.State, h.Requeues, h.since = state, max(h.Requeues, e.Requeues), later(h.since, e.Since)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/store"
@@ -196,7 +197,7 @@ func (c *core) take(ctx context.Context, t store.Term, seqs []int64, lanes map[l
 	if !holds {
 		return nil, fmt.Errorf("term %d of %s: %w", t.Term, t.Name, store.ErrFenced)
 	}
-	return c.heldRows(ctx, c.sql(`SELECT `+heldColumns+` FROM ~held h JOIN ~lane l ON h.channel = l.channel AND h.lane = l.name
+	return c.heldRows(ctx, c.work, c.sql(`SELECT `+heldColumns+` FROM ~held h JOIN ~lane l ON h.channel = l.channel AND h.lane = l.name
 		WHERE h.released IS NULL AND h.seq = ANY($1::bigint[]) ORDER BY l.retry, l.channel, l.name, h.seq`), seqs)
 }
 
@@ -205,7 +206,7 @@ func (c *core) take(ctx context.Context, t store.Term, seqs []int64, lanes map[l
 func (c *core) Browse(ctx context.Context, shard int, after store.Position, max int) ([]store.Held, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	all, err := c.heldRows(ctx, c.sql(`SELECT `+heldColumns+`
+	all, err := c.heldRows(ctx, c.beside, c.sql(`SELECT `+heldColumns+`
 		FROM ~held h JOIN ~lane l ON h.channel = l.channel AND h.lane = l.name
 		WHERE h.released IS NULL AND h.shard = $1 AND h.seq > $2 ORDER BY h.seq LIMIT $3`), shard, after.Seq, max)
 	return all, fail("read held messages", err)
@@ -220,8 +221,8 @@ func (c *core) heldChannels(ctx context.Context, tx pgx.Tx, shard int) (all []st
 }
 
 // heldRows reads held rows.
-func (c *core) heldRows(ctx context.Context, text string, args ...any) (all []store.Held, err error) {
-	err = each(ctx, poolQuerier{c.work}, text, args, func(r rowSet) error {
+func (c *core) heldRows(ctx context.Context, pool *pgxpool.Pool, text string, args ...any) (all []store.Held, err error) {
+	err = each(ctx, poolQuerier{pool}, text, args, func(r rowSet) error {
 		h := store.Held{Row: store.Row{Message: &driver.Message{}}}
 		m := h.Message
 		var headers string

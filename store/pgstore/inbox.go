@@ -256,7 +256,9 @@ func (c *core) markInbox(ctx context.Context, q querier, entries []store.Entry, 
 	}
 	var set []store.Entry
 	for _, i := range there {
-		if s := found[i].State; s != "" && s != store.Handled {
+		s := found[i].State
+		undone := s == store.Cancelled && state == store.Dead
+		if s != "" && s != store.Handled && !undone {
 			set = append(set, entries[i])
 		}
 	}
@@ -276,7 +278,7 @@ func (c *core) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, err
 	for _, key := range keys {
 		k.add(key)
 	}
-	err := c.scanFound(ctx, poolQuerier{c.work}, lookupSQL, k.args(), func(n int, f store.Found) { found[n] = f })
+	err := c.scanFound(ctx, poolQuerier{c.beside}, lookupSQL, k.args(), func(n int, f store.Found) { found[n] = f })
 	if err != nil {
 		return nil, fail("look up inbox", err)
 	}
@@ -287,7 +289,7 @@ func (c *core) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, err
 func (c *core) Purge(ctx context.Context, before time.Time, max int) (int, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	tag, err := c.work.Exec(ctx, c.sql(`DELETE FROM ~inbox WHERE ctid = ANY(ARRAY(SELECT ctid FROM ~inbox
+	tag, err := c.beside.Exec(ctx, c.sql(`DELETE FROM ~inbox WHERE ctid = ANY(ARRAY(SELECT ctid FROM ~inbox
 		WHERE state = 'handled' AND since < $1 ORDER BY since LIMIT $2 FOR UPDATE SKIP LOCKED))`), before, max)
 	return int(tag.RowsAffected()), fail("purge inbox", err)
 }

@@ -65,7 +65,7 @@ func (c *core) sendNotices(quit <-chan struct{}) {
 		// Without a notice the relays find what was written with their next
 		// poll, so an error is none of the writer's business.
 		ctx, cancel := context.WithTimeout(context.Background(), min(c.opts.Timeout, endTime))
-		sent, err := c.work.Exec(ctx, c.sql(noticeSQL), c.topic, n.self)
+		sent, err := c.beside.Exec(ctx, c.sql(noticeSQL), c.topic, n.self)
 		cancel()
 		pause := c.opts.Notify
 		if err == nil && sent.RowsAffected() == 0 {
@@ -149,7 +149,7 @@ func (c *core) Listen(ctx context.Context, begun func()) error {
 func (c *core) listener(ctx context.Context) (*pgx.Conn, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	pooled, err := c.work.Acquire(ctx)
+	pooled, err := c.beside.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}

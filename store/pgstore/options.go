@@ -23,8 +23,9 @@ type Options struct {
 
 	// Conns is how many connections business transactions may use at once;
 	// default 20, unless the URL has pool_max_conns. The relay has up to six of
-	// its own, nine where there are several shards, so that busy transactions do
-	// not cost it its lease. New ignores it.
+	// its own, nine where there are several shards, and everything else that the
+	// store does up to four and one to listen, so that neither busy transactions
+	// nor commits that hang cost the relay its lease. New ignores it.
 	Conns int
 
 	// Timeout bounds every statement that the store runs, and the wait for a

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -46,6 +47,9 @@ func (c *core) Resume(ctx context.Context, t store.Term, service string) (cur st
 // transaction ids mean nothing here.
 func (c *core) restored(ctx context.Context, t store.Term, incarnation, known, now string) (cur store.Cursor, err error) {
 	var last, end int64
+	if err := c.setSequences(ctx); err != nil {
+		return store.Cursor{}, fail("resume restored outbox", err)
+	}
 	err = c.under(ctx, t, "resume restored outbox", func(ctx context.Context, tx pgx.Tx) error {
 		return tx.QueryRow(ctx, c.sql(`SELECT coalesce(max(seq), 0) FROM ~outbox WHERE shard = $1`), t.Shard).Scan(&end)
 	})
@@ -63,6 +67,24 @@ func (c *core) restored(ctx context.Context, t store.Term, incarnation, known, n
 	cur, err = c.rewind(ctx, t, incarnation)
 	cur.Restored = fmt.Sprintf("the outbox was in PostgreSQL cluster %s and is now in %s", known, now)
 	return cur, err
+}
+
+// setSequencesSQL has numbers begin behind those that are there. A database that
+// came by logical replication has the rows and not the sequences' state, and a
+// number that is used twice loses a row.
+const setSequencesSQL = `WITH top AS (
+		SELECT greatest((SELECT coalesce(max(seq), 0) FROM ~held),
+			(SELECT coalesce(max(m), 0) FROM generate_series(0, $1::int - 1) s CROSS JOIN LATERAL (SELECT max(seq) AS m FROM ~outbox WHERE shard = s) o)) AS seq,
+			(SELECT max(n) FROM ~later) AS n
+	)
+	SELECT (SELECT setval('~seq', seq) FROM top WHERE seq > (SELECT last_value FROM ~seq)),
+		(SELECT setval(pg_get_serial_sequence('~later', 'n'), n) FROM top WHERE n IS NOT NULL)`
+
+func (c *core) setSequences(ctx context.Context) error {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	_, err := c.work.Exec(ctx, c.sql(setSequencesSQL), c.shards)
+	return err
 }
 
 // Advance moves the cursor, releases, and sets aside.
@@ -166,12 +188,12 @@ func (c *core) rewind(ctx context.Context, t store.Term, incarnation string) (cu
 // estimated from the numbers.
 const statsRows = 10_000
 
-// statsSQL counts what is left of the cursor's window, and what its snapshot
-// does not see.
+// statsSQL counts what is left of the cursor's window, if there is one yet, and
+// what its snapshot does not see.
 const statsSQL = `WITH c AS (
 		SELECT coalesce(max(win), 0) AS win, coalesce(max(after), 0) AS after FROM ~cursor WHERE shard = $1
 	), w AS (
-		SELECT c.after, coalesce(w.hi, 9223372036854775807) AS hi, coalesce(w.snapshot, '` + nothing + `') AS this, coalesce(p.snapshot, '` + nothing + `') AS prev
+		SELECT c.after, CASE WHEN w.n IS NULL THEN 0 ELSE coalesce(w.hi, 9223372036854775807) END AS hi, coalesce(w.snapshot, '` + nothing + `') AS this, coalesce(p.snapshot, '` + nothing + `') AS prev
 		FROM c LEFT JOIN ~window w ON w.shard = $1 AND w.n = c.win LEFT JOIN ~window p ON p.shard = $1 AND p.n = c.win - 1
 	), rest AS MATERIALIZED (
 		(SELECT seq, written FROM ~outbox WHERE shard = $1 AND seq > (SELECT after FROM w) AND seq <= (SELECT hi FROM w)
@@ -185,13 +207,25 @@ const statsSQL = `WITH c AS (
 	SELECT count(*), coalesce((SELECT max(seq) FROM ~outbox WHERE shard = $1) - min(seq) + 1, 0), min(written),
 		(SELECT count(*) FROM ~held WHERE shard = $1 AND released IS NULL), (SELECT count(*) FROM ~later WHERE shard = $1) FROM rest`
 
+// indexOnlySQL has what follows in its batch read indexes from their ends: where
+// there are no statistics yet, the planner would read and sort all rows.
+const indexOnlySQL = `SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_seqscan', 'off', true)`
+
 // Stats counts.
 func (c *core) Stats(ctx context.Context, shard int) (st store.Stats, err error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	var estimate int64
 	var oldest *time.Time
-	err = c.work.QueryRow(ctx, c.sql(statsSQL), shard, statsRows).Scan(&st.Backlog, &estimate, &oldest, &st.Held, &st.Later)
+	b := &pgx.Batch{}
+	b.Queue(indexOnlySQL)
+	b.Queue(c.sql(statsSQL), shard, statsRows)
+	res := c.beside.SendBatch(ctx, b)
+	_, err = res.Exec()
+	err = errors.Join(err, res.QueryRow().Scan(&st.Backlog, &estimate, &oldest, &st.Held, &st.Later))
+	if cerr := res.Close(); err == nil {
+		err = cerr
+	}
 	if err != nil {
 		return st, fail("outbox stats", err)
 	}

@@ -15,7 +15,7 @@ import (
 func (c *core) RetryHeld(ctx context.Context, channel, name string) (int, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	tag, err := c.work.Exec(ctx, c.sql(`UPDATE ~lane SET retry = to_timestamp(0) WHERE $1 IN ('', channel) AND $2 IN ('', name)`), channel, name)
+	tag, err := c.beside.Exec(ctx, c.sql(`UPDATE ~lane SET retry = to_timestamp(0) WHERE $1 IN ('', channel) AND $2 IN ('', name)`), channel, name)
 	if err != nil {
 		return 0, fail("retry held messages", err)
 	}
@@ -63,7 +63,7 @@ func (c *core) repair(ctx context.Context, shard int, ps []store.Position, chang
 		asked[i] = p.Seq
 	}
 	// Statements after the first must see what was committed meanwhile.
-	err = pgx.BeginTxFunc(ctx, c.work, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+	err = pgx.BeginTxFunc(ctx, c.beside, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, c.sql(`SELECT FROM ~cursor WHERE shard = $1 FOR UPDATE`), shard); err != nil {
 			return err
 		}

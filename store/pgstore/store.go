@@ -23,14 +23,17 @@ type core struct {
 	name   string        // of the database, for errors
 	pool   *pgxpool.Pool // business transactions
 	own    bool          // Close closes it
-	work   *pgxpool.Pool // the relay, and all else
+	work   *pgxpool.Pool // the relay
 	reads  *pgxpool.Pool // Next
+	beside *pgxpool.Pool // all else: it must not keep the relay waiting
 	shards int
 	prefix string // with the schema, as in ~
 	topic  string // of notices
 	lock   int64  // of migrations
 	signal store.Signal
 	notice notifier
+
+	resolving chan struct{} // a slot for each Resolve under way
 
 	mu      sync.Mutex
 	states  map[int]*shardState // of the shards that this process reads
@@ -100,6 +103,14 @@ func open(ctx context.Context, url string, opts []Options) (*core, error) {
 	return c, nil
 }
 
+// besideConns is how many connections everything else uses at once, at most: to
+// look into commits that were not answered, to count, to look up inbox rows, to
+// send notices. resolves is how many of them wait for commits that hang.
+const (
+	besideConns = 4
+	resolves    = 2
+)
+
 // relayConns is how many connections the relay's helpers use at once, at most:
 // to advance, to extend the lease, to move delayed messages, to tidy up, and one
 // for the rest. Beside them there is one to read, up to readConns where there
@@ -118,7 +129,7 @@ func newCore(ctx context.Context, pool *pgxpool.Pool, opts []Options) (_ *core, 
 	}
 	config := pool.Config()
 	c := &core{
-		opts: o, pool: pool, states: map[int]*shardState{}, leading: map[string]time.Time{},
+		opts: o, pool: pool, resolving: make(chan struct{}, resolves), states: map[int]*shardState{}, leading: map[string]time.Time{},
 		name: fmt.Sprintf("%s at %s:%d", config.ConnConfig.Database, config.ConnConfig.Host, config.ConnConfig.Port),
 	}
 	config.MaxConns, config.MinConns, config.MinIdleConns = relayConns, 0, 0
@@ -133,6 +144,12 @@ func newCore(ctx context.Context, pool *pgxpool.Pool, opts []Options) (_ *core, 
 	}
 	config.MaxConns = int32(min(c.shards, readConns))
 	if c.reads, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		c.work.Close()
+		return nil, fmt.Errorf("open %s: %w", c.name, err)
+	}
+	config.MaxConns = besideConns
+	if c.beside, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		c.reads.Close()
 		c.work.Close()
 		return nil, fmt.Errorf("open %s: %w", c.name, err)
 	}
@@ -170,7 +187,28 @@ func (c *core) prepare(ctx context.Context) error {
 		return fmt.Errorf("Options.Shards is %d and the outbox was made with %d: publish what is in it, stop its writers and update %ssetting",
 			c.opts.Shards, c.shards, c.prefix)
 	}
-	return nil
+	return c.look(ctx)
+}
+
+// look finds what would go wrong later and unseen: a role that may publish and
+// not tidy up, and numbers that would be given out again.
+func (c *core) look(ctx context.Context) error {
+	var leads, tidies, restored bool
+	if err := c.work.QueryRow(ctx, c.sql(`SELECT has_table_privilege('~cursor', 'SELECT') AND has_table_privilege('~cursor', 'UPDATE'),
+		has_table_privilege('~outbox_0', 'TRUNCATE')`)).Scan(&leads, &tidies); err != nil {
+		return err
+	}
+	if !leads { // it writes alone
+		return nil
+	}
+	if !tidies {
+		return fmt.Errorf("this role may publish from the outbox and not tidy it up, which would grow for ever: grant it TRUNCATE on %[1]soutbox_0 to %[1]soutbox_%[2]d, or have it own them; a role that only writes needs no UPDATE on %[1]scursor",
+			c.prefix, leaves-1)
+	}
+	if err := c.work.QueryRow(ctx, c.sql(`SELECT EXISTS (SELECT FROM ~cursor WHERE system <> `+system+`)`)).Scan(&restored); err != nil || !restored {
+		return err
+	}
+	return c.setSequences(ctx)
 }
 
 // sql returns a statement with the names of this store's tables.
@@ -197,6 +235,7 @@ func (c *core) Shards() int { return c.shards }
 // Close closes the store's connections. Transactions must have ended.
 func (c *core) Close() error {
 	c.notice.stop()
+	c.beside.Close()
 	c.reads.Close()
 	c.work.Close()
 	if c.own {

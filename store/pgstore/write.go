@@ -198,12 +198,18 @@ const fenceMark = " fenced"
 func (c *core) Resolve(ctx context.Context, token string) (committed bool, err error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	tag, err := c.work.Exec(ctx, c.sql(`WITH fence AS (`+tokenSQL+` ON CONFLICT DO NOTHING RETURNING token)
+	select { // those that wait for commits that hang leave connections to others
+	case c.resolving <- struct{}{}:
+		defer func() { <-c.resolving }()
+	case <-ctx.Done():
+		return false, fmt.Errorf("resolve token: %d others wait for commits that hang: %w", resolves, ctx.Err())
+	}
+	tag, err := c.beside.Exec(ctx, c.sql(`WITH fence AS (`+tokenSQL+` ON CONFLICT DO NOTHING RETURNING token)
 		INSERT INTO ~token (token) SELECT token || $2 FROM fence`), token, fenceMark)
 	if err == nil && tag.RowsAffected() == 0 {
 		// A statement of its own: what the insert has waited for, it does not see.
 		var ours bool
-		err = c.work.QueryRow(ctx, c.sql(`SELECT EXISTS (SELECT FROM ~token WHERE token = $1)`), token+fenceMark).Scan(&ours)
+		err = c.beside.QueryRow(ctx, c.sql(`SELECT EXISTS (SELECT FROM ~token WHERE token = $1)`), token+fenceMark).Scan(&ours)
 		committed = !ours
 	}
 	if err != nil {
@@ -217,7 +223,7 @@ func (c *core) Resolve(ctx context.Context, token string) (committed bool, err e
 func (c *core) Forget(ctx context.Context, before time.Time, max int) (int, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	tag, err := c.work.Exec(ctx, c.sql(`DELETE FROM ~token WHERE token = ANY(ARRAY(
+	tag, err := c.beside.Exec(ctx, c.sql(`DELETE FROM ~token WHERE token = ANY(ARRAY(
 		SELECT token FROM (SELECT token, at FROM ~token ORDER BY token LIMIT $1) t WHERE at < $2))`), max, before)
 	return int(tag.RowsAffected()), fail("forget tokens", err)
 }

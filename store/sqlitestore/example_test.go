@@ -88,7 +88,7 @@ func Example() {
 	// Output:
 	// 8 <nil>
 	// 8 <nil>
-	// fewer than 30 of tea (out-of-stock)
+	// catalog refused: fewer than 30 of tea (out-of-stock)
 	// low: 8
 	// <nil>
 }

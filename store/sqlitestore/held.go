@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -99,24 +98,23 @@ func (s *Store) Due(ctx context.Context, t store.Term, skip []string, max store.
 		return nil, timeOf(retry), nil
 	}
 	err = s.under(ctx, t, "take held messages", func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, s.sql(`SELECT h.seq, h.id, h.channel, h.key, h.headers, h.body,
-			h.lane, h.since, l.attempts, l.error, l.retry
-			FROM ~lane l JOIN ~held h ON h.channel = l.channel AND h.lane = l.name AND h.released = 0
-			WHERE `+not+` AND l.retry <= ? ORDER BY l.retry, l.channel, l.name, h.seq LIMIT ?`), append(args, max.Rows)...)
+		seqs, lanes, err := s.duePage(ctx, tx, not, append(args, max.Rows), max.Bytes)
 		if err != nil {
 			return err
 		}
-		if due, err = scanHeld(rows, max.Bytes); err != nil {
-			return err
+		for l := range lanes {
+			if _, err := tx.ExecContext(ctx, s.sql(`UPDATE ~lane SET taken = ? WHERE channel = ? AND name = ?`),
+				micros(now.Add(take)), l.channel, l.name); err != nil {
+				return err
+			}
 		}
-		last := laneKey{}
-		for _, h := range due {
-			if l := (laneKey{h.Message.Channel, h.Lane.Name}); l != last {
-				last = l
-				if _, err := tx.ExecContext(ctx, s.sql(`UPDATE ~lane SET taken = ? WHERE channel = ? AND name = ?`),
-					micros(now.Add(take)), l.channel, l.name); err != nil {
-					return err
-				}
+		for _, seq := range seqs {
+			rows, err := tx.QueryContext(ctx, s.sql(`SELECT `+heldColumns+` WHERE h.seq = ?`), seq)
+			if err != nil {
+				return err
+			}
+			if due, err = appendHeld(due, rows); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -127,6 +125,30 @@ func (s *Store) Due(ctx context.Context, t store.Term, skip []string, max store.
 	return due, timeOf(retry), nil
 }
 
+// duePage finds which rows make up a page, and their lanes. To sort the rows
+// with their bodies would read all that are due.
+func (s *Store) duePage(ctx context.Context, tx *sql.Tx, not string, args []any, maxBytes int) (seqs []int64, lanes map[laneKey]bool, err error) {
+	rows, err := tx.QueryContext(ctx, s.sql(`SELECT h.seq, l.channel, l.name, coalesce(length(h.body), 0)
+		FROM ~lane l JOIN ~held h ON h.channel = l.channel AND h.lane = l.name AND h.released = 0
+		WHERE `+not+` AND l.retry <= ? ORDER BY l.retry, l.channel, l.name, h.seq LIMIT ?`), args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	lanes = map[laneKey]bool{}
+	for bytes := 0; bytes < maxBytes && rows.Next(); {
+		var seq int64
+		var l laneKey
+		var n int
+		if err := rows.Scan(&seq, &l.channel, &l.name, &n); err != nil {
+			return nil, nil, err
+		}
+		bytes += n
+		seqs, lanes[l] = append(seqs, seq), true
+	}
+	return seqs, lanes, rows.Err()
+}
+
 // rotate puts the last argument first.
 func rotate(args []any) []any {
 	return append([]any{args[len(args)-1]}, args[:len(args)-1]...)
@@ -134,14 +156,11 @@ func rotate(args []any) []any {
 
 // Browse returns held rows for people to look at.
 func (s *Store) Browse(ctx context.Context, _ int, after store.Position, max int) ([]store.Held, error) {
-	rows, err := s.readers.QueryContext(ctx, s.sql(`SELECT h.seq, h.id, h.channel, h.key, h.headers, h.body,
-		h.lane, h.since, l.attempts, l.error, l.retry
-		FROM ~held h JOIN ~lane l ON h.channel = l.channel AND h.lane = l.name
-		WHERE h.released = 0 AND h.seq > ? ORDER BY h.seq LIMIT ?`), after.Seq, max)
+	rows, err := s.readers.QueryContext(ctx, s.sql(`SELECT `+heldColumns+` WHERE h.released = 0 AND h.seq > ? ORDER BY h.seq LIMIT ?`), after.Seq, max)
 	if err != nil {
 		return nil, fmt.Errorf("read held messages: %w", err)
 	}
-	all, err := scanHeld(rows, math.MaxInt)
+	all, err := appendHeld(nil, rows)
 	if err != nil {
 		return nil, fmt.Errorf("read held messages: %w", err)
 	}
@@ -164,19 +183,23 @@ func (s *Store) heldChannels(ctx context.Context, tx *sql.Tx) (all []string, err
 	return all, rows.Err()
 }
 
-// scanHeld reads rows until they have maxBytes, at least one.
-func scanHeld(rows *sql.Rows, maxBytes int) (all []store.Held, err error) {
+// heldColumns are what appendHeld reads, and from where.
+const heldColumns = `h.seq, h.id, h.channel, h.key, h.headers, h.body, h.lane, h.since, l.attempts, l.error, l.retry
+	FROM ~held h JOIN ~lane l ON h.channel = l.channel AND h.lane = l.name`
+
+// appendHeld reads held rows.
+func appendHeld(all []store.Held, rows *sql.Rows) ([]store.Held, error) {
 	defer rows.Close()
-	for bytes := 0; bytes < maxBytes && rows.Next(); {
+	for rows.Next() {
 		var h store.Held
 		var since, retry int64
+		var err error
 		h.Row, err = scanRow(rows, &h.Lane.Name, &since, &h.Lane.Attempts, &h.Lane.Error, &retry)
 		if err != nil {
 			return nil, err
 		}
 		h.Lane.Channel = h.Message.Channel
 		h.Since, h.Lane.Retry = timeOf(since), timeOf(retry)
-		bytes += len(h.Message.Body)
 		all = append(all, h)
 	}
 	return all, rows.Err()

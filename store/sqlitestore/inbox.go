@@ -113,7 +113,7 @@ func (s *Store) Mark(ctx context.Context, tx *sql.Tx, entries []store.Entry, sta
 		_, err = tx.ExecContext(ctx, s.sql(`INSERT INTO ~inbox (grp, handler, source, id, state, requeues, since)
 			VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (grp, handler, source, id) DO UPDATE
 			SET state = excluded.state, requeues = max(requeues, excluded.requeues), since = max(since, excluded.since)
-			WHERE state <> 'handled'`), e.Group, e.Handler, e.Source, e.ID, string(state), e.Requeues, micros(e.Since))
+			WHERE state <> 'handled' AND NOT (state = 'cancelled' AND excluded.state = 'dead')`), e.Group, e.Handler, e.Source, e.ID, string(state), e.Requeues, micros(e.Since))
 		if err != nil {
 			return nil, fmt.Errorf("mark inbox: %w", err)
 		}

@@ -1,6 +1,7 @@
 package sqlitestore_test
 
 import (
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -30,5 +31,24 @@ func TestOpen_of_one_new_file_by_many(t *testing.T) {
 			})
 		}
 		opening.Wait()
+	}
+}
+
+// A store keeps bodies: nobody else may read its files.
+func TestOpen_makes_files_that_their_owner_alone_may_read(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new.db")
+	s, err := sqlitestore.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, name := range []string{path, path + "-wal", path + "-shm"} {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode := info.Mode().Perm(); mode != 0o600 {
+			t.Errorf("%s: mode %o", filepath.Base(name), mode)
+		}
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -88,6 +90,15 @@ func Open(ctx context.Context, path string, opts ...Options) (*Store, error) {
 func (s *Store) open(ctx context.Context) error {
 	abs, err := filepath.Abs(s.path)
 	if err != nil {
+		return err
+	}
+	// SQLite would make a file that everybody may read. Those beside it get the
+	// rights of this one.
+	f, err := os.OpenFile(abs, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	synchronous := "synchronous(FULL)"

@@ -119,6 +119,7 @@ func Run[Tx any](t *testing.T, h Harness[Tx]) {
 		{"Inbox_tells_handlers_and_sources_apart", s.keys},
 		{"Inbox_row_of_a_dead_letter_lets_only_a_requeue_in", s.dead},
 		{"Inbox_row_that_was_cancelled_keeps_the_message_out", s.cancelled},
+		{"Inbox_row_that_was_cancelled_stays_so_through_a_dead_letter", s.cancelledStays},
 		{"Inbox_row_that_was_left_lets_the_message_in_again", s.leave},
 		{"Purge_deletes_old_handled_rows_only", s.purge},
 		{"Reopened_database_has_what_was_committed", s.reopen},

@@ -30,6 +30,10 @@ func harness(t testing.TB, opts Options) drivertest.Harness {
 		InjectKeyed: func(ctx context.Context, channel string, key []byte, headers driver.Headers, body []byte) error {
 			return e.inject(ctx, &driver.Message{Channel: channel, Key: string(key), Headers: headers, Body: body})
 		},
+		KnownGaps: map[string]string{
+			"Through": "there is no link: processes share files",
+			"Full":    "nothing is refused as long as the disk has room; what happens on a full one, full_test.go tries",
+		},
 		URL:     "file:" + opts.Dir,
 		Restart: e.Restart,
 		Crash:   func(c driver.Conn) error { return c.(*mortal).crash() },

@@ -65,9 +65,9 @@ func (r *receiver) adjust(_ context.Context, offsets map[string]map[int32]kgo.Of
 	return offsets, nil
 }
 
-// onRevoked gives partitions up in good order: nothing more of them is handed
-// out, the core is told and waited for, and what is settled is committed while
-// the generation is still the one that owns them.
+// onRevoked gives partitions up in good order: nothing of them is in hand, unless
+// their time is over, and what is settled is committed while the generation is still
+// one that owns them.
 func (r *receiver) onRevoked(_ context.Context, _ *kgo.Client, revoked map[string][]int32) {
 	ids := revoked[r.topic.name]
 	if len(ids) == 0 {
@@ -75,35 +75,21 @@ func (r *receiver) onRevoked(_ context.Context, _ *kgo.Client, revoked map[strin
 	}
 	r.awaitPoll()
 	r.mu.Lock()
-	var busy []*part
 	for _, id := range ids {
-		p := r.parts[id]
-		if p == nil {
-			continue
-		}
-		p.revoking = true
-		r.empty(p)
-		if p.inHand > 0 && !r.closed() {
-			busy = append(busy, p)
+		if p := r.parts[id]; p != nil {
+			p.revoking = true
+			r.empty(p)
 		}
 	}
-	r.tell(busy)
 	r.mu.Unlock()
-	r.drain(busy)
-	// Not the callback's context: that ends with the client, and this is what
-	// must be done before.
-	ctx, cancel := context.WithTimeout(context.Background(), r.c.opts.Timeout)
-	defer cancel()
 	if r.closed() {
 		return // Close has committed, and drops the partitions
 	}
-	if err := r.commit(ctx); err != nil && !r.closed() {
-		r.c.opts.Logger.Warn("kafkabus: what was settled before a partition was given up comes again", "group", r.sub.Group,
-			"channel", r.sub.Channel.Name, "error", err)
-	}
+	r.commitForNext()
 	r.mu.Lock()
 	for _, id := range ids {
 		r.drop(id)
+		delete(r.leaving, id)
 	}
 	r.signal()
 	r.mu.Unlock()
@@ -127,6 +113,7 @@ func (r *receiver) onLost(_ context.Context, _ *kgo.Client, lost map[string][]in
 		}
 		r.drop(id)
 	}
+	clear(r.leaving)
 	r.tell(busy)
 	r.signal()
 }
@@ -151,25 +138,17 @@ func (r *receiver) tell(busy []*part) {
 	}
 }
 
-// drain waits until partitions are released, or nothing of them is in hand, or
-// the time for it is over.
-func (r *receiver) drain(busy []*part) {
-	if len(busy) == 0 {
-		return
-	}
+// drain waits until a partition is released, or nothing of it is in hand, or the
+// time for it is over.
+func (r *receiver) drain(p *part) {
 	timer := time.NewTimer(r.c.opts.DrainTimeout)
 	defer timer.Stop()
 	for {
 		r.mu.Lock()
-		waiting := 0
-		for _, p := range busy {
-			if p.inHand > 0 && r.held[p.id] > 0 {
-				waiting++
-			}
-		}
+		drained := p.gone || p.inHand == 0 || r.held[p.id] == 0
 		changed := r.changed
 		r.mu.Unlock()
-		if waiting == 0 {
+		if drained {
 			return
 		}
 		select {
@@ -177,8 +156,8 @@ func (r *receiver) drain(busy []*part) {
 		case <-r.done:
 			return
 		case <-timer.C:
-			r.c.opts.Logger.Warn("kafkabus: partitions are given up with messages in hand, which come again elsewhere",
-				"group", r.sub.Group, "channel", r.sub.Channel.Name, "partitions", waiting, "after", r.c.opts.DrainTimeout)
+			r.c.opts.Logger.Warn("kafkabus: a partition is given up with messages in hand, which come again elsewhere",
+				"group", r.sub.Group, "channel", r.sub.Channel.Name, "partition", p.id, "after", r.c.opts.DrainTimeout)
 			return
 		}
 	}

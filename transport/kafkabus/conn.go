@@ -26,10 +26,11 @@ type Conn struct {
 	stop context.CancelFunc
 	shut atomic.Bool
 
-	sendMu sync.Mutex
-	sends  map[*sending]struct{}
-	turn   uint64         // of the last of them
-	fenced map[string]int // topics that are shut, and how many sendings hold them so
+	produces atomic.Bool // mayProduce has let it
+	sendMu   sync.Mutex
+	sends    map[*sending]struct{}
+	turn     uint64         // of the last of them
+	fenced   map[string]int // topics that are shut, and how many sendings hold them so
 
 	topicMu sync.Mutex
 	topics  map[string]*topic     // that were found, for Send

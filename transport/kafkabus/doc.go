@@ -12,8 +12,9 @@
 //   - Point-to-point: a topic with one group, which begins at the earliest.
 //   - Publish–subscribe: each group begins where the topic ended when the group
 //     was provisioned, and at the start of partitions that are added later.
-//   - A broadcast subscription: no group at all; the receiver reads every
-//     partition from where it ended when the receiver was opened.
+//   - A broadcast subscription: no consumer group at all; the receiver reads every
+//     partition from where it ended when the receiver was first opened, and one
+//     that is opened anew goes on where the Conn knows that the last one was.
 //   - A reply channel "reply.<service>.<instance>": the topic "reply.<service>",
 //     with the channel's name in a header, read like a broadcast and filtered.
 //
@@ -40,6 +41,9 @@
 // driver.Revoker, and given up when the core has released it or
 // Options.DrainTimeout is over; its last commit is made in the generation that
 // owned it, and one of a later generation never concerns it.
+//
+// Others' transactions are read committed. Keys and header values of others that
+// are no text come as driver.ForeignText.
 //
 // A position that the server no longer has is driver.ErrPositionLost.
 package kafkabus

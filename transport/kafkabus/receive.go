@@ -224,7 +224,7 @@ func (r *receiver) mine(rec *kgo.Record) bool {
 // balance stops fetching a partition whose tracker is full, or that may not be
 // handed out, and begins again when there is room.
 func (r *receiver) balance(p *part) {
-	stop := p.tracker.Full() || r.held[p.id] > 0
+	stop := p.tracker.Full() || r.held[p.id] > 0 || p.keeping
 	switch {
 	case stop && !r.paused[p.id]:
 		r.client.PauseFetchPartitions(map[string][]int32{r.topic.name: {p.id}})

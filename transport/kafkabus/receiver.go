@@ -56,6 +56,7 @@ type receiver struct {
 	committed   uint64         // of settled, the last that a commit holds
 	uncommitted error          // why the last commit failed for good, until Settle has told
 	held        map[int32]int  // partitions whose loss the core has not released, and how often
+	leaving     map[int32]bool // partitions that were kept and are given up, of which the client does not know yet
 	paused      map[int32]bool // what the client does not fetch; it remembers it beyond a rebalance
 	lost        error          // an error that no partition has
 	revoked     chan []int
@@ -76,6 +77,7 @@ type part struct {
 	handBytes, retryBytes, queueBytes int
 	dirty                             bool  // settled what is not committed
 	revoking                          bool  // hands out nothing more
+	keeping                           bool  // is not ours any more, but for what is in hand: see handover.go
 	gone                              bool  // is not ours any more
 	err                               error // ends Receive
 }
@@ -111,7 +113,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 		c: c, sub: s, topic: t, filter: t.name != s.Channel.Name, group: !s.Broadcast && !isReply(s.Channel.Name, s.Channel.Transient),
 		limit: max(s.Window, c.opts.MaxAhead), unsaved: uint64(max(s.Window, min(c.opts.MaxAhead, maxUnsaved))), done: make(chan struct{}), given: make(chan struct{}), commits: make(chan struct{}, 1),
 		noted: make(chan struct{}, 1), parts: map[int32]*part{},
-		changed: make(chan struct{}), held: map[int32]int{}, paused: map[int32]bool{}, revoked: make(chan []int, 64), expired: map[int32]bool{},
+		changed: make(chan struct{}), held: map[int32]int{}, leaving: map[int32]bool{}, paused: map[int32]bool{}, revoked: make(chan []int, 64), expired: map[int32]bool{},
 	}
 	r.sub.Window = max(1, s.Window)
 	if r.group {
@@ -219,7 +221,7 @@ func (r *receiver) join(ctx context.Context) error {
 	client, err := kgo.NewClient(r.consumerOptions(append(more,
 		kgo.ConsumerGroup(groupID(r.sub.Group, r.topic.name)),
 		kgo.ConsumeTopics(r.topic.name),
-		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.Balancers(balancer{kgo.CooperativeStickyBalancer(), r}),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.ConsumeResetOffset(reset),
 		kgo.DisableAutoCommit(),

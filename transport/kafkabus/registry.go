@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -20,7 +23,10 @@ import (
 type registry struct {
 	c *Conn
 
+	syncs atomic.Uint64 // how many began
+
 	mu       sync.Mutex
+	synced   uint64 // the last of syncs that succeeded
 	topic    *topic
 	next     int64
 	channels map[string]channelEntry
@@ -53,11 +59,21 @@ func (e channelEntry) kind() driver.ChannelKind {
 
 func idText(id kadm.TopicID) string { return hex.EncodeToString(id[:]) }
 
-// sync reads what was added. A registry that does not exist is empty.
+// sync reads what was added. A registry that does not exist is empty. Of those who
+// call it at once, one reads for all.
 func (r *registry) sync(ctx context.Context) error {
+	came := r.syncs.Load()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.catchUp(ctx)
+	if r.synced > came {
+		return nil // by one that began after we came
+	}
+	turn := r.syncs.Add(1)
+	err := r.catchUp(ctx)
+	if err == nil {
+		r.synced = turn
+	}
+	return err
 }
 
 func (r *registry) catchUp(ctx context.Context) error {
@@ -121,15 +137,20 @@ func (r *registry) apply(rec *kgo.Record) {
 	}
 }
 
-// put writes one entry, nil to take it out, and reads to the end.
-func (r *registry) put(ctx context.Context, key string, entry any) error {
-	rec := &kgo.Record{Topic: topologyTopic, Key: []byte(key)}
-	if entry != nil {
-		rec.Value, _ = json.Marshal(entry) // numbers and strings always encode
+// put writes entries by key, nil to take one out, and reads to the end.
+func (r *registry) put(ctx context.Context, entries map[string]any) error {
+	if len(entries) == 0 {
+		return nil
 	}
-	send, cancel := r.c.deadline(ctx)
-	defer cancel()
-	if err := r.c.client.ProduceSync(send, rec).FirstErr(); err != nil {
+	var records []*kgo.Record
+	for _, key := range slices.Sorted(maps.Keys(entries)) {
+		rec := &kgo.Record{Topic: topologyTopic, Key: []byte(key)}
+		if entry := entries[key]; entry != nil {
+			rec.Value, _ = json.Marshal(entry) // numbers and strings always encode
+		}
+		records = append(records, rec)
+	}
+	if err := r.c.produce(ctx, records...); err != nil {
 		return r.c.sendError(topologyTopic, err)
 	}
 	return r.sync(ctx)

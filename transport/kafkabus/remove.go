@@ -102,9 +102,7 @@ func (c *Conn) Remove(ctx context.Context, channel string, positions []string) e
 	if err := c.makeRemoved(ctx, channel); err != nil {
 		return err
 	}
-	send, cancel := c.deadline(ctx)
-	defer cancel()
-	if err := c.client.ProduceSync(send, records...).FirstErr(); err != nil {
+	if err := c.produce(ctx, records...); err != nil {
 		return c.sendError(channel, err)
 	}
 	if isDead(channel) {
@@ -230,7 +228,7 @@ func (c *Conn) cut(ctx context.Context, t *topic, channel string) error {
 	if err != nil {
 		return translate("cut the beginning of topic "+t.name, err)
 	}
-	return c.client.ProduceSync(ctx, notes...).FirstErr()
+	return c.produce(ctx, notes...)
 }
 
 // RemoveChannel deletes a channel's topic with what it holds, and its groups.
@@ -273,7 +271,7 @@ func (c *Conn) RemoveChannel(ctx context.Context, channel string) error {
 	if err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
 		return translate("remove channel "+channel, err)
 	}
-	return c.reg.put(ctx, channelKey+channel, nil)
+	return c.reg.put(ctx, map[string]any{channelKey + channel: nil})
 }
 
 // RemoveGroup deletes a group. What it had not settled stays in the topic. The group
@@ -317,5 +315,5 @@ func (c *Conn) dropGroup(ctx context.Context, channel, group string) error {
 	if !known {
 		return nil
 	}
-	return c.reg.put(ctx, groupKey+id, nil)
+	return c.reg.put(ctx, map[string]any{groupKey + id: nil})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // A sending is one Send under way. It goes back to the pool when all its records
@@ -59,6 +60,9 @@ func (c *Conn) Send(ctx context.Context, messages []*driver.Message) error {
 	}
 	missing, err := c.missing(ctx, messages)
 	if err != nil {
+		return err
+	}
+	if err := c.mayProduce(ctx); err != nil {
 		return err
 	}
 	s := sendings.Get().(*sending)
@@ -235,6 +239,37 @@ func (s *sending) recycle() {
 }
 
 const maxPooled = 16 << 20
+
+// mayProduce asks, once, whether the server lets us be a producer. The client asks
+// for itself with the first record, and takes a refusal as said for ever.
+func (c *Conn) mayProduce(ctx context.Context) error {
+	if c.produces.Load() {
+		return nil
+	}
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	resp, err := kmsg.NewPtrInitProducerIDRequest().RequestWith(ctx, c.client)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if c.Classify(err) == driver.Denied {
+		return translate("send", err)
+	}
+	if err == nil {
+		c.produces.Store(true)
+	}
+	return nil // sending finds out
+}
+
+// produce sends records of our own.
+func (c *Conn) produce(ctx context.Context, records ...*kgo.Record) error {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	if err := c.mayProduce(ctx); err != nil {
+		return err
+	}
+	return c.client.ProduceSync(ctx, records...).FirstErr()
+}
 
 // sendError says what the client's error for a record means.
 func (c *Conn) sendError(topic string, err error) error {

@@ -79,6 +79,21 @@ func TestProvision_looks_at_the_settings_of_topics_that_exist(t *testing.T) {
 	}
 }
 
+// Kafka takes '.' and '_' for one character in metrics, and so refuses the second.
+func TestProvision_refuses_names_that_Kafka_cannot_tell_apart(t *testing.T) {
+	s := servers.Shared(t, servers.Kafka)
+	t.Parallel()
+	c := connect(t, options(s))
+	provision(t, c, driver.Channel{Name: "told-apart.not"})
+	for _, name := range []string{"told-apart-not", "told-apartnot"} {
+		provision(t, c, driver.Channel{Name: name})
+	}
+	err := c.Provision(t.Context(), []driver.Channel{{Name: "told-apart_not"}}, nil)
+	if c.Classify(err) != driver.Conflict || !strings.Contains(err.Error(), "another name") {
+		t.Errorf("%v is %q, want a conflict with the remedy", err, c.Classify(err))
+	}
+}
+
 // While brokers still register, there are too few of them for the copies that are
 // wanted: that is no conflict. Nor is it for whoever may not look at settings.
 func TestFake_provision_waits_for_brokers_that_register(t *testing.T) {

@@ -115,11 +115,16 @@ func (p *pubAck) failure(channel string) error {
 	if p.Error.ErrCode == 10205 {
 		return fmt.Errorf("natsbus: send to %s: %w: %w", channel, driver.ErrRetryable, errNoBatches)
 	}
+	if p.Error.ErrCode == codeStoreFailed && strings.HasPrefix(p.Error.Description, "maximum ") {
+		return fmt.Errorf("natsbus: send to %s: %w: the channel is full (%s): its messages have to be handled first, or its max-bytes raised", channel, driver.ErrRetryable, p.Error.Description)
+	}
 	if meaning := meaningOfCode(p.Error.ErrCode, p.Error.Code); meaning != nil {
 		return fmt.Errorf("natsbus: send to %s: %w: %s (%d)", channel, meaning, p.Error.Description, p.Error.ErrCode)
 	}
 	return fmt.Errorf("natsbus: send to %s: refused: %s (%d)", channel, p.Error.Description, p.Error.ErrCode)
 }
+
+const codeStoreFailed = 10077 // a bound of the stream, or a write that failed
 
 var errNoBatches = errors.New("the stream takes no fast batches")
 

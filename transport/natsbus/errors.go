@@ -63,7 +63,9 @@ func meaningOfCode(code, status int) error {
 		return driver.ErrConflict
 	case 10076, 10039: // not enabled
 		return driver.ErrUnsupported
-	case 10002, 10007, 10008, 10009, 10023, 10028, 10047, 10077, // bounds of an account, of resources, of a stream; no leader
+	case codeNoCluster:
+		return driver.ErrUnsupported
+	case 10002, 10005, 10007, 10008, 10009, 10023, 10028, 10047, 10077, // bounds of an account, of resources, of a stream; no leader
 		10118, 10119, 10158, 10194, 10195, 10208: // offline, the same id under way, a batch that the server forgot
 		return driver.ErrRetryable
 	}

@@ -63,7 +63,7 @@ func validChannel(ch driver.Channel) error {
 		return fmt.Errorf("natsbus: channel %w", err)
 	}
 	if ch.Partitions < 0 || ch.Partitions > maxPartitions {
-		return fmt.Errorf("natsbus: channel %s: %d partitions: want 0 to %d", ch.Name, ch.Partitions, maxPartitions)
+		return fmt.Errorf("natsbus: channel %s: %d partitions are %w: want 0 to %d", ch.Name, ch.Partitions, driver.ErrUnsupported, maxPartitions)
 	}
 	return nil
 }

@@ -67,13 +67,13 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
 	if err := validChannel(ch); err != nil {
 		return err
 	}
-	ctx, cancel := c.deadline(ctx)
-	defer cancel()
+	ctx, why, done := c.api(ctx, objectName(ch.Name))
+	defer done()
 	stream, err := c.js.Stream(ctx, objectName(ch.Name))
 	switch {
 	case err == nil:
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
-		return translate("provision channel "+ch.Name, err)
+		return translate("provision channel "+ch.Name, why(err))
 	case ch.Transient:
 		c.chans.put(transientState(ch.Name))
 		return nil
@@ -83,7 +83,7 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
 			stream, err = c.js.Stream(ctx, objectName(ch.Name))
 		}
 		if err != nil {
-			return translate("provision channel "+ch.Name, err)
+			return c.refused("provision channel "+ch.Name, why(err))
 		}
 	}
 	cfg := stream.CachedInfo().Config
@@ -93,7 +93,7 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
 	if !cfg.AllowBatchPublish && cfg.Metadata[metaChannel] == ch.Name && c.serverAtLeast(2, 14) {
 		cfg.AllowBatchPublish = true // the server was upgraded since
 		if _, err := c.js.UpdateStream(ctx, cfg); err != nil {
-			return translate("provision channel "+ch.Name, err)
+			return c.refused("provision channel "+ch.Name, why(err))
 		}
 	}
 	if s := c.chans.get(ch.Name); s == nil || s.transient || len(s.subjects) != partitionsOf(&cfg) || s.owners != ownersOf(&cfg) || !s.batches.Load() {
@@ -176,19 +176,19 @@ func (c *Conn) provisionGroup(ctx context.Context, s driver.Subscription) error 
 }
 
 func (c *Conn) provisionConsumer(ctx context.Context, s driver.Subscription, want jetstream.ConsumerConfig, doing string) error {
-	ctx, cancel := c.deadline(ctx)
-	defer cancel()
 	stream := objectName(s.Channel.Name)
+	ctx, why, done := c.api(ctx, stream)
+	defer done()
 	have, err := c.js.Consumer(ctx, stream, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		_, err = c.js.CreateConsumer(ctx, stream, want)
 		if !errors.Is(err, jetstream.ErrConsumerExists) {
-			return c.groupError(s, doing, err)
+			return c.groupError(s, doing, why(err))
 		}
 		have, err = c.js.Consumer(ctx, stream, want.Durable) // another instance was faster
 	}
 	if err != nil {
-		return translate(doing, err)
+		return translate(doing, why(err))
 	}
 	cfg := have.CachedInfo().Config
 	if cfg.AckWait == want.AckWait && cfg.MaxAckPending >= want.MaxAckPending {
@@ -196,7 +196,7 @@ func (c *Conn) provisionConsumer(ctx context.Context, s driver.Subscription, wan
 	}
 	cfg.AckWait, cfg.MaxAckPending = want.AckWait, max(cfg.MaxAckPending, want.MaxAckPending)
 	_, err = c.js.UpdateConsumer(ctx, stream, cfg)
-	return translate(doing, err)
+	return c.refused(doing, why(err))
 }
 
 func (c *Conn) groupError(s driver.Subscription, doing string, err error) error {
@@ -204,8 +204,25 @@ func (c *Conn) groupError(s driver.Subscription, doing string, err error) error 
 		return fmt.Errorf("natsbus: %s: %w: a point-to-point channel has one group and another exists: remove that, or make the channel publish–subscribe: %w",
 			doing, driver.ErrConflict, err)
 	}
+	return c.refused(doing, err)
+}
+
+// refused is translate for what the server does not make: what it calls a wrong
+// request stays wrong when it is tried again.
+func (c *Conn) refused(doing string, err error) error {
+	api := (*jetstream.APIError)(nil)
+	switch {
+	case !errors.As(err, &api):
+	case api.ErrorCode == codeNoCluster:
+		return fmt.Errorf("natsbus: %s: %d replicas are %w: the server is not part of a cluster: leave the option replicas out, or connect to a cluster of as many servers: %w",
+			doing, c.opts.Replicas, driver.ErrUnsupported, err)
+	case api.Code == 400 && meaningOf(err) == nil:
+		return fmt.Errorf("natsbus: %s: the server refused it: %w: %w", doing, driver.ErrConflict, err)
+	}
 	return translate(doing, err)
 }
+
+const codeNoCluster = 10074 // several replicas on a server without a cluster
 
 // consumerConfig is the consumer of a group, of partition k where each has its
 // own.

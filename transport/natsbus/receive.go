@@ -75,6 +75,9 @@ func (r *receiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, er
 		}
 		r.wakeUp()
 		link := r.c.linkEvent()
+		if err := r.denied(); err != nil {
+			return nil, err
+		}
 		if err := r.mend(ctx); err != nil {
 			return nil, err
 		}
@@ -101,6 +104,14 @@ func (r *receiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, er
 			}
 		}
 	}
+}
+
+// denied returns an error if a request for messages was denied lately.
+func (r *receiver) denied() error {
+	if err := r.c.denials.since(time.Now().Add(-pullHeartbeat), "$JS.API.CONSUMER.MSG.NEXT."+r.stream+"."); err != nil {
+		return fmt.Errorf("natsbus: receive from %s as %s: %w", r.s.Channel.Name, r.s.Group, err)
+	}
+	return nil
 }
 
 // open returns why the receiver cannot receive, if so.
@@ -256,7 +267,7 @@ func (r *receiver) deliver(src *source, s *slot, m *nats.Msg, now time.Time, sta
 				return nil
 			}
 			src.held.remove(held) // its lease ran out, so it is no longer ours
-			held.done = true
+			held.drop()
 		}
 	}
 	if stale {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -44,7 +46,7 @@ func meaningOf(err error) error {
 			return driver.ErrNotFound
 		case e.Code == amqp.AccessRefused, e.Code == amqp.NotAllowed:
 			return driver.ErrDenied
-		case e.Code == amqp.ContentTooLarge:
+		case e.Code == amqp.ContentTooLarge, serverMaximum(e) > 0:
 			return driver.ErrTooLarge
 		case e.Code == amqp.PreconditionFailed, e.Code == amqp.ResourceLocked:
 			return driver.ErrConflict
@@ -71,6 +73,20 @@ func isCode(err error, code int) bool {
 // holds.
 func isAway(e *amqp.Error) bool {
 	return e.Code == amqp.NotFound && (strings.Contains(e.Reason, "down or inaccessible") || strings.Contains(e.Reason, "stopped by supervisor"))
+}
+
+var sizeRefused = regexp.MustCompile(`message size \d+ is larger than (?:configured )?max size (\d+)`)
+
+// serverMaximum is the size that a message is larger than, where the server ended
+// a channel for that; else 0.
+func serverMaximum(err error) (most int) {
+	var e *amqp.Error
+	if errors.As(err, &e) && e.Code == amqp.PreconditionFailed {
+		if m := sizeRefused.FindStringSubmatch(e.Reason); m != nil {
+			most, _ = strconv.Atoi(m[1])
+		}
+	}
+	return most
 }
 
 // isAckTimeout reports whether the server ended a channel because a delivery on

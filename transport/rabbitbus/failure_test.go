@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -251,6 +252,50 @@ func TestSend_to_what_was_deleted_meanwhile_is_not_found(t *testing.T) {
 	}
 	if err := c.Send(within(t), numbered(stays.Channel.Name, 1, 1)); err != nil {
 		t.Errorf("the send after it: %v", err)
+	}
+}
+
+func TestSend_of_more_than_the_server_takes_is_too_large(t *testing.T) {
+	srv := servers.Shared(t, servers.RabbitMQ)
+	drivertest.CheckLeaks(t)
+	ctl(t, srv, "eval", "application:set_env(rabbit, max_message_size, 1000).")
+	defer ctl(t, srv, "eval", "application:set_env(rabbit, max_message_size, 134217728).")
+	c := connect(t, optionsFor(t, srv))
+	s := newQueue(t, c, 10)
+	ms := numbered(s.Channel.Name, 4, 4)
+	ms[1].Body, ms[3].Body = make([]byte, 1001), make([]byte, 2000)
+	left := ms
+	for len(left) > 0 { // as a sender does: what failed may be sent again, unless it is too large
+		err := c.Send(within(t), left)
+		if err == nil {
+			break
+		}
+		var se *driver.SendError
+		if !errors.As(err, &se) {
+			t.Fatal(err)
+		}
+		var next []*driver.Message
+		for _, f := range se.Failures {
+			m := left[f.Index]
+			switch tooLarge := len(m.Body) > 1000; {
+			case tooLarge != errors.Is(f.Err, driver.ErrTooLarge):
+				t.Fatalf("%s with a body of %d bytes: %v", m.ID, len(m.Body), f.Err)
+			case tooLarge && (f.Unknown || c.Classify(f.Err) != driver.TooLarge):
+				t.Errorf("%s with a body of %d bytes: %v, unknown: %v", m.ID, len(m.Body), f.Err, f.Unknown)
+			case !tooLarge:
+				next = append(next, m)
+			}
+		}
+		left = next
+	}
+	r := openReceiver(t, c, s)
+	for seen := map[string]bool{}; len(seen) < 2; { // one of unknown outcome may come twice
+		seen[take(t, r, 1)[0].Message.ID] = true
+	}
+	m := numbered(s.Channel.Name, 1, 1)[0]
+	m.Headers = driver.Headers{{Name: "a", Value: strings.Repeat("x", 66_000)}, {Name: "b", Value: strings.Repeat("x", 66_000)}}
+	if err := c.Send(within(t), []*driver.Message{m}); c.Classify(err) != driver.TooLarge {
+		t.Errorf("headers beyond a frame: %v", err)
 	}
 }
 

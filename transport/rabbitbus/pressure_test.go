@@ -31,19 +31,49 @@ func TestSend_keeps_the_order_of_a_key_when_the_queue_refuses(t *testing.T) {
 			s := newQueue(t, c, 8)
 			crew := drivertest.NewCrew(t, s)
 			crew.Each = time.Millisecond
-			crew.Join(c, "1")
-			const n, batch, keys = 1500, 100, 10
-			for i := 0; i < n; i += batch {
-				if err := crew.Send(within(t), c, drivertest.Numbered(s.Channel.Name, "k", i, i+batch, keys)); err != nil {
-					t.Fatal(err)
+			// Whoever makes room begins when there is none.
+			sender := &refusable{Conn: c, refused: make(chan struct{})}
+			ended := make(chan error, 1)
+			go func() {
+				const n, batch, keys = 1500, 100, 10
+				var err error
+				for i := 0; i < n && err == nil; i += batch {
+					err = crew.Send(within(t), sender, drivertest.Numbered(s.Channel.Name, "k", i, i+batch, keys))
 				}
+				ended <- err
+			}()
+			select {
+			case <-sender.refused:
+			case err := <-ended:
+				t.Fatalf("nothing was refused: %v", err)
+			}
+			crew.Join(c, "1")
+			if err := <-ended; err != nil {
+				t.Fatal(err)
 			}
 			crew.Check()
-			if crew.Failed() == 0 {
-				t.Error("nothing was refused: the test shows nothing")
+			if text := sender.first.Error(); !strings.Contains(text, "channel "+s.Channel.Name+" is full") {
+				t.Errorf("the error does not name the channel: %s", text)
 			}
 		})
 	}
+}
+
+// A refusable is a connection that tells of the first Send that fails.
+type refusable struct {
+	driver.Conn
+
+	once    sync.Once
+	first   error
+	refused chan struct{} // closed once first is set
+}
+
+func (c *refusable) Send(ctx context.Context, messages []*driver.Message) error {
+	err := c.Conn.Send(ctx, messages)
+	if err != nil {
+		c.once.Do(func() { c.first = err; close(c.refused) })
+	}
+	return err
 }
 
 // ctl runs rabbitmqctl against a server, whose environment it takes over.

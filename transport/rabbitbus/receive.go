@@ -18,6 +18,8 @@ type receiver struct {
 	link    *link // that its channels are on
 	s       driver.Subscription
 	st      *channelState
+	queues  int    // that it consumes
+	sizes   *sizes // of what they hold
 	sources []*source
 
 	closing chan struct{} // closed when Close begins
@@ -31,6 +33,7 @@ type receiver struct {
 
 	mu     sync.Mutex
 	held   int // handed out and not settled
+	bytes  int // of these
 	turn   int // the source that is looked at first
 	closed bool
 }
@@ -100,6 +103,9 @@ func (r *receiver) begin(ctx context.Context) error {
 		}
 		queues = []string{queue}
 	}
+	r.queues = len(queues)
+	sized, _ := r.c.sizes.LoadOrStore(groupBase(r.s.Channel, r.s.Group), new(sizes))
+	r.sizes = sized.(*sizes)
 	for k, q := range queues {
 		src := &source{r: r, queue: q, partition: k}
 		r.sources = append(r.sources, src)
@@ -203,6 +209,7 @@ func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
 	}
 	r.mu.Unlock()
 	if len(down) == 0 || err != nil {
+		r.adapt(ctx)
 		return 0, err
 	}
 	sess, err := r.link.session()
@@ -251,6 +258,7 @@ func (r *receiver) forget(src *source) {
 	for rc := src.held.first; rc != nil; rc = rc.next {
 		rc.lost = true
 		r.held--
+		r.bytes -= rc.size
 	}
 	src.held, src.arrived = receipts{}, nil
 	src.ch = nil
@@ -272,10 +280,6 @@ func (r *receiver) explain(err error) error {
 	return translate(name, err)
 }
 
-// slabSize is how many deliveries share an allocation; one that is held long
-// keeps its neighbours in memory.
-const slabSize = 64
-
 // A slot is what a delivery takes in memory.
 type slot struct {
 	d driver.Delivery
@@ -288,7 +292,6 @@ func (r *receiver) take(max int) []*driver.Delivery {
 	r.mu.Lock()
 	raw := r.raw[:0]
 	var out []*driver.Delivery
-	var slab []slot
 	max = min(max, r.s.Window-r.held)
 	for n := range r.sources {
 		src := r.sources[(r.turn+n)%len(r.sources)]
@@ -296,21 +299,19 @@ func (r *receiver) take(max int) []*driver.Delivery {
 			continue
 		}
 		src.owner = true // the server delivers to nobody else
-		count := min(max-len(out), len(src.arrived))
+		count := r.fitting(src.arrived, max-len(out))
 		out = slices.Grow(out, count)
 		for i := range count {
-			if len(slab) == 0 {
-				slab = make([]slot, min(count-i, slabSize))
-			}
-			s := &slab[0]
-			slab = slab[1:]
-			d := src.arrived[i]
-			raw = append(raw, d)
-			s.r = receipt{src: src, tag: d.DeliveryTag}
+			a := &src.arrived[i]
+			s := new(slot) // alone, since it may be held for long
+			raw = append(raw, a.d)
+			s.r = receipt{src: src, tag: a.d.DeliveryTag, size: a.size}
 			src.held.add(&s.r)
-			src.last = d.DeliveryTag
+			src.last = a.d.DeliveryTag
 			s.d = driver.Delivery{Message: &s.m, Partition: src.partition, Receipt: &s.r}
 			out = append(out, &s.d)
+			r.held++
+			r.bytes += a.size
 		}
 		clear(src.arrived[:count])
 		if count == len(src.arrived) {
@@ -322,7 +323,6 @@ func (r *receiver) take(max int) []*driver.Delivery {
 	if len(r.sources) > 0 {
 		r.turn = (r.turn + 1) % len(r.sources)
 	}
-	r.held += len(out)
 	r.mu.Unlock()
 	for i, d := range out {
 		if !r.c.opts.Classic {
@@ -333,6 +333,20 @@ func (r *receiver) take(max int) []*driver.Delivery {
 	clear(raw)
 	r.raw = raw[:0]
 	return out
+}
+
+// fitting is how many of what has come, at most max, fit the window in bytes: one
+// in any case where nothing is in hand.
+func (r *receiver) fitting(arrived []arrival, max int) (n int) {
+	if r.s.WindowBytes <= 0 {
+		return min(max, len(arrived))
+	}
+	for bytes := r.bytes; n < min(max, len(arrived)); n++ {
+		if bytes += arrived[n].size; bytes > r.s.WindowBytes && r.held+n > 0 {
+			break
+		}
+	}
+	return n
 }
 
 // Backlog returns how many messages wait for the group: those that the server

@@ -375,8 +375,12 @@ func (b *sending) lost(s *session, p *publisher, first uint64, why error) bool {
 	if refused := s.refused(); refused != nil {
 		err = refused // the link was given up because the server did not read
 	}
-	if isCode(why, amqp.NotFound) {
-		b.missing(why)
+	if most := serverMaximum(why); most > 0 || isCode(why, amqp.NotFound) {
+		if most > 0 {
+			b.oversized(most)
+		} else {
+			b.missing(why)
+		}
 		err = fmt.Errorf("rabbitbus: send: %w: another message of the batch ended the channel: %w", driver.ErrRetryable, withoutKind{why})
 	}
 	b.giveUp(err)
@@ -395,6 +399,20 @@ func (b *sending) missing(why error) {
 		b.c.forget(m.Channel)
 		b.sent[n].index = none
 		b.fail(i, fmt.Errorf("rabbitbus: send to %s: %w: %w", m.Channel, driver.ErrNotFound, why), true)
+	}
+}
+
+// oversized fails the messages that are larger than the server takes. It ends the
+// channel at the first of them, and keeps none.
+func (b *sending) oversized(most int) {
+	for n := range b.sent {
+		i := b.sent[n].index
+		if i == none || len(b.messages[i].Body) <= most {
+			continue
+		}
+		b.sent[n].index = none
+		m := b.messages[i]
+		b.fail(i, fmt.Errorf("rabbitbus: send to %s: %w: its body has %d bytes and the server's max_message_size is %d: set max-bytes in the URL to that", m.Channel, driver.ErrTooLarge, len(m.Body), most), false)
 	}
 }
 

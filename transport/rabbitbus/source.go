@@ -24,9 +24,14 @@ type source struct {
 	pumped  chan struct{} // closed when no delivery comes any more
 	down    error         // why, once pumped is closed
 
-	arrived []amqp.Delivery // and not handed out
-	held    receipts        // handed out and not settled
-	last    uint64          // tag of the last that was handed out
+	tag        string // of the consumer
+	prefetch   int    // what it began with
+	swap       *swap  // another is taking its place
+	adaptAfter time.Time
+
+	arrived []arrival // and not handed out
+	held    receipts  // handed out and not settled
+	last    uint64    // tag of the last that was handed out
 
 	owner   bool // it is ours alone, as far as is known
 	leaving bool // it is being given up
@@ -35,10 +40,17 @@ type source struct {
 	grace time.Time // until when a former consumer of ours may still be there
 }
 
+// An arrival is a delivery with what it counts for.
+type arrival struct {
+	d    amqp.Delivery
+	size int
+}
+
 // A receipt is what a receiver knows of a delivery of its own.
 type receipt struct {
 	src        *source
 	tag        uint64
+	size       int
 	done       bool // settled
 	lost       bool // the server has the message again
 	prev, next *receipt
@@ -92,6 +104,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 	var in <-chan amqp.Delivery
 	var closes chan *amqp.Error
 	alone := false
+	prefetch, tag := src.r.prefetch(), newTag()
 	err := s.call(ctx, func() (err error) {
 		if ch, err = s.conn.Channel(); err != nil {
 			return err
@@ -106,8 +119,8 @@ func (src *source) open(ctx context.Context, s *session) error {
 			_ = ch.Close()
 			return errZombie
 		}
-		if err = ch.Qos(or(src.r.c.opts.Prefetch, src.r.s.Window), 0, false); err == nil {
-			in, err = ch.Consume(src.queue, "", false, false, false, false, nil)
+		if err = ch.Qos(prefetch, 0, false); err == nil {
+			in, err = ch.Consume(src.queue, tag, false, false, false, false, nil)
 		}
 		return err
 	}, func() { _ = ch.Close() })
@@ -123,6 +136,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 	src.session, src.ch, src.alone, src.owner = s, ch, alone, alone
 	src.pumped, src.down = make(chan struct{}), nil
 	src.arrived, src.held, src.last = nil, receipts{}, 0
+	src.tag, src.prefetch, src.swap = tag, prefetch, nil
 	go src.pump(ch, in, closes, src.pumped)
 	return nil
 }
@@ -141,13 +155,17 @@ func (src *source) mayBeOurs() bool {
 // prefetch bounds both.
 func (src *source) pump(ch *amqp.Channel, in <-chan amqp.Delivery, closes <-chan *amqp.Error, pumped chan<- struct{}) {
 	r := src.r
-	for d := range in {
-		r.mu.Lock()
-		if src.ch == ch {
-			src.arrived = append(src.arrived, d)
+	for ; in != nil; in = src.after(ch) {
+		for d := range in {
+			size := sizeOf(&d)
+			r.sizes.note(size)
+			r.mu.Lock()
+			if src.ch == ch {
+				src.arrived = append(src.arrived, arrival{d, size})
+			}
+			r.mu.Unlock()
+			r.kick()
 		}
-		r.mu.Unlock()
-		r.kick()
 	}
 	// Its queue was deleted, or the channel has ended.
 	err := error(fmt.Errorf("%w: the server ended it", errConsumerGone))

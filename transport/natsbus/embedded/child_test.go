@@ -23,6 +23,13 @@ func TestMain(m *testing.M) {
 		serve(dir, os.Getenv("DOVETAIL_TEST_LISTEN"))
 		return
 	}
+	if dir := os.Getenv("DOVETAIL_TEST_FULL_DISK"); dir != "" {
+		if err := onFullDisk(dir); err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 

@@ -59,8 +59,38 @@ func openURL(ctx context.Context, u *url.URL) (driver.Conn, error) {
 
 func init() { driver.Register("embedded", openURL) }
 
+// Send is that of natsbus. While the directory cannot be written to, it sends
+// nothing and says so.
+func (c *Conn) Send(ctx context.Context, messages []*driver.Message) error {
+	if why := c.server.shared.why(); why != nil && len(messages) > 0 {
+		return why
+	}
+	err := c.Conn.Send(ctx, messages)
+	failed := (*driver.SendError)(nil)
+	if why := c.server.shared.why(); why != nil && errors.As(err, &failed) {
+		for i := range failed.Failures {
+			f := &failed.Failures[i]
+			f.Err = fmt.Errorf("%w: %w", f.Err, why)
+		}
+	}
+	return err
+}
+
+// Provision is that of natsbus, and says so where the directory cannot be
+// written to.
+func (c *Conn) Provision(ctx context.Context, channels []driver.Channel, subscriptions []driver.Subscription) error {
+	err := c.Conn.Provision(ctx, channels, subscriptions)
+	if why := c.server.shared.why(); why != nil && err != nil {
+		return fmt.Errorf("%w: %w", err, why)
+	}
+	return err
+}
+
 // logger hands the server's warnings and errors to slog.
-type logger struct{ to *slog.Logger }
+type logger struct {
+	to    *slog.Logger
+	guard *guard
+}
 
 func (logger) Noticef(string, ...any) {}
 func (logger) Debugf(string, ...any)  {}
@@ -69,7 +99,9 @@ func (l logger) Warnf(format string, v ...any) {
 	l.to.Warn("embedded: " + fmt.Sprintf(format, v...))
 }
 func (l logger) Errorf(format string, v ...any) {
-	l.to.Error("embedded: " + fmt.Sprintf(format, v...))
+	line := fmt.Sprintf(format, v...)
+	l.guard.hear(line)
+	l.to.Error("embedded: " + line)
 }
 func (l logger) Fatalf(format string, v ...any) {
 	l.to.Error("embedded: " + fmt.Sprintf(format, v...))

@@ -25,11 +25,16 @@ type Server struct {
 
 // shared is the server of one directory, with the number of those who use it.
 type shared struct {
-	opts Options
-	ns   *server.Server
-	lock *dirLock
-	mark *marker
-	uses int
+	opts  Options
+	lock  *dirLock
+	mark  *marker
+	uses  int
+	guard guard
+
+	mu       sync.RWMutex // held while the server is replaced
+	ns       *server.Server
+	maxStore int64 // of the first start
+	port     int   // likewise, where it listens
 }
 
 var (
@@ -65,7 +70,7 @@ func start(ctx context.Context, o Options) (_ *shared, err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("embedded: make directory: %w", err)
 	}
-	s := &shared{opts: o, uses: 1}
+	s := &shared{opts: o, uses: 1, guard: guard{told: make(chan struct{}, 1)}}
 	if s.lock, err = lockDir(o.Dir); err != nil {
 		return nil, err
 	}
@@ -78,31 +83,46 @@ func start(ctx context.Context, o Options) (_ *shared, err error) {
 	if s.mark, err = openMarker(o.Dir); err != nil {
 		return nil, err
 	}
-	if s.ns, err = server.NewServer(s.config()); err != nil {
-		return nil, err
-	}
-	s.ns.SetLoggerV2(logger{o.Logger}, false, false, false)
-	// Start recovers what is stored before it returns, however much it is; the
-	// listener comes after that.
-	s.ns.Start()
+	s.removeStray()
 	wait := 30 * time.Second
 	if d, ok := ctx.Deadline(); ok {
 		wait = max(time.Millisecond, min(wait, time.Until(d)))
 	}
-	if !s.ns.ReadyForConnections(wait) {
-		s.ns.Shutdown()
-		s.ns.WaitForShutdown()
-		if o.Listen != "" {
-			return nil, fmt.Errorf("%w: not ready within %v: is another program listening on %s?", driver.ErrRetryable, wait, o.Listen)
-		}
-		return nil, fmt.Errorf("%w: not ready within %v", driver.ErrRetryable, wait)
+	if s.ns, err = s.launch(s.config(), wait); err != nil {
+		return nil, err
 	}
-	if !s.ns.JetStreamEnabled() {
-		s.ns.Shutdown()
-		s.ns.WaitForShutdown()
-		return nil, fmt.Errorf("its storage could not be enabled: the log says why; is the disk full, or the directory not ours to write?")
+	s.maxStore = s.ns.JetStreamConfig().MaxStore
+	if a, ok := s.ns.Addr().(*net.TCPAddr); ok && o.Listen != "" {
+		s.port = a.Port
 	}
+	s.watch()
 	return s, nil
+}
+
+// launch starts a server and waits until it is ready.
+func (s *shared) launch(c *server.Options, wait time.Duration) (*server.Server, error) {
+	ns, err := server.NewServer(c)
+	if err != nil {
+		return nil, err
+	}
+	ns.SetLoggerV2(logger{s.opts.Logger, &s.guard}, false, false, false)
+	// Start recovers what is stored before it returns, however much it is; the
+	// listener comes after that.
+	ns.Start()
+	if !ns.ReadyForConnections(wait) {
+		err = fmt.Errorf("%w: not ready within %v", driver.ErrRetryable, wait)
+		if listen := s.opts.Listen; listen != "" {
+			err = fmt.Errorf("%w: is another program listening on %s?", err, listen)
+		}
+	} else if !ns.JetStreamEnabled() {
+		err = fmt.Errorf("its storage could not be enabled: the log says why; is the disk full, or the directory not ours to write?")
+	}
+	if err != nil {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+		return nil, err
+	}
+	return ns, nil
 }
 
 func (s *shared) config() *server.Options {
@@ -146,7 +166,7 @@ func (s *Server) ClientURL() string {
 	if s.shared.opts.Listen == "" {
 		return ""
 	}
-	return s.shared.ns.ClientURL()
+	return s.shared.server().ClientURL()
 }
 
 // Dir is the directory that holds the server's messages.
@@ -155,7 +175,7 @@ func (s *Server) Dir() string { return s.shared.opts.Dir }
 // Connect connects within the process, without a socket. The connection must be
 // closed before the server; o's URL is not used.
 func (s *Server) Connect(ctx context.Context, o natsbus.Options) (*natsbus.Conn, error) {
-	o.Client = append([]nats.Option{nats.InProcessServer(s.shared.ns)}, o.Client...)
+	o.Client = append([]nats.Option{nats.InProcessServer(s.shared)}, o.Client...)
 	o.URL, o.Token = "", s.shared.opts.Token
 	if o.Logger == nil {
 		o.Logger = s.shared.opts.Logger
@@ -168,7 +188,7 @@ func (s *Server) Connect(ctx context.Context, o natsbus.Options) (*natsbus.Conn,
 func (s *Server) As(target any) bool {
 	t, ok := target.(**server.Server)
 	if ok {
-		*t = s.shared.ns
+		*t = s.shared.server()
 	}
 	return ok
 }
@@ -191,6 +211,8 @@ func (s *Server) Close(context.Context) error {
 
 func (s *shared) stop() error {
 	defer s.lock.release()
+	s.guard.end()
+	<-s.guard.ended
 	s.ns.Shutdown()
 	s.ns.WaitForShutdown()
 	if err := syncTree(s.opts.Dir); err != nil {

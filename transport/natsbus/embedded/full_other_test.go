@@ -1,0 +1,7 @@
+//go:build !linux
+
+package embedded_test
+
+import "errors"
+
+func onFullDisk(string) error { return errors.New("only on Linux") }
