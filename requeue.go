@@ -11,8 +11,9 @@ import (
 
 // requeues makes the source of the service's requeue channel: what comes there
 // goes to the inbound whose group it names, into the lane of its key, so that
-// it is never handled beside another message of that key. Without handlers
-// there is none.
+// this instance never handles it beside another message of that key. Another
+// instance may own the key's partition meanwhile. Without handlers there is
+// none.
 func (r *run) requeues() *source {
 	if !r.keepsDeadLetters() {
 		return nil
