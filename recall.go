@@ -127,7 +127,7 @@ func (r *recall) running(t *task) {
 
 // handedBack remembers how often t was tried.
 func (r *recall) handedBack(t *task) {
-	if r != nil && (t.in.Attempt > 0 || t.lost) {
+	if r != nil && (t.in.Attempt > 0 || t.lost.Load()) {
 		r.note(t, remembered{recallTried, 0, t.in.Attempt})
 	}
 }
@@ -163,8 +163,8 @@ func (s *scheduler) twice(ts []*task) {
 	}
 	for _, t := range ts {
 		id, ok := identityOf(t)
-		if first := begun[id]; ok && first != nil && !first.lost {
-			first.lost = true
+		if first := begun[id]; ok && first != nil && !first.lost.Load() {
+			first.lost.Store(true)
 			s.recall.running(first)
 		}
 	}
