@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/dovetail-go/dovetail"
@@ -49,6 +50,7 @@ func open2(t *testing.T, name string) *dovetail.Service {
 
 func TestRequeue_of_a_broadcast_subscription_goes_to_it_or_is_refused_with_the_reason(t *testing.T) {
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
+		var mu sync.Mutex
 		var got []string
 		svc := h.Service("mail", dovetail.Options{Instance: "one"})
 		failing := true
@@ -57,6 +59,8 @@ func TestRequeue_of_a_broadcast_subscription_goes_to_it_or_is_refused_with_the_r
 				if failing && name == "cast" {
 					return dovetail.Permanent(errors.New("no"))
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				got = append(got, name)
 				return nil
 			}

@@ -306,6 +306,9 @@ func (s *scheduler) settled(tasks []*task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range tasks {
+		if t.lost { // and waits for this, perhaps
+			s.recall.settled(t)
+		}
 		s.forget(t)
 	}
 	s.settling -= len(tasks)
