@@ -59,7 +59,7 @@ func (s *scheduler) dropLocked(of func(*task) *exit) {
 func (s *scheduler) dropOne(t *task, e *exit) {
 	switch t.state {
 	case taskRunning, taskDone:
-		t.lost.Store(true)
+		t.lost = true
 		s.recall.running(t)
 		if t.exit == nil && e != nobody {
 			e.left.Add(1)

@@ -108,7 +108,9 @@ func (r *recall) begins(t *task) bool {
 
 // settled remembers what became of t, whose settlement was not taken.
 func (r *recall) settled(t *task) {
-	r.note(t, remembered{recallConcluded, t.verdict, 0})
+	if r != nil {
+		r.note(t, remembered{recallConcluded, t.verdict, 0})
+	}
 }
 
 // running remembers that t is handled although it is delivered again.
@@ -127,7 +129,7 @@ func (r *recall) running(t *task) {
 
 // handedBack remembers how often t was tried.
 func (r *recall) handedBack(t *task) {
-	if r != nil && (t.in.Attempt > 0 || t.lost.Load()) {
+	if r != nil && (t.in.Attempt > 0 || t.lost) {
 		r.note(t, remembered{recallTried, 0, t.in.Attempt})
 	}
 }
@@ -163,8 +165,8 @@ func (s *scheduler) twice(ts []*task) {
 	}
 	for _, t := range ts {
 		id, ok := identityOf(t)
-		if first := begun[id]; ok && first != nil && !first.lost.Load() {
-			first.lost.Store(true)
+		if first := begun[id]; ok && first != nil && !first.lost {
+			first.lost = true
 			s.recall.running(first)
 		}
 	}

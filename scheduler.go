@@ -184,7 +184,7 @@ func (s *scheduler) over(t *task) {
 	if t.verdict != unbegun {
 		s.gate.passed(t)
 	}
-	leaves := t.abandoned || s.draining || t.lost.Load() // what is to be tried again is handed back
+	leaves := t.abandoned || s.draining || t.lost // what is to be tried again is handed back
 	switch {
 	case t.abandoned:
 		s.quit(t)
@@ -306,6 +306,9 @@ func (s *scheduler) settled(tasks []*task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range tasks {
+		if t.lost { // and waits for this, perhaps
+			s.recall.settled(t)
+		}
 		s.forget(t)
 	}
 	s.settling -= len(tasks)

@@ -1,7 +1,6 @@
 package dovetail
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -27,13 +26,13 @@ type task struct {
 	after   time.Duration // until the next attempt
 	timer   *time.Timer   // while held
 
-	concluded bool        // an earlier delivery was handled: it is to be settled alone
-	waits     int         // how often it waited for an earlier delivery
-	alone     bool        // it failed with a batch as a whole: the next attempt is its own
-	unready   int         // how often its handler could not begin
-	lost      atomic.Bool // it is delivered again, whatever becomes of this attempt
-	abandoned bool        // its partition is another instance's: it is not settled
-	exit      *exit       // who waits until it is out of hand
+	concluded bool  // an earlier delivery was handled: it is to be settled alone
+	waits     int   // how often it waited for an earlier delivery
+	alone     bool  // it failed with a batch as a whole: the next attempt is its own
+	unready   int   // how often its handler could not begin
+	lost      bool  // it is delivered again, whatever becomes of this attempt
+	abandoned bool  // its partition is another instance's: it is not settled
+	exit      *exit // who waits until it is out of hand
 
 	answered bool // its answer is sent
 	unsent   int  // consequences that must be sent before it is settled
