@@ -50,6 +50,8 @@ type receiver struct {
 	queued      int     // polled and not handed out
 	recordBytes int     // of the last that were fetched, on average
 	retries     retries
+	items       []item // made and not used
+	rooms       rooms
 	polling     *polling       // the poll under way
 	changed     chan struct{}  // closed and replaced when Receive should look again
 	settled     uint64         // counts changes that want a commit
