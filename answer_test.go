@@ -37,7 +37,7 @@ func TestDeadLetter_that_the_broker_does_not_take_holds_up_no_other_message(t *t
 		conn := scriptedConn(t)
 		var full atomic.Bool
 		full.Store(true)
-		conn.refuse(driver.ErrTooLarge, func(m *driver.Message) bool { return full.Load() && m.Channel == "dead.mail" })
+		conn.refuse(driver.ErrDenied, func(m *driver.Message) bool { return full.Load() && m.Channel == "dead.mail" })
 		svc := dovetail.New("mail", conn, quick)
 		welcome.Handle(svc, func(_ context.Context, i item) error {
 			if i.Count == 0 {

@@ -11,6 +11,7 @@ type consequence struct {
 	m       *driver.Message
 	of      *task
 	letter  bool // a dead letter, or one that waits; else it is an answer
+	cut     int  // how much of the letter was left out, as cuts has it
 	attempt int
 	lost    bool // an answer in place of one that the broker found too large
 }

@@ -28,6 +28,12 @@ type DeadLetter struct {
 	Requeues int       // how often it had been sent again before
 	At       time.Time // when it was given up
 
+	// Cut names what the broker had no room for, and Message lacks: "stack",
+	// "headers", "body", "names". Body then tells the size and the hash of a
+	// body that is missing; such a letter cannot be handled again.
+	Cut  []string
+	Body string
+
 	token string // of a request, for its reply
 }
 
@@ -53,7 +59,8 @@ const (
 )
 
 var deadHeaders = []string{headerDeadGroup, headerDeadHandler, headerDeadCause, headerDeadError, headerDeadStack, headerDeadAttempts,
-	headerDeadRequeues, headerDeadAt, headerDeadService, headerOrigChannel, headerOrigID, headerOrigSource, headerToken}
+	headerDeadRequeues, headerDeadAt, headerDeadService, headerOrigChannel, headerOrigID, headerOrigSource, headerToken,
+	headerDeadCut, headerDeadBody}
 
 // Bounds of what is kept of an error, in bytes, so that a dead letter stays
 // within what brokers take as headers.
@@ -67,6 +74,7 @@ func (b *inbound) bury(t *task) *driver.Message {
 	d := DeadLetter{
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler,
 		Error: errText(t.err), Attempts: t.in.Attempt, Requeues: t.in.Requeues, At: now(), token: t.in.token,
+		Cut: t.cut, Body: t.cutBody,
 	}
 	var p *PanicError
 	if errors.As(t.err, &p) {
@@ -111,6 +119,12 @@ func (d *DeadLetter) encode(channel string) *driver.Message {
 func (d *DeadLetter) identity(m *driver.Message) driver.Headers {
 	h := make(driver.Headers, 0, len(m.Headers)+len(deadHeaders))
 	h = withoutDead(append(h, m.Headers...))
+	if len(d.Cut) > 0 {
+		h = append(h, driver.Header{Name: headerDeadCut, Value: strings.Join(d.Cut, ",")})
+	}
+	if d.Body != "" {
+		h = append(h, driver.Header{Name: headerDeadBody, Value: d.Body})
+	}
 	if d.token != "" {
 		h = append(h, driver.Header{Name: headerToken, Value: d.token})
 	}
@@ -161,6 +175,9 @@ func ParseDeadLetter(m *driver.Message) (DeadLetter, error) {
 		Requeues: atoi(last(h, headerDeadRequeues)),
 		token:    last(h, headerToken),
 	}
+	if c := last(h, headerDeadCut); c != "" {
+		d.Cut, d.Body = strings.Split(c, ","), last(h, headerDeadBody)
+	}
 	d.At, _ = time.Parse(time.RFC3339Nano, last(h, headerDeadAt))
 	d.Message = original(m)
 	return d, nil
@@ -189,15 +206,6 @@ func (d *DeadLetter) Requeue() *driver.Message {
 	m.Source = d.Service
 	m.Headers = again.identity(d.Message)
 	return &m
-}
-
-// slimmed is a dead letter without what can be done without, after a broker
-// refused it as it was.
-func slimmed(m *driver.Message) *driver.Message {
-	c := *m
-	c.Headers = append(driver.Headers(nil), m.Headers...).Without(headerDeadStack)
-	c.Headers = c.Headers.Set(headerDeadError, cut(c.Headers.Get(headerDeadError), 256))
-	return &c
 }
 
 func cut(s string, n int) string {

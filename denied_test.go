@@ -63,12 +63,12 @@ func TestRun_goes_on_when_it_is_refused_after_its_start(t *testing.T) {
 				if err := welcome.SendAll(t.Context(), svc, make([]item, 3)); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 				if handled.Load() != 0 {
 					t.Errorf("%d handled", handled.Load())
 				}
 				conn.refuse(nil)
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 				if handled.Load() != 3 {
 					t.Errorf("%d of 3 handled after the right was given back", handled.Load())
 				}

@@ -49,6 +49,7 @@ func (s *scheduler) dropOne(t *task, e *exit) {
 	switch t.state {
 	case taskRunning, taskDone:
 		t.lost = true
+		s.recall.running(t)
 		if t.exit == nil && e != nobody {
 			e.left.Add(1)
 			t.exit = e

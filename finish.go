@@ -14,57 +14,62 @@ import (
 // one batch is on its way, the next gathers. Answers and dead letters are sent
 // before their messages are settled, so that a crash in between repeats a
 // message and loses none. They are sent beside the settling, which does not wait
-// for them, and what the broker does not take is tried again.
+// for them, and what the broker does not take is tried again. Dead letters that
+// are kept are then noted where that was asked for, beside both.
 type finisher struct {
 	b *inbound
 
 	spare       []*task
-	settlements map[*source][]driver.Settlement
+	settlements map[*source]*settlements
 
-	todo errand      // for the next errand
-	late errand      // failed, and to be tried again after a while
-	back chan errand // the one under way, when it is
-	out  bool        // one is under way
+	due     []consequence // to be sent next
+	late    []consequence // failed, and to be sent again after a while
+	sending bool          // some are on their way
+	first   noting        // dead letters to be noted
+	repeat  noting        // and those whose noting failed before, which hold up no other
+	back    chan progress // what was on its way, when it is done
 
 	rounds int // in which late ones were tried, since there were none
 }
 
-// An errand is what must be done before messages are settled, and takes as long
-// as the broker or a database does: sending answers and dead letters, then
-// telling of the dead letters who asked for it. Consequences of one task are side
-// by side.
-type errand struct {
-	due    []consequence
-	untold []*task // whose consequences are sent
-	over   []*task // of which nothing is left to do: to be settled
+// noting is the dead letters to be noted next, and after a while.
+type noting struct {
+	tasks, late []*task
+	busy        bool
 }
 
-func (e *errand) add(o errand) {
-	e.due, e.untold = append(e.due, o.due...), append(e.untold, o.untold...)
+// progress is what became of consequences that were sent, or of dead letters
+// that were noted.
+type progress struct {
+	sent   bool          // they were sent; else noted
+	of     *noting       // where they were noted
+	failed []consequence // to be sent again
+	later  []*task       // to be noted again
+	over   []*task       // all that was to be done for them is done
 }
 
-func (e *errand) empty() bool { return len(e.due)+len(e.untold) == 0 }
+func (f *finisher) working() bool { return f.sending || f.first.busy || f.repeat.busy }
+
+func (f *finisher) behind() bool { return len(f.late)+len(f.repeat.late) > 0 }
 
 // run works until stop is closed and nothing is left to settle. Once the
 // handlers' contexts have ended, what failed is not tried again: it stays
 // unsettled and is delivered again.
 func (f *finisher) run(ctx context.Context, ended, stop <-chan struct{}) {
-	f.settlements = make(map[*source][]driver.Settlement)
-	f.back = make(chan errand, 1)
+	f.settlements = make(map[*source]*settlements)
+	f.back = make(chan progress, 3)
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
-	for stopped, timed := false, false; !stopped || f.out; {
+	for stopped, timed := false, false; !stopped || f.working(); {
 		select {
 		case <-f.b.sched.finish:
 			f.round(ctx)
-		case e := <-f.back:
-			f.out = false
-			f.late.add(e)
-			f.settle(ctx, e.over)
+		case p := <-f.back:
+			f.proceed(ctx, p)
 		case <-again.C:
 			timed = false
-			f.todo.add(f.late)
-			f.late = errand{}
+			f.due, f.late = append(f.due, f.late...), nil
+			f.repeat.tasks, f.repeat.late = append(f.repeat.tasks, f.repeat.late...), nil
 		case <-ended:
 			ended = nil
 		case <-stop:
@@ -72,34 +77,43 @@ func (f *finisher) run(ctx context.Context, ended, stop <-chan struct{}) {
 			f.round(ctx)
 		}
 		if stopped {
-			f.leave(&f.todo)
+			f.due = f.leave(f.due)
+			f.first.tasks = f.leaveNotes(f.first.tasks)
+			f.repeat.tasks = f.leaveNotes(f.repeat.tasks)
 		}
 		if ended == nil {
-			f.leave(&f.late)
+			f.late = f.leave(f.late)
+			f.repeat.late = f.leaveNotes(f.repeat.late)
 		}
 		f.begin(ctx)
 		switch {
-		case !f.late.empty() && !timed:
+		case f.behind() && !timed:
 			timed = true
 			f.rounds++
 			again.Reset(reopenPolicy.Wait(f.rounds))
-		case f.late.empty() && !f.out:
+		case !f.behind() && !f.working():
 			f.rounds = 0
 		}
 	}
 }
 
-// round settles what was done since the last one, or puts it on the next errand.
+// round settles what was done since the last one, or has what follows from it
+// sent first.
 func (f *finisher) round(ctx context.Context) {
 	tasks := f.b.sched.takeDone(f.spare)
 	ready := tasks[:0]
 	for _, t := range tasks {
-		n := len(f.todo.due)
-		f.todo.due = f.b.consequences(f.todo.due, t)
-		switch t.unsent = len(f.todo.due) - n; {
+		if t.concluded { // all that follows from it has happened
+			ready = append(ready, t)
+			continue
+		}
+		n := len(f.due)
+		f.due = f.b.consequences(f.due, t)
+		switch t.unsent = len(f.due) - n; {
 		case t.unsent > 0:
-		case t.verdict == bury:
-			f.todo.untold = append(f.todo.untold, t)
+			f.fit(f.due[n:])
+		case f.toNote(t):
+			f.first.tasks = append(f.first.tasks, t)
 		default:
 			ready = append(ready, t)
 		}
@@ -109,50 +123,76 @@ func (f *finisher) round(ctx context.Context) {
 	f.spare = tasks
 }
 
-// begin begins the next errand, one at a time.
+// begin begins to send and to note what is next.
 func (f *finisher) begin(ctx context.Context) {
-	if f.out || f.todo.empty() {
+	if !f.sending && len(f.due) > 0 {
+		due := f.due
+		f.due, f.sending = nil, true
+		go func() { f.back <- f.carryOut(ctx, due) }()
+	}
+	for _, n := range []*noting{&f.first, &f.repeat} {
+		if !n.busy && len(n.tasks) > 0 {
+			tasks := n.tasks
+			n.tasks, n.busy = nil, true
+			go func() {
+				p := f.note(ctx, tasks)
+				p.of = n
+				f.back <- p
+			}()
+		}
+	}
+}
+
+// carryOut sends consequences.
+func (f *finisher) carryOut(ctx context.Context, due []consequence) progress {
+	p := progress{sent: true, failed: f.send(ctx, due)}
+	for i, c := range due {
+		if c.of.unsent == 0 && (i == 0 || due[i-1].of != c.of) {
+			if c.of.verdict == bury {
+				crash.ConsumerBuried.Pass()
+			}
+			p.over = append(p.over, c.of)
+		}
+	}
+	return p
+}
+
+// proceed goes on with what has come back.
+func (f *finisher) proceed(ctx context.Context, p progress) {
+	if !p.sent {
+		p.of.busy = false
+		f.repeat.late = append(f.repeat.late, p.later...)
+		f.settle(ctx, p.over)
 		return
 	}
-	e := f.todo
-	f.todo, f.out = errand{}, true
-	go func() { f.back <- f.carryOut(ctx, e) }()
-}
-
-// carryOut does what an errand is for. What it returns besides those that are
-// over is to be tried again.
-func (f *finisher) carryOut(ctx context.Context, e errand) (left errand) {
-	left.due = f.send(ctx, e.due)
-	sent := e.untold
-	for i, c := range e.due {
-		if c.of.unsent == 0 && (i == 0 || e.due[i-1].of != c.of) {
-			sent = append(sent, c.of)
+	f.sending = false
+	f.late = append(f.late, p.failed...)
+	var ready []*task
+	for _, t := range p.over {
+		if f.toNote(t) {
+			f.first.tasks = append(f.first.tasks, t)
+		} else {
+			ready = append(ready, t)
 		}
 	}
-	deaf := false
-	for _, t := range sent {
-		if t.verdict == bury && !deaf {
-			crash.ConsumerBuried.Pass()
-		}
-		if t.verdict == bury && (deaf || !f.tell(ctx, t)) {
-			deaf = true // what is told is the same database, most likely
-			left.untold = append(left.untold, t)
-			continue
-		}
-		left.over = append(left.over, t)
-	}
-	return left
+	f.settle(ctx, ready)
 }
 
-// leave gives up what no errand has done: the service ends.
-func (f *finisher) leave(e *errand) {
-	for i, c := range e.due {
-		if i == 0 || e.due[i-1].of != c.of {
+// leave gives up what was not sent: the service ends. Consequences of one task
+// are side by side.
+func (f *finisher) leave(due []consequence) []consequence {
+	for i, c := range due {
+		if i == 0 || due[i-1].of != c.of {
 			f.b.sched.settled([]*task{c.of})
 		}
 	}
-	f.b.sched.settled(e.untold)
-	*e = errand{}
+	return nil
+}
+
+// leaveNotes gives up what was not noted.
+func (f *finisher) leaveNotes(tasks []*task) []*task {
+	f.b.sched.settled(tasks)
+	return nil
 }
 
 // errandTimeout bounds one attempt at sending answers and dead letters: what a
@@ -176,7 +216,7 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 	err := s.conn.Send(sending, messages)
 	cancel()
 	why, whole := unconfirmed(err, len(cs))
-	if whole && len(cs) > 1 && !s.passes(err) && ctx.Err() == nil { // one of them spoils it for the others
+	if whole && len(cs) > 1 && s.conn.Classify(err) != driver.Retryable && ctx.Err() == nil { // one of them spoils it for the others
 		for i := range cs {
 			left = append(left, f.send(ctx, cs[i:i+1])...)
 		}
@@ -184,6 +224,10 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 	}
 	for i, c := range cs {
 		confirmed := why == nil || why[i] == nil
+		if !confirmed && f.shrink(&c, why[i]) { // at once: it holds up none of the others
+			left = append(left, f.send(ctx, []consequence{c})...)
+			continue
+		}
 		if confirmed || ctx.Err() == nil && f.lost(ctx, &c, why[i]) {
 			c.of.unsent--
 			if c.of.verdict != bury {
@@ -228,13 +272,15 @@ const replyAttempts = 6
 
 // lost reports whether what was not sent need not be sent any more: an answer
 // that the broker refuses, or cannot take for too long. A dead letter is sent
-// until it is taken, if need be without what can be done without.
+// until it is taken, unless it is too large without all that can be cut.
 func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 	s := f.b.s
 	if c.letter {
 		switch s.conn.Classify(why) {
-		case driver.TooLarge:
-			c.m = slimmed(c.m)
+		case driver.TooLarge: // there is nothing left to cut
+			s.notice(Notice{Kind: NoticeLost, Channel: f.b.channel.Name, Group: f.b.group, Message: c.of.in.Message, Attempt: c.of.in.Attempt,
+				Err: fmt.Errorf("its dead letter is too large for the broker even without its body: %w; it failed with: %w", why, c.of.err)})
+			return true
 		case driver.NotFound: // the broker has lost it
 			s.waiting.note(c.m.Channel, false)
 			if err := s.Provision(ctx); err != nil {
@@ -262,51 +308,60 @@ func (f *finisher) settle(ctx context.Context, over []*task) {
 			crash.ConsumerTold.Pass()
 			outcome = driver.Reject
 		}
-		f.settlements[t.from] = append(f.settlements[t.from], driver.Settlement{Delivery: t.delivery, Outcome: outcome})
+		l := f.settlements[t.from]
+		if l == nil {
+			l = new(settlements)
+			f.settlements[t.from] = l
+		}
+		l.list = append(l.list, driver.Settlement{Delivery: t.delivery, Outcome: outcome})
+		l.of = append(l.of, t)
 	}
-	for src, list := range f.settlements {
-		if len(list) == 0 {
+	for src, l := range f.settlements {
+		if len(l.list) == 0 {
 			continue
 		}
 		crash.ConsumerSettling.Pass()
-		f.settleWith(ctx, src, list)
-		clear(list) // what is settled keeps no memory
-		f.settlements[src] = list[:0]
+		f.settleWith(ctx, src, l)
+		clear(l.list) // what is settled keeps no memory
+		clear(l.of)
+		l.list, l.of = l.list[:0], l.of[:0]
 	}
 	if len(over) > 0 {
 		f.b.sched.settled(over)
 	}
 }
 
-func (f *finisher) settleWith(ctx context.Context, src *source, list []driver.Settlement) {
-	if r, err := src.settle(ctx, list); err != nil {
+// settlements are those of one source, and their tasks by index.
+type settlements struct {
+	list []driver.Settlement
+	of   []*task
+}
+
+// settleWith settles what one source delivered. Of those that were not taken, or
+// may not have been, the outcome is remembered: they come again.
+func (f *finisher) settleWith(ctx context.Context, src *source, l *settlements) {
+	r, err := src.settle(ctx, l.list)
+	var stale *driver.StaleError
+	switch {
+	case err == nil:
+		crash.ConsumerSettled.Pass()
+		for _, t := range l.of {
+			switch {
+			case t.receiver != r, t.lost: // it is delivered again
+				f.b.recall.settled(t)
+			case t.concluded:
+				f.b.recall.forget(t)
+			}
+		}
+	case errors.As(err, &stale):
+		for _, i := range stale.Indexes {
+			f.b.recall.settled(l.of[i])
+		}
+	default:
+		for _, t := range l.of {
+			f.b.recall.settled(t)
+		}
 		f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Err: err})
 		src.renew(r) // where there are no leases, only a closed receiver gives them back
-		return
 	}
-	crash.ConsumerSettled.Pass()
 }
-
-// tell tells of a dead letter who asked for it, and reports whether all have
-// heard it. A crash before that has the message handled once more, and its dead
-// letter made again under the same id; telling first could lose it.
-func (f *finisher) tell(ctx context.Context, t *task) bool {
-	t.in.mu.Lock()
-	todo := t.in.onDead
-	t.in.mu.Unlock()
-	if len(todo) == 0 {
-		return true
-	}
-	ctx, cancel := context.WithTimeout(ctx, tellTimeout)
-	defer cancel()
-	for _, told := range todo {
-		if err := guarded(func() error { return told(ctx) }); err != nil {
-			f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: t.in.Message, Err: fmt.Errorf("note the dead letter: %w", err)})
-			return false
-		}
-	}
-	return true
-}
-
-// tellTimeout bounds how long settling waits for a database that hangs.
-const tellTimeout = 10 * time.Second

@@ -40,6 +40,7 @@ const (
 	NoticeOutage       NoticeKind = "outage"        // handlers of a group cannot begin, or receivers have lost the broker; they try again until they can
 	NoticeOutageOver   NoticeKind = "outage-over"   // they go on
 	NoticeDead         NoticeKind = "dead"          // a message was kept as a dead letter
+	NoticeLost         NoticeKind = "lost"          // a message could not be handled and the broker does not take its dead letter, however little is left of it: it was settled
 	NoticeDiscard      NoticeKind = "discard"       // a message was settled unhandled, as its handler or its sender wished
 	NoticeRefused      NoticeKind = "refused"       // a handler refused a message that awaits no answer
 	NoticeExpired      NoticeKind = "expired"       // a request came too late and was answered so
@@ -59,6 +60,7 @@ type Notice struct {
 	Channel string
 	Group   string
 	Message *driver.Message // where one message is concerned
+	quiet   bool            // the log has another line for it
 	Attempt int
 	Count   int           // with NoticeOutageOver: messages, or receivers, that waited; with NoticeNotBegun: how often one could not begin while others did
 	After   time.Duration // with NoticeRetry: until the next attempt

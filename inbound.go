@@ -25,6 +25,7 @@ type inbound struct {
 	names       map[string]bool          // of the contracts, without versions
 	any         *subscription            // takes what no other does; may be nil
 	sched       *scheduler
+	recall      recall
 	workers     sync.WaitGroup
 }
 
@@ -33,7 +34,7 @@ var errEnded = errors.New("handler ended its goroutine")
 // start has workers run, as they are needed, until the scheduler closes; base is
 // their context.
 func (b *inbound) start(base context.Context) {
-	b.sched.told = b.gateNews
+	b.sched.told, b.sched.recall = b.gateNews, &b.recall
 	b.sched.pool.most = b.concurrency
 	b.sched.pool.start = func() {
 		b.workers.Add(1)
@@ -80,6 +81,9 @@ func (b *inbound) again(base context.Context, tasks []*task) {
 
 // attempt runs one attempt at one message.
 func (b *inbound) attempt(base context.Context, t *task) {
+	if !b.recall.begins(t) {
+		return
+	}
 	if err, final := b.beforeHand(base, t); final {
 		b.judge(base, t, err)
 		return
@@ -184,6 +188,9 @@ func (b *inbound) expired(ctx context.Context, t *task) (err error, final bool) 
 func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incoming) []*Incoming {
 	begun := make([]*task, 0, len(tasks))
 	for _, t := range tasks {
+		if !b.recall.begins(t) {
+			continue
+		}
 		if err, final := b.beforeHand(base, t); final {
 			b.judge(base, t, err)
 			continue

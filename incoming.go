@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -31,7 +32,8 @@ type Incoming struct {
 	begun      func()       // who waits for the handler to begin; nil for nobody
 
 	mu     sync.Mutex
-	derive map[string]int                    // ids derived so far → times asked for
+	derive map[string]equals                 // ids derived so far
+	later  map[string]place                  // those of them that are not the first of their equals
 	onDead []func(ctx context.Context) error // see OnDeadLetter
 }
 
@@ -125,18 +127,66 @@ func (in *Incoming) causes(m *driver.Message) {
 	if m.ID != "" {
 		return
 	}
-	id := deriveID(m.Body, 0, in.Message.Source, in.Message.ID, in.Group, in.Handler, m.Type, m.Key)
+	first := deriveID(m.Body, 0, in.Message.Source, in.Message.ID, in.Group, in.Handler, m.Type, m.Key)
+	m.ID = first
+	if n := in.nth(first); n > 0 { // the n-th among equals
+		m.ID = deriveID(nil, n, first)
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if in.later == nil {
+			in.later = make(map[string]place)
+		}
+		in.later[m.ID] = place{first, n}
+	}
+}
+
+// equals counts the messages that would have the same id.
+type equals struct {
+	next int
+	free []int // places of those that were undone
+}
+
+// A place is that of a message among its equals.
+type place struct {
+	first string // the id of the first
+	n     int
+}
+
+// nth takes the next place among the equals whose first has that id.
+func (in *Incoming) nth(first string) int {
 	in.mu.Lock()
-	n := in.derive[id]
+	defer in.mu.Unlock()
+	e := in.derive[first]
+	if n := len(e.free); n > 0 {
+		least := slices.Min(e.free)
+		e.free = slices.DeleteFunc(e.free, func(n int) bool { return n == least })
+		in.derive[first] = e
+		return least
+	}
 	if in.derive == nil {
-		in.derive = make(map[string]int)
+		in.derive = make(map[string]equals)
 	}
-	in.derive[id] = n + 1
-	in.mu.Unlock()
-	if n > 0 { // the n-th among equals
-		id = deriveID(nil, n, id)
+	e.next++
+	in.derive[first] = e
+	return e.next - 1
+}
+
+// Undone says that messages that the handler sent are undone, in this attempt:
+// equal ones that it sends from now on have the same ids. Packages that hold
+// what handlers send in a transaction use it.
+func (in *Incoming) Undone(messages ...*driver.Message) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, m := range messages {
+		p, ok := in.later[m.ID]
+		if !ok {
+			p = place{m.ID, 0}
+		}
+		if e, known := in.derive[p.first]; known && p.n < e.next && !slices.Contains(e.free, p.n) {
+			e.free = append(e.free, p.n)
+			in.derive[p.first] = e
+		}
 	}
-	m.ID = id
 }
 
 // restart forgets what an earlier attempt at in has sent, so that the next one
@@ -144,18 +194,9 @@ func (in *Incoming) causes(m *driver.Message) {
 func (in *Incoming) restart() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.derive = nil
+	in.derive, in.later = nil, nil
 	in.onDead = nil
 	in.answer = nil
-}
-
-// Repeat says that what the handler has sent so far is undone and that it is
-// called again within this attempt: it then sends the same ids. Packages that
-// hold what handlers send in a transaction use it.
-func (in *Incoming) Repeat() {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	in.derive = nil
 }
 
 // Begun says that all is there that the handler needs, and that it begins now.

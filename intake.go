@@ -19,6 +19,7 @@ func (b *inbound) take(from *source, ds []*driver.Delivery) {
 // tasks makes deliveries tasks of this inbound.
 func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 	ts := make([]*task, len(ds))
+	again := false
 	for i, d := range ds {
 		t := new(task)
 		ts[i] = t
@@ -28,7 +29,7 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 			Group: b.group, Handler: m.Type, svc: b.s,
 		}
 		t.ctx.in = &t.in
-		t.from, t.delivery, t.fault = from, d, fault
+		t.from, t.receiver, t.delivery, t.fault = from, from.taken, d, fault
 		if m.ReplyTo != "" {
 			t.in.token = last(d.Message.Headers, headerToken)
 		}
@@ -37,8 +38,12 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 		}
 		t.size = m.Size()
 		if d.Attempt > 1 {
+			again = true
 			b.s.counts.redelivered.Add(1)
 		}
+	}
+	if again {
+		b.sched.twice(ts)
 	}
 	return ts
 }

@@ -19,6 +19,11 @@ const ReplyPrefix = "reply."
 // unhandledPrefix begins the names of waiting channels.
 const unhandledPrefix = "unhandled."
 
+// waitingMark is the channel that exists once a waiting channel of a service
+// does, so that whoever looks for them has one look-up while there are none.
+// Nothing is sent to it.
+func waitingMark(service string) string { return unhandledPrefix + service }
+
 // DeadLetterChannel is where the dead letters of a service are kept.
 func DeadLetterChannel(service string) string { return "dead." + service }
 

@@ -2,6 +2,7 @@ package dovetail
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -80,11 +81,30 @@ func (s *Service) conflicts() (errs []error) {
 			errs = append(errs, fmt.Errorf("%s is subscribed Ordered, which %s cannot give across instances: leave Ordered out and run one instance, or use a transport whose partitions have owners",
 				sub.wire, s.caps.Name))
 		}
+		if err := s.holdsTooLong(sub); err != nil {
+			errs = append(errs, err)
+		}
 		if sub.broadcast && !s.caps.Broadcast {
 			errs = append(errs, fmt.Errorf("%s is to reach every instance, which %s cannot do", sub.wire, s.caps.Name))
 		}
 	}
 	return errs
+}
+
+// holdsTooLong refuses a retry policy that holds a message for longer than the
+// transport's engine lets it stay unsettled: it would be delivered anew before
+// its last attempt, again and again.
+func (s *Service) holdsTooLong(sub *subscription) error {
+	policy := s.opts.Retry
+	if sub.retry != nil {
+		policy = *sub.retry
+	}
+	limit, total := s.caps.AckTimeout, policy.longest()
+	if limit <= 0 || total < limit || sub.channel.Transient {
+		return nil
+	}
+	return fmt.Errorf("%s is tried again for up to %v in all, and %s takes a message back that is not settled within %v: choose fewer RetryPolicy.Attempts or a smaller RetryPolicy.Max, or raise that limit of the server and tell the transport",
+		sub.wire, total.Round(time.Millisecond), s.caps.Name, limit)
 }
 
 func sortedSends(sends map[string]declared) []Spec {

@@ -177,6 +177,7 @@ func (s *Service) needed() (t Topology) {
 // from, trying again while the broker is away.
 func (s *Service) provisionAll(ctx context.Context) error {
 	s.topo.wanted.Add(1)
+	defer s.broker.back(&s.topo)
 	for attempt := 1; ; attempt++ {
 		err := s.provision(ctx)
 		switch {
@@ -187,6 +188,6 @@ func (s *Service) provisionAll(ctx context.Context) error {
 		case !s.passes(err):
 			return err
 		}
-		s.notice(Notice{Kind: NoticeReceive, Attempt: attempt, Err: err})
+		s.broker.away(&s.topo, s.conn.Classify(err), Notice{Kind: NoticeReceive, Attempt: attempt, Err: err})
 	}
 }

@@ -78,6 +78,9 @@ func (r *run) revive(src *source, d *driver.Delivery) (*inbound, []*task) {
 		return target, ts
 	}
 	m, fault := target.accepted(letter.Message, d.Fault)
+	if t.cut, t.cutBody = letter.Cut, letter.Body; t.cutBody != "" {
+		fault = errors.Join(fault, fmt.Errorf("its body was too large to be kept (%s): it cannot be handled again", t.cutBody))
+	}
 	t.in.Message, t.fault = m, errors.Join(fault, why)
 	t.in.Requeues, t.in.token = letter.Requeues, letter.token
 	t.in.Group, t.in.Handler = letter.Group, letter.Handler

@@ -63,6 +63,24 @@ func (p RetryPolicy) Wait(attempt int) time.Duration {
 	return time.Duration(d)
 }
 
+// longest is how long all waits take together at most, or a year where that is
+// less.
+func (p RetryPolicy) longest() time.Duration {
+	const year = 365 * 24 * time.Hour
+	spread := 1 + max(0, p.Jitter)
+	p.Jitter = -1
+	total := 0.0
+	for attempt := 1; attempt < p.Attempts && total < float64(year); attempt++ {
+		d := p.Wait(attempt)
+		if d >= p.Max { // and so are those that follow
+			total += float64(d) * float64(p.Attempts-attempt)
+			break
+		}
+		total += float64(d)
+	}
+	return time.Duration(min(total*spread, float64(year)))
+}
+
 // A verdict is what an attempt's error means for its message.
 type verdict int
 

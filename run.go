@@ -90,7 +90,9 @@ func (r *run) serve(ctx context.Context) error {
 	defer stopReplies()
 
 	if err := r.open(receive, replyCtx); err != nil {
-		return ignoreCancel(ctx, errors.Join(err, r.closeSources(base)))
+		err = errors.Join(err, r.closeSources(base))
+		r.removeGroups(base)
+		return ignoreCancel(ctx, err)
 	}
 	stopComponents := r.startComponents(base)
 
@@ -148,7 +150,9 @@ func (r *run) serve(ctx context.Context) error {
 	defer cancel()
 	stopReplies()
 	replying.Wait()
-	return errors.Join(err, r.closeSources(closing))
+	err = errors.Join(err, r.closeSources(closing))
+	r.removeGroups(closing)
+	return err
 }
 
 // fail ends the service because of err, if there is one.
@@ -316,6 +320,29 @@ func (r *run) closeSources(ctx context.Context) error {
 	return eachSource(slices.Concat(r.sources, []*source{r.replies}, r.lookout.sources()), func(src *source) error {
 		if err := src.close(ctx); err != nil && r.s.conn.Classify(err) != driver.Closed {
 			return fmt.Errorf("close receiver of %s: %w", src.sub.Channel.Name, err)
+		}
+		return nil
+	})
+}
+
+// removeTimeout bounds how long the end of Run waits for groups to be removed.
+const removeTimeout = 3 * time.Second
+
+// removeGroups removes the groups of broadcast subscriptions, which are this
+// instance's own. Those that it cannot remove in time expire by themselves.
+func (r *run) removeGroups(ctx context.Context) {
+	remover, ok := r.s.conn.(driver.Remover)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
+	defer cancel()
+	_ = eachSource(r.sources, func(src *source) error { // no error: a group that stays expires
+		if src.resume {
+			if err := remover.RemoveGroup(ctx, src.sub.Channel.Name, src.sub.GroupName()); err != nil && r.s.conn.Classify(err) != driver.NotFound {
+				r.s.opts.Logger.Debug("group of a broadcast subscription was not removed", "service", r.s.name,
+					"channel", src.sub.Channel.Name, "group", src.sub.Group, "error", err)
+			}
 		}
 		return nil
 	})

@@ -31,6 +31,7 @@ type scheduler struct {
 	done     []*task // to be settled
 	draining bool    // hand back rather than hold
 	told     func(gateNews)
+	recall   *recall // hears of what is delivered again; may be nil
 
 	room   chan struct{} // something was settled, or a lane is no longer held
 	finish chan struct{} // done is not empty
@@ -76,12 +77,9 @@ func (s *scheduler) push(tasks []*task) {
 		s.bytes += t.size
 		s.big = max(t.size, s.big-s.big/64)
 		key := t.in.Message.Key
-		switch {
-		case t.concluded:
-			s.conclude(t)
-		case key == "":
+		if key == "" {
 			s.makeReady(t)
-		default:
+		} else {
 			s.enqueue(t, key)
 		}
 	}
@@ -241,6 +239,7 @@ func (s *scheduler) newLane(key string) *lane {
 // quit takes t out of hand, unsettled.
 func (s *scheduler) quit(t *task) {
 	t.state = taskDropped
+	s.recall.handedBack(t)
 	s.leaveLane(t)
 	s.forget(t)
 	s.signalRoom()
@@ -320,6 +319,12 @@ func (s *scheduler) inHand() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.count
+}
+
+func (s *scheduler) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
 }
 
 // close ends all workers once they have finished what they are at.

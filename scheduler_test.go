@@ -69,7 +69,7 @@ func (m *schedulerModel) step() {
 	case 6, 7:
 		m.end()
 	case 8:
-		time.Sleep(time.Duration(m.rnd.IntN(100)) * time.Millisecond)
+		<-time.After(time.Duration(m.rnd.IntN(100)) * time.Millisecond)
 		synctest.Wait()
 	case 9:
 		m.settle()
@@ -221,7 +221,7 @@ func (m *schedulerModel) shutdown() {
 		m.s.mu.Unlock()
 	}
 	m.settle()
-	time.Sleep(time.Minute)
+	<-time.After(time.Minute)
 	if n := m.s.inHand(); n != 0 {
 		m.t.Fatalf("%d in hand after the drain", n)
 	}

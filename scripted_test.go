@@ -69,3 +69,11 @@ func (s *scripted) unsettled(t *testing.T) (n int64) {
 	}
 	return n
 }
+
+func (s *scripted) RemoveChannel(ctx context.Context, channel string) error {
+	return s.Conn.(driver.Remover).RemoveChannel(ctx, channel)
+}
+
+func (s *scripted) RemoveGroup(ctx context.Context, channel, group string) error {
+	return s.Conn.(driver.Remover).RemoveGroup(ctx, channel, group)
+}

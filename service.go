@@ -28,6 +28,7 @@ type Service struct {
 	toldTypes atomic.Int64                        // how many
 	sends     atomic.Pointer[map[string]declared] // what may be sent, by wire type; replaced, never changed
 	replies   replyBox
+	broker    broker // as the receivers see it
 	waiting   waitingChannels
 
 	mu         sync.Mutex
@@ -94,6 +95,7 @@ func New(name string, conn driver.Conn, opts Options) *Service {
 	s.sends.Store(&map[string]declared{})
 	s.topo.changed()
 	s.replies.init(s)
+	s.broker.s = s
 	if err := validService(name, s.opts.Instance); err != nil {
 		s.errs = append(s.errs, fmt.Errorf("service %w", err))
 	}

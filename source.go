@@ -2,7 +2,6 @@ package dovetail
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,12 +22,14 @@ type source struct {
 	let   func(e *exit) int                        // does not settle what has, as scheduler.abandon
 	tasks func(f func(*task))                      // calls f for all of its tasks in hand
 
+	resume   bool // the group of a broadcast subscription lives: the next receiver goes on where the last one was
 	optional bool // it is looked for again by who opened it, rather than opened again and again
 
 	opening sync.Mutex // held while the receiver is opened anew
 
 	mu        sync.Mutex
 	receiver  driver.Receiver
+	taken     driver.Receiver    // that delivered what is being fed
 	receive   context.Context    // of the receiver's Receive; ends when it is replaced
 	cancel    context.CancelFunc // of receive
 	taking    bool               // in Receive, or feeding what it returned
@@ -43,34 +44,48 @@ type source struct {
 const maxReceive = 512
 
 // open opens the receiver, trying again until ctx ends while the broker is
-// away. The receiver's Receive ends with life.
+// away. The receiver's Receive ends with life. A broadcast subscription whose
+// group is gone goes on from now.
 func (src *source) open(ctx, life context.Context) error {
 	for attempt := 1; ; attempt++ {
-		r, err := src.s.conn.OpenReceiver(ctx, src.sub)
+		sub := src.sub
+		src.mu.Lock()
+		sub.Resume = src.resume
+		src.mu.Unlock()
+		r, err := src.s.conn.OpenReceiver(ctx, sub)
 		if err == nil {
 			receive, cancel := context.WithCancel(life)
 			src.mu.Lock()
 			src.receiver, src.receive, src.cancel = r, receive, cancel
+			src.resume = sub.Broadcast
 			src.mu.Unlock()
 			src.last.Store(time.Now().UnixNano())
+			src.s.broker.back(src)
 			return nil
 		}
 		if src.optional {
 			return err
 		}
 		kind := src.s.conn.Classify(err)
-		if kind == driver.NotFound {
+		switch {
+		case kind == driver.PositionLost && sub.Resume:
+			src.lost(err)
+			continue
+		case kind == driver.PositionLost && sub.Broadcast: // it has none to lose: an engine that is not ready
+		case kind == driver.NotFound:
 			if perr := src.s.provisionAll(ctx); perr != nil {
 				if src.current() == nil {
 					return perr
 				}
 				err, kind = perr, src.s.conn.Classify(perr)
 			}
+		case kind == driver.PositionLost:
+			return err
 		}
 		if src.ends(kind) {
 			return err
 		}
-		src.notice(Notice{Kind: NoticeReceive, Attempt: attempt, Err: err})
+		src.away(attempt, kind, err)
 		if !wait(ctx, reopenPolicy.Wait(attempt)) {
 			return ctx.Err()
 		}
@@ -82,12 +97,21 @@ func (src *source) open(ctx, life context.Context) error {
 // for the first time. While the service runs the operator may yet take it back.
 func (src *source) ends(kind driver.Kind) bool {
 	switch kind {
-	case driver.Closed, driver.PositionLost:
+	case driver.Closed:
 		return true
 	case driver.Denied, driver.Conflict, driver.Unsupported:
 		return src.current() == nil
 	}
 	return false
+}
+
+// lost notes that the group of a broadcast subscription is gone, with what it
+// had not handled.
+func (src *source) lost(err error) {
+	src.mu.Lock()
+	src.resume = false
+	src.mu.Unlock()
+	src.notice(Notice{Kind: NoticePositionLost, Err: err})
 }
 
 // reopenPolicy paces attempts to reach a broker that is away.
@@ -112,9 +136,12 @@ func (src *source) run(ctx context.Context) error {
 			return nil
 		}
 		src.last.Store(time.Now().UnixNano())
+		stop := src.trust(failed)
 		r, receive, some, err := src.take(min(n, maxReceive))
+		stop()
 		if some {
 			failed = 0
+			src.s.broker.back(src)
 		}
 		if err == nil {
 			continue
@@ -128,14 +155,16 @@ func (src *source) run(ctx context.Context) error {
 			}
 			continue
 		}
-		kind := src.s.conn.Classify(err)
 		failed++
-		if failed == 1 || kind != driver.Retryable {
-			src.notice(Notice{Kind: NoticeReceive, Attempt: failed, Err: err})
-		}
-		if kind == driver.PositionLost {
+		kind := src.s.conn.Classify(err)
+		switch {
+		case kind == driver.PositionLost && src.sub.Broadcast:
+			src.lost(err)
+		case kind == driver.PositionLost:
 			src.notice(Notice{Kind: NoticePositionLost, Err: err})
 			return err
+		default:
+			src.away(failed, kind, err)
 		}
 		if !wait(ctx, reopenPolicy.Wait(failed)) {
 			return nil
@@ -148,6 +177,26 @@ func (src *source) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// trustAfter is how long a Receive must wait for messages, after one that
+// failed, to be taken for one that works.
+const trustAfter = 5 * time.Second
+
+// trust has the outage be over for this source when the Receive that follows
+// goes on for long enough.
+func (src *source) trust(failed int) (stop func()) {
+	if failed == 0 {
+		return func() {}
+	}
+	t := time.AfterFunc(trustAfter, func() { src.s.broker.back(src) })
+	return func() { t.Stop() }
+}
+
+// away notes that the source cannot receive.
+func (src *source) away(attempt int, kind driver.Kind, err error) {
+	n := Notice{Kind: NoticeReceive, Channel: src.sub.Channel.Name, Group: src.sub.Group, Attempt: attempt, Err: err}
+	src.s.broker.away(src, kind, n)
 }
 
 // take receives once and feeds what came.
@@ -169,6 +218,7 @@ func (src *source) take(max int) (r driver.Receiver, receive context.Context, so
 		src.last.Store(time.Now().UnixNano())
 		crash.ConsumerReceived.Pass()
 		src.fed.Add(1)
+		src.taken = r
 		src.feed(src, ds)
 	}
 	src.mu.Lock()
@@ -203,8 +253,8 @@ func (src *source) pause() (resume func()) {
 
 // reopen replaces a receiver, unless somebody else just did. What has not begun
 // of the old one is dropped: it comes again, perhaps to another instance, except
-// where it was for those who listened. What has begun is handled to its end, and
-// comes again as well.
+// where the channel keeps nothing. What has begun is handled to its end, and
+// comes again as well; what is known to be handled is then settled alone.
 func (src *source) reopen(ctx context.Context, old driver.Receiver) error {
 	src.mu.Lock()
 	if src.receiver == old {
@@ -216,7 +266,7 @@ func (src *source) reopen(ctx context.Context, old driver.Receiver) error {
 	if src.current() != old {
 		return nil
 	}
-	if src.leave != nil && !src.sub.Broadcast && !src.sub.Channel.Transient {
+	if src.leave != nil && !src.sub.Channel.Transient {
 		src.leave(src.own)
 	}
 	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -239,9 +289,6 @@ func (src *source) settle(ctx context.Context, list []driver.Settlement) (driver
 	for attempt := 1; ; attempt++ {
 		r := src.current()
 		err := r.Settle(ctx, list)
-		if stale := (*driver.StaleError)(nil); errors.As(err, &stale) {
-			return r, nil // the others are settled, and these come again, as they would after a crash
-		}
 		if err == nil || attempt == 4 || src.s.conn.Classify(err) != driver.Retryable || !wait(ctx, 10*time.Millisecond<<attempt) {
 			return r, err
 		}
@@ -294,7 +341,7 @@ func (src *source) extend(ctx context.Context) {
 		}
 		if e, ok := src.current().(driver.Extender); ok {
 			if err := e.Extend(ctx, ds); err != nil && ctx.Err() == nil {
-				src.notice(Notice{Kind: NoticeReceive, Err: err})
+				src.notice(Notice{Kind: NoticeReceive, Err: err, quiet: src.s.broker.isAway()})
 			}
 		}
 	}

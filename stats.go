@@ -113,8 +113,11 @@ func (s *Service) log(n Notice) {
 		if s.firstTold(n) {
 			level = slog.LevelInfo
 		}
-	case NoticePositionLost:
+	case NoticePositionLost, NoticeLost:
 		level = slog.LevelError
+	}
+	if n.quiet || n.Kind == NoticeSettle && s.broker.isAway() {
+		level = slog.LevelDebug
 	}
 	ctx := context.Background()
 	if !s.opts.Logger.Enabled(ctx, level) {

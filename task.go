@@ -18,6 +18,8 @@ type task struct {
 	sub      *subscription // nil: nobody handles it
 	fault    error         // it cannot be handled: why
 	letter   bool          // it came back from the dead letters, or waited
+	cut      []string      // of a letter: what it lacks
+	cutBody  string        // of a letter without a body: what it was
 	size     int           // bytes, against the window
 
 	state   taskState
@@ -27,6 +29,7 @@ type task struct {
 	timer   *time.Timer   // while held
 
 	concluded bool  // an earlier delivery was handled: it is to be settled alone
+	waits     int   // how often it waited for an earlier delivery
 	alone     bool  // it failed with a batch as a whole: the next attempt is its own
 	unready   int   // how often its handler could not begin
 	lost      bool  // it is delivered again, whatever becomes of this attempt
@@ -35,6 +38,9 @@ type task struct {
 
 	answered bool // its answer is sent
 	unsent   int  // consequences that must be sent before it is settled
+
+	noteSince time.Time // when noting its dead letter first failed
+	noteErr   error     // with what it failed last
 
 	lane               *lane
 	ahead, behind      *task // in its lane

@@ -148,8 +148,8 @@ func (s *Service) provisionWaiting(ctx context.Context, cs []consequence) {
 		if !cs[i].letter || !strings.HasPrefix(channel, unhandledPrefix) || s.waiting.provisioned(channel) {
 			continue
 		}
-		sub := s.waitingSubscription(channel)
-		err := s.conn.Provision(ctx, []driver.Channel{sub.Channel}, []driver.Subscription{sub})
+		sub, mark := s.waitingSubscription(channel), s.waitingSubscription(waitingMark(s.name))
+		err := s.conn.Provision(ctx, []driver.Channel{sub.Channel, mark.Channel}, []driver.Subscription{sub, mark})
 		switch {
 		case err == nil:
 			s.waiting.note(channel, true)

@@ -25,6 +25,8 @@ type lookout struct {
 	leases  context.Context
 	keeping *sync.WaitGroup
 
+	marked bool // waiting channels exist, or did
+
 	mu    sync.Mutex
 	open  map[string]*source // by channel
 	found time.Time          // when one was last opened
@@ -67,6 +69,12 @@ func (l *lookout) run() {
 // look opens the waiting channels that exist and are not open. It reports
 // whether the broker failed to say.
 func (l *lookout) look(channels []string) (failed bool) {
+	if !l.marked {
+		if err := l.exists(waitingMark(l.r.s.name)); err != nil {
+			return l.r.s.conn.Classify(err) != driver.NotFound
+		}
+		l.marked = true
+	}
 	for _, channel := range channels {
 		l.mu.Lock()
 		_, open := l.open[channel]
@@ -89,6 +97,21 @@ func (l *lookout) look(channels []string) (failed bool) {
 		l.start(src)
 	}
 	return failed
+}
+
+// exists returns an error unless a channel is there.
+func (l *lookout) exists(channel string) error {
+	conn := l.r.s.conn
+	if b, ok := conn.(driver.Browser); ok {
+		if _, err := b.Browse(l.receive, channel, "", 1); conn.Classify(err) != driver.Unsupported {
+			return err
+		}
+	}
+	r, err := conn.OpenReceiver(l.receive, l.r.s.waitingSubscription(channel))
+	if err != nil {
+		return err
+	}
+	return r.Close(l.receive)
 }
 
 // start receives from a waiting channel until the service receives no more, or

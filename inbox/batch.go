@@ -49,7 +49,6 @@ func Batch[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, ou
 			return every(len(vs), err)
 		}
 		for i := range vs {
-			ins[i].Repeat()
 			one, err := some(i, i+1)
 			if errs[i] = one[0]; err != nil {
 				errs[i] = err
@@ -197,11 +196,6 @@ func (b *batch[Tx]) whole(ctx context.Context, first []int, f func(ctx context.C
 	var broken *outbox.PartError
 	if errors.As(err, &broken) {
 		return false, broken
-	}
-	if err != nil {
-		for _, i := range fresh {
-			b.ins[i].Repeat()
-		}
 	}
 	return err == nil, nil
 }

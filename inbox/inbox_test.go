@@ -560,3 +560,35 @@ func TestAnswer_over_the_limit_undoes_the_work_and_is_told_at_once(t *testing.T)
 		s.want(1, "")
 	})
 }
+
+func TestOnce_hides_that_a_message_waited_twice(t *testing.T) {
+	within(t, func(s *shop) {
+		v2 := arrived.Version(2)
+		arrived.Subscribe(s.svc, inbox.Once(s.box, func(context.Context, *memstore.Tx, dovetail.Sender, item) error { return nil }))
+		s.h.Start()
+		m := &driver.Message{Channel: v2.Spec().Channel.Name, Type: v2.Spec().Type(), ID: "1", Source: "mill", Key: "tea", Body: []byte(`{"SKU":"tea","Count":5}`)}
+		s.h.Deliver(m, m) // as after a crash between the letter and the settlement
+		s.h.Settle()
+		waiting := s.h.Waiting("shop")
+		if len(waiting) != 2 || waiting[0].ID != waiting[1].ID || s.svc.Stats().Unhandled != 2 {
+			s.Fatalf("%d wait: %+v", len(waiting), waiting)
+		}
+		fresh := s.h.Service("shop")
+		box := outbox.New(fresh, s.db)
+		fresh.Sends(ranLow)
+		v2.Subscribe(fresh, inbox.Once(box, func(ctx context.Context, tx *memstore.Tx, out dovetail.Sender, i item) error {
+			s.ran()
+			_, err := add(ctx, tx, out, i)
+			return err
+		}))
+		s.h.Start()
+		s.h.Settle()
+		s.want(1, "5")
+		s.h.Deliver(m) // once more, late: to either of them
+		s.h.Advance(30 * time.Second)
+		s.want(1, "5")
+		if n := len(s.h.Waiting("shop")); n != 0 {
+			s.Errorf("%d still wait", n)
+		}
+	})
+}

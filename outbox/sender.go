@@ -21,6 +21,7 @@ type buffer struct {
 
 	mu       sync.Mutex
 	messages []*driver.Message
+	causes   []*dovetail.Incoming // of each message: what the handler that sent it was handling; nil for none
 	ended    bool
 }
 
@@ -29,7 +30,9 @@ func (s *buffer) Name() string { return s.svc.Name() }
 
 // Send checks messages and keeps them until the commit.
 func (s *buffer) Send(ctx context.Context, messages []*driver.Message) error {
+	cause := dovetail.Current(ctx)
 	if err := s.svc.Prepare(messages); err != nil {
+		undone(cause, messages...)
 		return err
 	}
 	s.mu.Lock()
@@ -38,7 +41,17 @@ func (s *buffer) Send(ctx context.Context, messages []*driver.Message) error {
 		return errEnded
 	}
 	s.messages = append(s.messages, messages...)
+	for range messages {
+		s.causes = append(s.causes, cause)
+	}
 	return nil
+}
+
+// undone has a handler that sends messages again send the same ids.
+func undone(cause *dovetail.Incoming, messages ...*driver.Message) {
+	if cause != nil {
+		cause.Undone(messages...)
+	}
 }
 
 func (s *buffer) mark() int {
@@ -50,7 +63,10 @@ func (s *buffer) mark() int {
 func (s *buffer) cut(mark int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.messages = s.messages[:mark]
+	for i := mark; i < len(s.messages); i++ {
+		undone(s.causes[i], s.messages[i])
+	}
+	s.messages, s.causes = s.messages[:mark], s.causes[:mark]
 }
 
 // end returns what is to be written; the sender refuses more.

@@ -149,9 +149,14 @@ func (t *Transaction[Tx]) Commit(ctx context.Context) error {
 		t.box.delayed(w)
 		return nil
 	case t.token != "" && errors.Is(err, store.ErrUnknown):
-		return t.resolve(ctx, err)
+		err = t.resolve(ctx, err)
+	default:
+		err = fmt.Errorf("outbox: %w", err)
 	}
-	return fmt.Errorf("outbox: %w", err)
+	if err != nil {
+		t.out.cut(0)
+	}
+	return err
 }
 
 // resolve finds out whether a commit that failed with cause happened.
@@ -184,6 +189,7 @@ func (t *Transaction[Tx]) Rollback(ctx context.Context) error {
 	}
 	defer t.release()
 	t.out.end()
+	t.out.cut(0)
 	if err := t.box.db.Rollback(context.WithoutCancel(ctx), t.tx); err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}

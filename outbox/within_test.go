@@ -86,7 +86,7 @@ func TestService_refuses_what_is_sent_past_an_open_transaction(t *testing.T) {
 		if err := place.Send(ctx, svc, "in the inbox"); err != nil {
 			t.Error(err)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		synctest.Wait()
 		mu.Lock()
 		slices.Sort(got)

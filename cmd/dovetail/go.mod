@@ -12,7 +12,7 @@ require (
 	github.com/dovetail-go/dovetail/transport/natsbus v0.0.0
 	github.com/dovetail-go/dovetail/transport/natsbus/embedded v0.0.0
 	github.com/dovetail-go/dovetail/transport/rabbitbus v0.0.0
-	github.com/jackc/pgx/v5 v5.12.0
+	github.com/jackc/pgx/v5 v5.13.0
 	github.com/nats-io/nats.go v1.55.0
 	github.com/rabbitmq/amqp091-go v1.16.0
 	github.com/rogpeppe/go-internal v1.14.1

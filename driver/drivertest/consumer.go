@@ -45,10 +45,11 @@ func (e *env) consume(l *ledger, r driver.Receiver, group string) (stop func()) 
 	return stop
 }
 
-// tolerable errors are those of a link that is away or was closed.
+// tolerable errors are those of a link that is away or was closed, and of what
+// was handed over meanwhile.
 func (e *env) tolerable(r driver.Receiver, err error) bool {
 	k := e.classify(r, err)
-	return k == driver.Retryable || k == driver.Closed
+	return k == driver.Retryable || k == driver.Closed || isStale(err)
 }
 
 // awaitUnique waits until n different messages were handled.

@@ -109,7 +109,7 @@ func (h *hand) handle(r driver.Receiver, ds []*driver.Delivery) {
 		}
 		ds = ds[most:]
 		ctx, cancel := context.WithTimeout(context.Background(), handTime)
-		if err := r.Settle(ctx, ss); err != nil && !passing(h.conn.Classify(err)) {
+		if err := r.Settle(ctx, ss); err != nil && !isStale(err) && !passing(h.conn.Classify(err)) {
 			h.fail("settle: %v", err)
 		}
 		cancel()

@@ -10,6 +10,7 @@ import (
 
 var handoverTests = map[string]test{
 	"Handover_moves_what_has_nothing_in_hand_at_once": {run: testHandoverSlow, gap: needsOrder(driver.OrderOwner)},
+	"Handover_moves_each_partition_by_itself":         {run: testHandoverSingle, gap: needsOrder(driver.OrderOwner)},
 	"Handover_gives_what_was_abandoned_to_the_next":   {run: testHandoverAbandoned, gap: needsOrder(driver.OrderOwner)},
 	"Handover_begins_after_what_was_settled":          {run: testHandoverSettled, gap: needsOrder(driver.OrderOwner)},
 }
@@ -159,6 +160,61 @@ func testHandoverSlow(e *env) {
 	stop()
 }
 
+// testHandoverSingle has something in hand of every partition when another
+// receiver joins, and gives up one partition of those that it loses.
+func testHandoverSingle(e *env) {
+	sender := e.conn()
+	o := e.ownsAll(sender)
+	rv, ok := o.r.(driver.Revoker)
+	if !ok {
+		e.gap("driver.Revoker is not implemented")
+		return
+	}
+	released, rest, done := make(chan int, 1), make(chan struct{}), make(chan struct{})
+	release := func(p int) {
+		ctx, cancel := e.within()
+		defer cancel()
+		if err := rv.Release(ctx, []int{p}); err != nil && !passing(o.c.Classify(err)) {
+			e.Errorf("release %d: %v", p, err)
+		}
+	}
+	go func() {
+		defer close(done)
+		var kept []int
+		for first := true; ; {
+			select {
+			case parts, ok := <-rv.Revoked():
+				if !ok {
+					return
+				}
+				if first && len(parts) > 0 {
+					first = false
+					last := parts[len(parts)-1]
+					parts = parts[:len(parts)-1]
+					release(last)
+					released <- last
+				}
+				kept = append(kept, parts...)
+			case <-rest:
+				for _, p := range slices.Backward(kept) {
+					release(p)
+				}
+				return
+			}
+		}
+	}()
+	second := e.receiver(e.conn(), e.another(o.s))
+	p := await(e, released, "a partition to be lost to a second receiver")
+	d := e.soonHas(second, 1, "one partition was released, and others of those that are lost are still in use")[0]
+	if d.Partition != p || number(d.Message) != 0 {
+		e.Errorf("the second receiver got %s of partition %d, want what was in hand of partition %d", d.Message.ID, d.Partition, p)
+	}
+	e.settle(second, driver.Ack, d)
+	e.nothing(second, "nothing else was released")
+	close(rest)
+	<-done
+}
+
 // testHandoverAbandoned releases a partition with a delivery in hand: the next
 // owner gets it, and first.
 func testHandoverAbandoned(e *env) {
@@ -184,14 +240,18 @@ func testHandoverAbandoned(e *env) {
 			break
 		}
 	}
-	ctx, cancel := e.within()
-	defer cancel()
+	if _, ok := o.r.(driver.Revoker); !ok {
+		return // it is closed
+	}
 	late := make([]driver.Settlement, 0, 4)
 	for _, d := range o.hands {
 		late = append(late, driver.Settlement{Delivery: d})
 	}
-	if err := o.r.Settle(ctx, late); err != nil && !isStale(err) && o.c.Classify(err) != driver.Closed {
-		e.Errorf("settling what was handed over: %v, want no error or *driver.StaleError", err)
+	indexes, _ := e.stale(o.r, late...)
+	for _, i := range indexes {
+		if p := late[i].Delivery.Partition; !first[p] {
+			e.Errorf("the settlement of %s is called too late, and partition %d was not handed over", late[i].Delivery.Message.ID, p)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package drivertest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -68,6 +69,23 @@ var settleMutants = map[string]mutant{
 				}
 			}
 			return err
+		}},
+	"names nothing when something came too late": {by: "Settle_names_what_came_too_late_and_takes_the_rest",
+		settle: func(r driver.Receiver, ctx context.Context, ss []driver.Settlement) error {
+			err := r.Settle(ctx, ss)
+			if stale := (*driver.StaleError)(nil); errors.As(err, &stale) {
+				stale.Indexes = nil
+			}
+			return err
+		}},
+	"takes nothing when something came too late": {by: "Settle_names_what_came_too_late_and_takes_the_rest",
+		settle: func(r driver.Receiver, ctx context.Context, ss []driver.Settlement) error {
+			for i, s := range ss { // which of them are, a settlement of nothing else tells
+				if err := r.Settle(ctx, []driver.Settlement{s}); err != nil {
+					return &driver.StaleError{Indexes: []int{i}}
+				}
+			}
+			return nil
 		}},
 	"does not wait before a retry": {by: "Settle_Retry_waits_as_long_as_asked", settle: outcomes(func(s *driver.Settlement) { s.After = 0 })},
 	"takes a rejection for a retry": {by: "Settle_Reject_is_the_end_of_a_message", settle: outcomes(func(s *driver.Settlement) {

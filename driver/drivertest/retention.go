@@ -1,7 +1,6 @@
 package drivertest
 
 import (
-
 	"github.com/dovetail-go/dovetail/driver"
 )
 

@@ -228,7 +228,7 @@ func testLease(e *env) {
 		e.Fatalf("got %s, want %s again", second.Message.ID, first.Message.ID)
 	}
 	e.attempt(second, 2)
-	e.settle(r, driver.Ack, first) // expired: passed over, or taken for the second; no error either way
+	e.stale(r, driver.Settlement{Delivery: first}) // expired: passed over, named, or taken for the second
 	e.settle(r, driver.Ack, second)
 	e.nothing(r, "it was acknowledged")
 }

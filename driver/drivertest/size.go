@@ -9,7 +9,8 @@ import (
 )
 
 var sizeTests = map[string]test{
-	"Fits_tells_what_Send_takes": {run: testFits, gap: needsMaxBytes},
+	"Fits_tells_what_Send_takes":          {run: testFits, gap: needsMaxBytes},
+	"Send_carries_the_largest_attributes": {run: testLargest},
 }
 
 // fitSlack is how much too much a Fitter may count.
@@ -53,4 +54,29 @@ func testFits(e *env) {
 		e.sameMessage(d, m)
 		e.settle(r, driver.Ack, d)
 	}
+}
+
+// testLargest sends what the core takes at most: attributes as long as they may
+// be, of which every character is escaped somewhere, and the longest name of a
+// header, of every character that it may have.
+func testLargest(e *env) {
+	c := e.conn()
+	ch, s := e.queue(c)
+	long := func(most int) string { return strings.Repeat("€%\" ", most/6) }
+	var name []byte
+	for c := byte('!'); c <= '~'; c++ {
+		if c != ':' {
+			name = append(name, c)
+		}
+	}
+	most := strings.Repeat(string(name), 3)[:255]
+	want := e.message(ch, long(driver.MaxKey)+".", 0)
+	want.ID, want.CorrelationID, want.CausationID = long(driver.MaxID)+".", long(driver.MaxID)+"c", long(driver.MaxID)+"d"
+	want.Source, want.Type = long(driver.MaxSource)+".", long(driver.MaxType)+"."
+	want.Headers = driver.Headers{{Name: string(name), Value: "each"}, {Name: most, Value: "long"}}
+	e.send(c, want)
+	r := e.receiver(c, s)
+	d := e.one(r)
+	e.sameMessage(d, want)
+	e.settle(r, driver.Ack, d)
 }

@@ -302,7 +302,8 @@ func (r *receiver) persist() error {
 
 // Settle says what became of deliveries, as driver.Receiver says. It returns
 // once the cursors are written, which outlives a kill of this process; after a
-// loss of power messages may come again.
+// loss of power messages may come again. What this receiver has handed over, or
+// never had, is named in a *driver.StaleError.
 func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -310,13 +311,21 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 		return fmt.Errorf("settle: %w", driver.ErrClosed)
 	}
 	now := time.Now()
-	for _, s := range settlements {
+	var stale driver.StaleError
+	for i, s := range settlements {
 		if s.Delivery == nil {
 			continue
 		}
 		it, ok := s.Delivery.Receipt.(*item)
-		if !ok || it.p.lost || it.state != inHand || r.parts[it.p.id] != it.p {
-			continue // not ours, or not any more
+		if ok && it.state == settled {
+			continue
+		}
+		if !ok || it.p.lost || it.p.id >= len(r.parts) || r.parts[it.p.id] != it.p {
+			stale.Indexes = append(stale.Indexes, i) // not ours, or not any more
+			continue
+		}
+		if it.state != inHand {
+			continue // it waits for its retry
 		}
 		if s.Outcome == driver.Retry {
 			r.retry(it, now.Add(s.After))
@@ -340,6 +349,9 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 	r.signal()
 	if err != nil {
 		return fmt.Errorf("settle on channel %s: %w", r.ch.meta.Name, explain(err))
+	}
+	if len(stale.Indexes) > 0 {
+		return &stale
 	}
 	return nil
 }

@@ -184,7 +184,8 @@ func (r *receiver) passOn() {
 	}
 }
 
-// Settle implements driver.Receiver.
+// Settle implements driver.Receiver. What another receiver handed out is named
+// in a *driver.StaleError.
 func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) error {
 	r.ch.mu.Lock()
 	defer r.ch.mu.Unlock()
@@ -192,13 +193,18 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 		return fmt.Errorf("membus: settle in %s: %w", r.ch.spec.Name, driver.ErrClosed)
 	}
 	full := r.held == r.window
-	for _, s := range settlements {
+	var stale driver.StaleError
+	for i, s := range settlements {
 		if s.Delivery == nil {
 			continue
 		}
 		h, ok := s.Delivery.Receipt.(*hand)
-		if !ok || h.r != r || !h.held {
-			continue // settled before, or no longer this receiver's
+		if !ok || h.r != r {
+			stale.Indexes = append(stale.Indexes, i)
+			continue
+		}
+		if !h.held {
+			continue // settled before
 		}
 		r.unlink(h)
 		it := h.it
@@ -217,6 +223,9 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 	r.g.wakePoked()
 	if full && r.held < r.window || r.blocked {
 		r.wakeUp()
+	}
+	if len(stale.Indexes) > 0 {
+		return &stale
 	}
 	return nil
 }

@@ -115,11 +115,11 @@ func (c *Conn) channel(ctx context.Context, name string) (*channelState, error) 
 	if err := driver.ValidName(name); err != nil {
 		return nil, fmt.Errorf("natsbus: channel %w", err)
 	}
-	ctx, cancel := c.deadline(ctx)
-	defer cancel()
+	ctx, why, done := c.api(ctx, objectName(name))
+	defer done()
 	stream, err := c.js.Stream(ctx, objectName(name))
 	if err != nil {
-		return nil, c.streamError(name, err)
+		return nil, c.streamError(name, why(err))
 	}
 	cfg := stream.CachedInfo().Config
 	s := stateOf(name, &cfg)

@@ -22,6 +22,8 @@ type Conn struct {
 	acks  *ackInbox
 	chans channelCache
 
+	denials denials
+
 	closed atomic.Bool
 	gone   chan struct{} // closed once the client underneath has ended
 
@@ -60,7 +62,7 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 		nats.IgnoreAuthErrorAbort(), // credentials are rotated; giving up would need an operator
 		nats.ReconnectBufSize(-1),   // what cannot be written is an error now, never sent behind the caller's back
 		nats.CustomReconnectDelay(reconnectDelay),
-		nats.PingInterval(10 * time.Second),
+		nats.PingInterval(o.Ping),
 		nats.MaxPingsOutstanding(2),
 		nats.FlusherTimeout(o.Timeout),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.linkChanged("link lost", err) }),
@@ -147,9 +149,22 @@ type linkWatch struct {
 	c     *Conn
 	epoch uint64
 	event <-chan struct{} // look again when it is closed
+	since time.Time
 }
 
-func (c *Conn) watchLink() linkWatch { return linkWatch{c, c.epoch(), c.linkEvent()} }
+func (c *Conn) watchLink() linkWatch { return linkWatch{c, c.epoch(), c.linkEvent(), time.Now()} }
+
+// ended is asked after an event: it returns why no answer comes any more from
+// what was published to subjects with these prefixes, if so.
+func (w *linkWatch) ended(doing string, subjects ...string) error {
+	if w.lost() {
+		return errLinkLost(doing)
+	}
+	if err := w.c.denials.since(w.since, subjects...); err != nil {
+		return fmt.Errorf("natsbus: %s: %w", doing, err)
+	}
+	return nil
+}
 
 // lost is asked after an event, which may be a late notice of what was before.
 func (w *linkWatch) lost() bool {
@@ -171,6 +186,9 @@ func (c *Conn) linkEvent() <-chan struct{} {
 func (c *Conn) foreignError(s *nats.Subscription, err error) {
 	if errors.Is(err, nats.ErrSlowConsumer) || errors.Is(err, nats.ErrBadHeaderMsg) {
 		return // the receiver reports it
+	}
+	if c.denials.note(err) {
+		c.linkChanged("", nil) // those who wait look
 	}
 	subject := ""
 	if s != nil {

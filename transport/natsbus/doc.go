@@ -18,8 +18,9 @@
 //     that was provisioned before it has settled it, whether that listens or not.
 //   - A group: a durable pull consumer with explicit acknowledgement; of a channel
 //     with partitions, one for each, which delivers to one owner at a time.
-//   - A broadcast subscription: an ephemeral consumer that goes with its
-//     receiver, or a while after its instance was last seen.
+//   - A broadcast subscription: a durable consumer of its instance's own, which
+//     outlives receivers. The server removes it a while after the instance was
+//     last seen (Options.Expire).
 //   - A transient channel: the plain subject <channel>.t, with a queue group for
 //     each group. Nothing is stored, confirmed or provisioned. Who sends to a
 //     channel that has no stream, as to a caller's reply channel, finds out
@@ -37,8 +38,8 @@
 // bounded to 1,000 messages and 50 at a time for a stream, and one duplicate
 // refuses the whole batch.
 //
-// The server drops a second copy of (source, id) on publish–subscribe channels
-// for Options.Dedupe. On point-to-point channels it does not: who takes a
+// The server drops a second copy of (source, id, type) on publish–subscribe
+// channels for Options.Dedupe. On point-to-point channels it does not: who takes a
 // message out of the dead letters and puts it back soon after would be told
 // that it is stored when it is not.
 //
@@ -48,8 +49,10 @@
 //
 // # Receiving
 //
-// A receiver asks for as many messages as its window has room for, and its
-// acknowledgements are answered before Settle returns. Messages of one key come
+// A receiver asks for as many messages and bytes as its window has room for; the
+// partitions share it. Its acknowledgements are answered before Settle returns.
+// When a Receive is cancelled, it withdraws its requests until the next: what is
+// sent while handlers come to their end goes to others. Messages of one key come
 // in order while one receiver of a group is open (driver.OrderInstance), also
 // across a loss of the link or a restart of the server: what was on its way is
 // asked back before anything later is handed out. With several receivers it

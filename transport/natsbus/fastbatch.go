@@ -66,11 +66,8 @@ func (b *fastBatch) finish(ctx context.Context) {
 	defer b.s.c.acks.close(b.token)
 	timer := time.NewTimer(b.s.c.opts.Timeout)
 	defer timer.Stop()
-	link := linkWatch{b.s.c, b.s.epoch, b.s.c.linkEvent()}
-	var why error
-	if link.lost() {
-		why = errLinkLost("send to " + b.st.name)
-	}
+	link := linkWatch{b.s.c, b.s.epoch, b.s.c.linkEvent(), b.s.began}
+	why := link.ended("send to "+b.st.name, b.st.name+".")
 	for why == nil && b.refused == nil {
 		if b.ended() {
 			break
@@ -82,9 +79,7 @@ func (b *fastBatch) finish(ctx context.Context) {
 		case <-ctx.Done():
 			why = translate("send to "+b.st.name, ctx.Err())
 		case <-link.event:
-			if link.lost() {
-				why = errLinkLost("send to " + b.st.name)
-			}
+			why = link.ended("send to "+b.st.name, b.st.name+".")
 		case <-timer.C:
 			why = fmt.Errorf("natsbus: send to %s: %w: no answer within %v", b.st.name, driver.ErrRetryable, b.s.c.opts.Timeout)
 		}
@@ -240,7 +235,7 @@ func (b *fastBatch) report(ctx context.Context, why error) {
 		case counted || done && n+1 > errSeq:
 			b.s.fail(b.order[n], behind, false)
 		default:
-			b.s.fail(b.order[n], err, true)
+			b.s.fail(b.order[n], err, !errors.Is(err, driver.ErrDenied))
 		}
 	}
 	for _, i := range b.index[b.next:] {

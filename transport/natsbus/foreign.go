@@ -47,15 +47,15 @@ func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
-// structuredType is the media type of a message without attributes in its
-// headers: CloudEvents in structured mode say there what the body is
-// (NATS protocol binding 1.0.2, section 3.2), and others do as well.
-func structuredType(header nats.Header) string {
-	if v := header["Content-Type"]; len(v) > 0 {
-		return text(v[0])
-	}
+// contentType is the header, in any case, in which CloudEvents in structured mode
+// say what the body is (NATS protocol binding 1.0.2, section 3.2), and others do
+// as well. It is no attribute's: what we send has it only where a user set it.
+const contentType = "content-type"
+
+// typeOfOthers is the media type of a message that does not say it as we do.
+func typeOfOthers(header nats.Header) string {
 	for name, v := range header {
-		if strings.EqualFold(name, "content-type") && len(v) > 0 {
+		if strings.EqualFold(name, contentType) && len(v) > 0 {
 			return text(v[0])
 		}
 	}

@@ -147,7 +147,7 @@ func (r *receiver) wakeUp() {
 	}
 	r.resting = false
 	for _, src := range r.sources {
-		src.gap = true // mend begins anew
+		src.gap = true // what the server sent to the last inbox is asked back
 	}
 }
 
@@ -187,7 +187,7 @@ func (r *receiver) giveBack(ctx context.Context) error {
 	for _, src := range r.sources {
 		for rc := src.held.first; rc != nil; rc = rc.next {
 			back = append(back, unsettled{rc.seq, rc.reply})
-			rc.done = true
+			rc.drop()
 		}
 		src.held = receipts{}
 	}

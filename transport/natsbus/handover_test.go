@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -90,5 +91,62 @@ func TestReceiver_whose_Receive_was_cancelled_takes_nothing_from_others(t *testi
 			t.Fatal(err)
 		}
 		n += len(ds)
+	}
+}
+
+func TestSettle_names_what_came_too_late(t *testing.T) {
+	srv := servers.Shared(t, servers.NATS)
+	c := connect(t, natsbus.Options{URL: srv.URL()})
+	s := work("too-late")
+	provision(t, c, s)
+	if err := c.Send(within(t), drivertest.Numbered(s.Channel.Name, "k", 0, 3, 3)); err != nil {
+		t.Fatal(err)
+	}
+	settle := func(r driver.Receiver, ds ...*driver.Delivery) (stale []int) {
+		t.Helper()
+		list := make([]driver.Settlement, len(ds))
+		for i, d := range ds {
+			list[i].Delivery = d
+		}
+		err := r.Settle(within(t), list)
+		if late := (*driver.StaleError)(nil); errors.As(err, &late) {
+			return late.Indexes
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		return nil
+	}
+	open := func(n int) (driver.Receiver, []*driver.Delivery) {
+		t.Helper()
+		r, err := c.OpenReceiver(within(t), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ds []*driver.Delivery
+		for len(ds) < n {
+			more, err := r.Receive(within(t), n-len(ds))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ds = append(ds, more...)
+		}
+		return r, ds
+	}
+	first, old := open(3)
+	if stale := settle(first, old[0], old[0]); stale != nil {
+		t.Errorf("a delivery that is settled twice is called stale: %v", stale)
+	}
+	if err := first.Close(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if stale := settle(first, old...); !slices.Equal(stale, []int{1, 2}) {
+		t.Errorf("after Close %v are stale, want those that were given back: 1 and 2", stale)
+	}
+	second, ds := open(2)
+	if stale := settle(second, old[1], ds[0], old[2], ds[1]); !slices.Equal(stale, []int{0, 2}) {
+		t.Errorf("%v are stale, want those of another receiver: 0 and 2", stale)
+	}
+	if err := second.Close(within(t)); err != nil {
+		t.Fatal(err)
 	}
 }

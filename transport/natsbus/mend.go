@@ -258,8 +258,8 @@ func (r *receiver) nak(ctx context.Context, subjects []string) error {
 		case <-signal:
 			return nil
 		case <-link.event:
-			if link.lost() {
-				return errLinkLost("ask back what was lost")
+			if err := link.ended("ask back what was lost", "$JS.ACK."+r.stream+"."); err != nil {
+				return err
 			}
 		case <-ctx.Done():
 			return ctx.Err()

@@ -23,8 +23,8 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 		return c.openTransient(ctx, s)
 	}
 	doing := "receive from " + s.Channel.Name + " as " + s.Group
-	ctx, cancel := c.deadline(ctx)
-	defer cancel()
+	ctx, why, done := c.api(ctx, objectName(s.Channel.Name))
+	defer done()
 	st, err := c.channel(ctx, s.Channel.Name)
 	if err != nil {
 		return nil, err
@@ -37,10 +37,10 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 		if errors.Is(err, driver.ErrPositionLost) || errors.Is(err, driver.ErrUnsupported) {
 			return nil, err // it says what was being done
 		}
-		return nil, translate(doing, err)
+		return nil, translate(doing, why(err))
 	}
 	if s.Broadcast {
-		r.delays = c.delaysOf(r.stream, ownGroup(s))
+		r.delays = c.delaysOf(r.stream, s.GroupName())
 	} else {
 		r.roll, r.delays = newRoll(c, r.stream, s.Group), c.delaysOf(r.stream, s.Group)
 	}
@@ -55,7 +55,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 		r.sources = append(r.sources, src)
 		if err := r.attach(ctx, src, info); err != nil {
 			r.abandon()
-			return nil, translate(doing, err)
+			return nil, translate(doing, why(err))
 		}
 	}
 	var rec interface {

@@ -33,6 +33,10 @@ type Options struct {
 	// earlier. Default 5 s.
 	Timeout time.Duration
 
+	// Ping is how often an idle link is tried. Of two pings without an answer the
+	// link is lost, and another server is taken. At least 100 ms. Default 3 s.
+	Ping time.Duration
+
 	// Replicas is how many servers of a cluster keep each new stream, 1 to 5.
 	// Default 1.
 	Replicas int
@@ -109,6 +113,7 @@ func (o Options) withDefaults() (Options, error) {
 	for _, err := range []error{
 		set(&o.OwnerTTL, "OwnerTTL", 5*time.Second),
 		set(&o.Timeout, "Timeout", 5*time.Second),
+		set(&o.Ping, "Ping", 3*time.Second),
 		set(&o.AckWait, "AckWait", 30*time.Second),
 		set(&o.Dedupe, "Dedupe", 30*time.Second),
 		set(&o.Expire, "Expire", 5*time.Minute),
@@ -119,6 +124,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.OwnerTTL < time.Second {
 		return o, fmt.Errorf("natsbus: option OwnerTTL is %v: want at least 1s", o.OwnerTTL)
+	}
+	if o.Ping < 100*time.Millisecond {
+		return o, fmt.Errorf("natsbus: option Ping is %v: want at least 100ms", o.Ping)
 	}
 	if o.Expire < minExpire {
 		return o, fmt.Errorf("natsbus: option Expire is %v: want at least %v, for an instance has to reconnect before its broadcast groups are gone", o.Expire, minExpire)
@@ -135,7 +143,7 @@ func (o Options) withDefaults() (Options, error) {
 //
 // with the parameters servers (more servers of the cluster, host:port with
 // commas between; a URL has room for one port only), name, token, creds, tls (true, or the path of a file of
-// certificate authorities), timeout, replicas, ack-wait, dedupe, max-bytes,
+// certificate authorities), timeout, ping, replicas, ack-wait, dedupe, max-bytes,
 // expire, partitions and owner-ttl, which are the fields of [Options]. tls://host:port is
 // nats://host:port?tls=true. Any other parameter is an error.
 func ParseURL(u *url.URL) (Options, error) {
@@ -165,6 +173,9 @@ func ParseURL(u *url.URL) (Options, error) {
 	withTLS := u.Scheme == "tls"
 	p.Parse("tls", func(v string) error {
 		if on, err := strconv.ParseBool(v); err == nil {
+			if !on && withTLS {
+				return fmt.Errorf("the scheme tls demands it: write nats:// to go without")
+			}
 			withTLS = on
 			return nil
 		}
@@ -179,7 +190,7 @@ func ParseURL(u *url.URL) (Options, error) {
 }
 
 // ReadParams sets the fields that a URL's parameters name, wherever the server
-// is: name, timeout, replicas, ack-wait, dedupe, max-bytes, expire, partitions and
+// is: name, timeout, ping, replicas, ack-wait, dedupe, max-bytes, expire, partitions and
 // owner-ttl.
 func (o *Options) ReadParams(p *driver.Params) {
 	duration := func(name string, d *time.Duration) {
@@ -193,6 +204,7 @@ func (o *Options) ReadParams(p *driver.Params) {
 	}
 	o.Name = p.String("name", o.Name)
 	duration("timeout", &o.Timeout)
+	duration("ping", &o.Ping)
 	duration("ack-wait", &o.AckWait)
 	duration("dedupe", &o.Dedupe)
 	duration("expire", &o.Expire)

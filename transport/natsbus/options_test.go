@@ -8,7 +8,7 @@ import (
 )
 
 func TestParseURL_reads_servers_and_parameters(t *testing.T) {
-	u, err := url.Parse("nats://shop:secret@a:4222?servers=b,[::1],c:4333&replicas=3&ack-wait=10s&dedupe=1m&max-bytes=1000&timeout=2s&expire=1h&name=till&tls=true&partitions=8&owner-ttl=3s")
+	u, err := url.Parse("nats://shop:secret@a:4222?servers=b,[::1],c:4333&replicas=3&ack-wait=10s&dedupe=1m&max-bytes=1000&timeout=2s&ping=1s&expire=1h&name=till&tls=true&partitions=8&owner-ttl=3s")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,9 +19,19 @@ func TestParseURL_reads_servers_and_parameters(t *testing.T) {
 	if o.URL != "nats://a:4222,nats://b:4222,nats://[::1]:4222,nats://c:4333" || o.User != "shop" || o.Password != "secret" || o.TLS == nil {
 		t.Errorf("servers and credentials: %s %s tls %v", o.URL, o.User, o.TLS != nil)
 	}
-	if o.Replicas != 3 || o.AckWait != 10*time.Second || o.Dedupe != time.Minute || o.MaxBytes != 1000 || o.Timeout != 2*time.Second ||
+	if o.Replicas != 3 || o.AckWait != 10*time.Second || o.Dedupe != time.Minute || o.MaxBytes != 1000 || o.Timeout != 2*time.Second || o.Ping != time.Second ||
 		o.Expire != time.Hour || o.Name != "till" || o.Partitions != 8 || o.OwnerTTL != 3*time.Second {
 		t.Errorf("parameters: %+v", o)
+	}
+}
+
+func TestParseURL_reads_servers_with_commas_between(t *testing.T) {
+	u, err := url.Parse("nats://a:4222,b:4333")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := ParseURL(u); err != nil || o.URL != "nats://a:4222,nats://b:4333" {
+		t.Errorf("servers %s, %v", o.URL, err)
 	}
 }
 
@@ -32,6 +42,7 @@ func TestParseURL_names_what_is_wrong(t *testing.T) {
 		"nats://a?ack-wait=-3s":      "above zero",
 		"nats://a?replicas=many":     "replicas=many",
 		"nats://a/subject":           "has none",
+		"tls://a?tls=false":          "the scheme tls demands it",
 		"nats://a?max-bytes=1&x=2":   `unknown parameter "x"`,
 		"nats://a?timeout=0s&tls=no": "timeout=0s",
 	} {

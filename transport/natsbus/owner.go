@@ -317,7 +317,7 @@ func (p *partitioned) Release(ctx context.Context, partitions []int) error {
 // server deliver that to another.
 func (r *receiver) yield(ctx context.Context, src *source) error {
 	for rc := src.held.first; rc != nil; rc = rc.next {
-		rc.done = true
+		rc.drop()
 	}
 	src.held = receipts{}
 	pin := src.pin

@@ -153,11 +153,8 @@ func (p *plain) answer(rest string, m *nats.Msg) {
 func (p *plain) await(ctx context.Context) {
 	timer := time.NewTimer(p.s.c.opts.Timeout)
 	defer timer.Stop()
-	link := linkWatch{p.s.c, p.s.epoch, p.s.c.linkEvent()}
-	var why error
-	if link.lost() {
-		why = errLinkLost("send to " + p.st.name)
-	}
+	link := linkWatch{p.s.c, p.s.epoch, p.s.c.linkEvent(), p.s.began}
+	why := link.ended("send to "+p.st.name, p.st.name+".")
 	for why == nil {
 		p.mu.Lock()
 		left := p.left
@@ -170,9 +167,7 @@ func (p *plain) await(ctx context.Context) {
 		case <-ctx.Done():
 			why = translate("send to "+p.st.name, ctx.Err())
 		case <-link.event:
-			if link.lost() {
-				why = errLinkLost("send to " + p.st.name)
-			}
+			why = link.ended("send to "+p.st.name, p.st.name+".")
 		case <-timer.C:
 			why = fmt.Errorf("natsbus: send to %s: %w: no answer within %v", p.st.name, driver.ErrRetryable, p.s.c.opts.Timeout)
 		}
@@ -182,7 +177,7 @@ func (p *plain) await(ctx context.Context) {
 		done := p.results[n].done
 		p.mu.Unlock()
 		if !done {
-			p.resolve(n, why, true)
+			p.resolve(n, why, !errors.Is(why, driver.ErrDenied))
 		}
 	}
 }

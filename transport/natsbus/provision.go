@@ -67,13 +67,13 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
 	if err := validChannel(ch); err != nil {
 		return err
 	}
-	ctx, cancel := c.deadline(ctx)
-	defer cancel()
+	ctx, why, done := c.api(ctx, objectName(ch.Name))
+	defer done()
 	stream, err := c.js.Stream(ctx, objectName(ch.Name))
 	switch {
 	case err == nil:
 	case !errors.Is(err, jetstream.ErrStreamNotFound):
-		return translate("provision channel "+ch.Name, err)
+		return translate("provision channel "+ch.Name, why(err))
 	case ch.Transient:
 		c.chans.put(transientState(ch.Name))
 		return nil
@@ -83,7 +83,7 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
 			stream, err = c.js.Stream(ctx, objectName(ch.Name))
 		}
 		if err != nil {
-			return c.refused("provision channel "+ch.Name, err)
+			return c.refused("provision channel "+ch.Name, why(err))
 		}
 	}
 	cfg := stream.CachedInfo().Config
@@ -93,7 +93,7 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
 	if !cfg.AllowBatchPublish && cfg.Metadata[metaChannel] == ch.Name && c.serverAtLeast(2, 14) {
 		cfg.AllowBatchPublish = true // the server was upgraded since
 		if _, err := c.js.UpdateStream(ctx, cfg); err != nil {
-			return c.refused("provision channel "+ch.Name, err)
+			return c.refused("provision channel "+ch.Name, why(err))
 		}
 	}
 	if s := c.chans.get(ch.Name); s == nil || s.transient || len(s.subjects) != partitionsOf(&cfg) || s.owners != ownersOf(&cfg) || !s.batches.Load() {
@@ -176,19 +176,19 @@ func (c *Conn) provisionGroup(ctx context.Context, s driver.Subscription) error 
 }
 
 func (c *Conn) provisionConsumer(ctx context.Context, s driver.Subscription, want jetstream.ConsumerConfig, doing string) error {
-	ctx, cancel := c.deadline(ctx)
-	defer cancel()
 	stream := objectName(s.Channel.Name)
+	ctx, why, done := c.api(ctx, stream)
+	defer done()
 	have, err := c.js.Consumer(ctx, stream, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		_, err = c.js.CreateConsumer(ctx, stream, want)
 		if !errors.Is(err, jetstream.ErrConsumerExists) {
-			return c.groupError(s, doing, err)
+			return c.groupError(s, doing, why(err))
 		}
 		have, err = c.js.Consumer(ctx, stream, want.Durable) // another instance was faster
 	}
 	if err != nil {
-		return translate(doing, err)
+		return translate(doing, why(err))
 	}
 	cfg := have.CachedInfo().Config
 	if cfg.AckWait == want.AckWait && cfg.MaxAckPending >= want.MaxAckPending {
@@ -196,7 +196,7 @@ func (c *Conn) provisionConsumer(ctx context.Context, s driver.Subscription, wan
 	}
 	cfg.AckWait, cfg.MaxAckPending = want.AckWait, max(cfg.MaxAckPending, want.MaxAckPending)
 	_, err = c.js.UpdateConsumer(ctx, stream, cfg)
-	return c.refused(doing, err)
+	return c.refused(doing, why(err))
 }
 
 func (c *Conn) groupError(s driver.Subscription, doing string, err error) error {
@@ -243,9 +243,9 @@ func (c *Conn) consumerConfig(s driver.Subscription, st *channelState, k int) je
 	}
 	if s.Broadcast {
 		// The group is the instance's own; it goes when the instance does.
-		cfg.Durable = broadcastConsumer(ownGroup(s))
+		cfg.Durable = broadcastConsumer(s.GroupName())
 		cfg.InactiveThreshold = c.opts.Expire
-		cfg.Metadata = map[string]string{metaGroup: ownGroup(s), metaInstance: s.Instance}
+		cfg.Metadata = map[string]string{metaGroup: s.GroupName(), metaInstance: s.Instance}
 		return cfg
 	}
 	if st.owners {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/nats-io/nats.go"
@@ -32,6 +33,7 @@ type sending struct {
 	c        *Conn
 	messages []*driver.Message
 	epoch    uint64 // of the link when it began
+	began    time.Time
 
 	mu       sync.Mutex
 	enc      *encoder
@@ -52,7 +54,7 @@ func (c *Conn) Send(ctx context.Context, messages []*driver.Message) error {
 	if err := ctx.Err(); err != nil {
 		return translate("send", err)
 	}
-	s := &sending{c: c, messages: messages, epoch: c.epoch()}
+	s := &sending{c: c, messages: messages, epoch: c.epoch(), began: time.Now()}
 	if err := c.ready(); err != nil {
 		return err
 	}

@@ -17,7 +17,8 @@ var (
 
 // Settle publishes acknowledgements and waits until the server has taken them
 // in: it takes in a consumer's in the order in which they come, so the last of
-// a batch is answered for all.
+// a batch is answered for all. Deliveries whose lease ran out, whose partition
+// was lost or which were given back are named in a *driver.StaleError.
 func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) error {
 	if len(settlements) == 0 {
 		return nil
@@ -30,7 +31,7 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 	answers := make(countFlight, len(r.sources))
 	token := r.c.acks.open(answers)
 	defer r.c.acks.close(token)
-	asked, err := r.acknowledge(settlements, r.c.acks.prefix+token)
+	asked, stale, err := r.acknowledge(settlements, r.c.acks.prefix+token)
 	if err != nil {
 		return translate(doing, err)
 	}
@@ -41,12 +42,15 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 		case <-answers:
 			asked--
 		case <-link.event:
-			if link.lost() {
-				return errLinkLost(doing)
+			if err := link.ended(doing, "$JS.ACK."+r.stream+"."); err != nil {
+				return err
 			}
 		case <-ctx.Done():
 			return translate(doing, ctx.Err())
 		}
+	}
+	if len(stale) > 0 {
+		return &driver.StaleError{Indexes: stale}
 	}
 	return nil
 }
@@ -58,17 +62,15 @@ type acknowledgement struct {
 }
 
 // acknowledge publishes settlements, the last for each source with reply as
-// where to answer. It returns how many answers are to come.
-func (r *receiver) acknowledge(settlements []driver.Settlement, reply string) (asked int, err error) {
+// where to answer. It returns how many answers are to come, and the settlements
+// that came too late.
+func (r *receiver) acknowledge(settlements []driver.Settlement, reply string) (asked int, stale []int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return 0, nil // given back by Close
-	}
 	now := time.Now()
-	acks, err := r.acknowledgements(settlements, now)
-	if err != nil {
-		return 0, err
+	acks, stale, err := r.acknowledgements(settlements, now)
+	if err != nil || r.closed {
+		return 0, stale, err
 	}
 	answered := make([]bool, len(r.sources))
 	for n := range acks { // from the last, to find where answers are wanted
@@ -87,30 +89,34 @@ func (r *receiver) acknowledge(settlements []driver.Settlement, reply string) (a
 			err = r.c.nc.Publish(a.rc.reply, a.body)
 		}
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		a.rc.done = true
 	}
 	// Without a Receive that waits, the next one asks: there may be none.
 	if r.active.Load() {
 		if err := r.pull(now); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 	}
 	if len(r.backlog) > 0 {
 		r.kick() // there is room
 	}
-	return asked, nil
+	return asked, stale, nil
 }
 
 // acknowledgements are what settlements mean in the server's words, without
 // those of deliveries that are not ours or no longer.
-func (r *receiver) acknowledgements(settlements []driver.Settlement, now time.Time) ([]acknowledgement, error) {
-	acks := make([]acknowledgement, 0, len(settlements))
+func (r *receiver) acknowledgements(settlements []driver.Settlement, now time.Time) (acks []acknowledgement, stale []int, err error) {
+	acks = make([]acknowledgement, 0, len(settlements))
 	for i := range settlements {
 		s := &settlements[i]
 		rc, ok := s.Delivery.Receipt.(*receipt)
-		if !ok || rc.r != r || rc.done || rc.settling {
+		switch {
+		case !ok, rc.r == r && (rc.done && !rc.lost || rc.settling):
+			continue
+		case rc.r != r, rc.lost, r.closed: // Close gave it back, or its lease ends
+			stale = append(stale, i)
 			continue
 		}
 		var body []byte
@@ -120,7 +126,8 @@ func (r *receiver) acknowledgements(settlements []driver.Settlement, now time.Ti
 			if now.After(rc.until) {
 				// The server has given it to another, or is about to.
 				rc.src.held.remove(rc)
-				rc.done = true
+				rc.drop()
+				stale = append(stale, i)
 				continue
 			}
 			body = ackNak
@@ -132,7 +139,7 @@ func (r *receiver) acknowledgements(settlements []driver.Settlement, now time.Ti
 		case driver.Reject:
 			body = ackTerm
 		default:
-			return nil, fmt.Errorf("natsbus: outcome %d is unknown: use Ack, Retry or Reject", s.Outcome)
+			return nil, nil, fmt.Errorf("natsbus: outcome %d is unknown: use Ack, Retry or Reject", s.Outcome)
 		}
 		rc.settling = true
 		acks = append(acks, acknowledgement{rc, body})
@@ -140,7 +147,7 @@ func (r *receiver) acknowledgements(settlements []driver.Settlement, now time.Ti
 	for _, a := range acks {
 		a.rc.settling = false // it kept one from being settled twice in a batch
 	}
-	return acks, nil
+	return acks, stale, nil
 }
 
 // Extend begins the leases of deliveries anew.

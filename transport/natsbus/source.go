@@ -72,11 +72,15 @@ type receipt struct {
 	seq        uint64 // in the stream
 	size       int    // of the message
 	until      time.Time
-	done       bool // settled
+	done       bool // settled, or lost
+	lost       bool // no longer ours, and not settled
 	settling   bool // among those being settled
 	answer     bool // the server is asked to answer its acknowledgement
 	prev, next *receipt
 }
+
+// drop takes note that the delivery is not ours any more.
+func (r *receipt) drop() { r.done, r.lost = true, true }
 
 // receipts is a list in the order of handing out; removing needs no search.
 type receipts struct {

@@ -41,7 +41,7 @@ func (e *encoder) encode(m *driver.Message) *nats.Msg {
 	for i := range e.attrs {
 		e.add(e.attrs[i].Name, driver.EscapeValue(e.attrs[i].Value))
 	}
-	wrap := wrapped(m.Headers)
+	wrap := wrapped(m)
 	for i := range m.Headers {
 		h := &m.Headers[i]
 		if wrap != nil && wrap[h.Name] {
@@ -56,9 +56,10 @@ func (e *encoder) encode(m *driver.Message) *nats.Msg {
 
 // wrapped are the names of the headers that have to be wrapped: all of one name
 // are, if one is, so that they keep their order.
-func wrapped(hs driver.Headers) (names map[string]bool) {
+func wrapped(m *driver.Message) (names map[string]bool) {
+	hs := m.Headers
 	for i := range hs {
-		if !mustWrap(hs[i].Name, hs[i].Value) {
+		if !mustWrap(hs[i].Name, hs[i].Value) && (m.ContentType != "" || !strings.EqualFold(hs[i].Name, contentType)) {
 			continue
 		}
 		if names == nil {
@@ -132,7 +133,7 @@ func decode(m *driver.Message, channel string, header nats.Header, body []byte) 
 		}
 	}
 	if foreign > 0 && m.ContentType == "" {
-		m.ContentType = structuredType(header)
+		m.ContentType = typeOfOthers(header)
 	}
 	if foreign > 0 {
 		m.Headers = appendForeign(make(driver.Headers, 0, foreign), header, fault != nil)

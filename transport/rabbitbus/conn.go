@@ -28,6 +28,7 @@ type Conn struct {
 	closed    bool
 	receivers map[*receiver]struct{}
 	delays    delays
+	sizes     sync.Map // queues of a group → *sizes
 	groups    sync.Map // channel → *nameSet of the queues of groups that were provisioned here
 	sends     sync.WaitGroup
 	blind     sync.Once // the warning that policies cannot be looked at

@@ -23,6 +23,13 @@ func within(t testing.TB) context.Context {
 	return ctx
 }
 
+// expired is a context that ends in a moment.
+func expired(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 var channels atomic.Int64
 
 // again calls f until its error is not one that passes, as the core does: where

@@ -60,8 +60,10 @@ type Options struct {
 	MaxBytes int
 
 	// Prefetch bounds what the server delivers ahead, in messages of each queue
-	// and receiver. Default 0: the subscription's window. Quorum queues with
-	// partitions want the same for all instances of a group.
+	// and receiver. Default 0: the subscription's window, and fewer where its
+	// WindowBytes is less: by the size of the messages that came lately, or, with
+	// partitions, as if each had 32 KiB. Quorum queues with partitions want the
+	// same for all instances of a group.
 	Prefetch int
 
 	// InFlight is how many unconfirmed messages a Send has at most. Default 256.

@@ -15,50 +15,6 @@ import (
 // last who listened, in milliseconds.
 const transientExpire = 60_000
 
-// Provision declares the queues and exchanges of channels and the queues of
-// subscriptions. A subscription's channel is made along with it.
-func (c *Conn) Provision(ctx context.Context, channels []driver.Channel, subscriptions []driver.Subscription) error {
-	var queues []string // that hold what must not be lost
-	for _, ch := range channels {
-		st, err := c.provisionChannel(ctx, ch)
-		if err != nil {
-			return err
-		}
-		if st.kind == driver.PointToPoint && !st.transient {
-			queues = append(queues, partNames(st.name, st.partitions)...)
-		}
-	}
-	for _, s := range subscriptions {
-		if err := c.validSubscription(s); err != nil {
-			return err
-		}
-		st, err := c.provisionChannel(ctx, s.Channel)
-		if err != nil {
-			return err
-		}
-		switch {
-		case s.Broadcast, s.Channel.Transient && s.Channel.Kind == driver.PointToPoint:
-			continue
-		case s.Channel.Kind == driver.PointToPoint:
-			if err := c.noteGroup(ctx, st, s.Group); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := c.provisionGroup(ctx, s); err != nil {
-			return err
-		}
-		if !st.transient {
-			queues = append(queues, groupQueues(s, st)...)
-		}
-	}
-	if err := c.policed(ctx, queues); err != nil {
-		return translate("provision", err)
-	}
-	_, err := c.sub.session() // with nothing to do, too, a closed connection is an error
-	return err
-}
-
 func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) (*channelState, error) {
 	if err := validChannel(ch); err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package rabbitbus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -18,6 +17,8 @@ type receiver struct {
 	link    *link // that its channels are on
 	s       driver.Subscription
 	st      *channelState
+	queues  int    // that it consumes
+	sizes   *sizes // of what they hold
 	sources []*source
 
 	closing chan struct{} // closed when Close begins
@@ -31,6 +32,7 @@ type receiver struct {
 
 	mu     sync.Mutex
 	held   int // handed out and not settled
+	bytes  int // of these
 	turn   int // the source that is looked at first
 	closed bool
 }
@@ -100,6 +102,9 @@ func (r *receiver) begin(ctx context.Context) error {
 		}
 		queues = []string{queue}
 	}
+	r.queues = len(queues)
+	sized, _ := r.c.sizes.LoadOrStore(groupBase(r.s.Channel, r.s.Group), new(sizes))
+	r.sizes = sized.(*sizes)
 	for k, q := range queues {
 		src := &source{r: r, queue: q, partition: k}
 		r.sources = append(r.sources, src)
@@ -177,105 +182,6 @@ func (r *receiver) isOpen() error {
 	}
 }
 
-// zombieWait is how often the server is asked whether it noticed that a link
-// was lost.
-const zombieWait = 100 * time.Millisecond
-
-// mend opens sources anew whose link or channel has ended. What they had handed
-// out is the server's again, and comes again. A wait above zero says when to
-// look again.
-func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
-	r.mu.Lock()
-	var down []*source
-	for _, src := range r.sources {
-		if src.isDown() && !src.leaving {
-			down = append(down, src)
-		}
-	}
-	for _, src := range down {
-		switch late := r.tooLong(src); {
-		case late != nil:
-			err = late
-		case src.ch != nil && src.session != nil && !src.session.isLost():
-			r.c.opts.Logger.Warn("rabbitbus: the server ended a consumer", "queue", src.queue, "error", src.down)
-		}
-		r.forget(src)
-	}
-	r.mu.Unlock()
-	if len(down) == 0 || err != nil {
-		return 0, err
-	}
-	sess, err := r.link.session()
-	if err != nil {
-		return 0, err
-	}
-	if r.st.transient {
-		if err := r.c.declare(ctx, r.st); err != nil {
-			return 0, translate("receive from "+r.s.Channel.Name, err)
-		}
-		if r.s.Channel.Kind == driver.PublishSubscribe && !r.s.Broadcast {
-			if err := r.c.provisionGroup(ctx, r.s); err != nil {
-				return 0, err
-			}
-		}
-	}
-	for _, src := range down {
-		err := src.open(ctx, sess)
-		switch {
-		case err == nil:
-		case errors.Is(err, errZombie):
-			wait = zombieWait
-		default:
-			return 0, r.explain(err)
-		}
-	}
-	return wait, nil
-}
-
-// tooLong is the error that tells of a source whose channel the server ended
-// because a message was in hand for longer than its consumer_timeout, or nil.
-func (r *receiver) tooLong(src *source) error {
-	if src.ch == nil || !isAckTimeout(src.down) {
-		return nil
-	}
-	return fmt.Errorf("rabbitbus: receive as %s of channel %s: %w: a message was in hand for longer than the server's consumer_timeout, and the server "+
-		"delivers all that this receiver had of queue %s again: shorten the handler or its retries, or raise consumer_timeout, and tell it by ack-timeout in the URL (it is %v): %w",
-		r.s.Group, r.s.Channel.Name, driver.ErrRetryable, src.queue, r.c.opts.AckTimeout, withoutKind{src.down})
-}
-
-// forget drops what a source had that is the server's again.
-func (r *receiver) forget(src *source) {
-	if src.ch == nil {
-		return
-	}
-	for rc := src.held.first; rc != nil; rc = rc.next {
-		rc.lost = true
-		r.held--
-	}
-	src.held, src.arrived = receipts{}, nil
-	src.ch = nil
-	// The server closes a connection from which it hears nothing for two
-	// heartbeats; until then what it had is not there for us.
-	src.grace = time.Now().Add(2*r.c.opts.Heartbeat + time.Second)
-}
-
-// explain turns what opening a source met into the error that Receive returns.
-func (r *receiver) explain(err error) error {
-	name := "receive as " + r.s.Group + " of channel " + r.s.Channel.Name
-	if isCode(err, amqp.NotFound) {
-		r.c.chans.drop(r.s.Channel.Name)
-		if r.s.Broadcast {
-			return fmt.Errorf("rabbitbus: %s: %w", name, r.c.gone())
-		}
-		return fmt.Errorf("rabbitbus: %s: its queue is gone: provision the subscription again: %w: %w", name, driver.ErrNotFound, err)
-	}
-	return translate(name, err)
-}
-
-// slabSize is how many deliveries share an allocation; one that is held long
-// keeps its neighbours in memory.
-const slabSize = 64
-
 // A slot is what a delivery takes in memory.
 type slot struct {
 	d driver.Delivery
@@ -288,7 +194,6 @@ func (r *receiver) take(max int) []*driver.Delivery {
 	r.mu.Lock()
 	raw := r.raw[:0]
 	var out []*driver.Delivery
-	var slab []slot
 	max = min(max, r.s.Window-r.held)
 	for n := range r.sources {
 		src := r.sources[(r.turn+n)%len(r.sources)]
@@ -296,21 +201,19 @@ func (r *receiver) take(max int) []*driver.Delivery {
 			continue
 		}
 		src.owner = true // the server delivers to nobody else
-		count := min(max-len(out), len(src.arrived))
+		count := r.fitting(src.arrived, max-len(out))
 		out = slices.Grow(out, count)
 		for i := range count {
-			if len(slab) == 0 {
-				slab = make([]slot, min(count-i, slabSize))
-			}
-			s := &slab[0]
-			slab = slab[1:]
-			d := src.arrived[i]
-			raw = append(raw, d)
-			s.r = receipt{src: src, tag: d.DeliveryTag}
+			a := &src.arrived[i]
+			s := new(slot) // alone, since it may be held for long
+			raw = append(raw, a.d)
+			s.r = receipt{src: src, tag: a.d.DeliveryTag, size: a.size}
 			src.held.add(&s.r)
-			src.last = d.DeliveryTag
+			src.last = a.d.DeliveryTag
 			s.d = driver.Delivery{Message: &s.m, Partition: src.partition, Receipt: &s.r}
 			out = append(out, &s.d)
+			r.held++
+			r.bytes += a.size
 		}
 		clear(src.arrived[:count])
 		if count == len(src.arrived) {
@@ -322,7 +225,6 @@ func (r *receiver) take(max int) []*driver.Delivery {
 	if len(r.sources) > 0 {
 		r.turn = (r.turn + 1) % len(r.sources)
 	}
-	r.held += len(out)
 	r.mu.Unlock()
 	for i, d := range out {
 		if !r.c.opts.Classic {
@@ -333,6 +235,20 @@ func (r *receiver) take(max int) []*driver.Delivery {
 	clear(raw)
 	r.raw = raw[:0]
 	return out
+}
+
+// fitting is how many of what has come, at most max, fit the window in bytes: one
+// in any case where nothing is in hand.
+func (r *receiver) fitting(arrived []arrival, max int) (n int) {
+	if r.s.WindowBytes <= 0 {
+		return min(max, len(arrived))
+	}
+	for bytes := r.bytes; n < min(max, len(arrived)); n++ {
+		if bytes += arrived[n].size; bytes > r.s.WindowBytes && r.held+n > 0 {
+			break
+		}
+	}
+	return n
 }
 
 // Backlog returns how many messages wait for the group: those that the server

@@ -98,6 +98,7 @@ func (r *receiver) verdicts(settlements []driver.Settlement) (out []*verdict, st
 		rc.done = true
 		rc.src.held.remove(rc)
 		r.held--
+		r.bytes -= rc.size
 		if v == nil || v.src != rc.src {
 			n := slices.IndexFunc(out, func(v *verdict) bool { return v.src == rc.src })
 			if n < 0 {

@@ -24,21 +24,31 @@ type source struct {
 	pumped  chan struct{} // closed when no delivery comes any more
 	down    error         // why, once pumped is closed
 
-	arrived []amqp.Delivery // and not handed out
-	held    receipts        // handed out and not settled
-	last    uint64          // tag of the last that was handed out
+	prefetch int // what the consumer began with
+
+	arrived []arrival // and not handed out
+	held    receipts  // handed out and not settled
+	last    uint64    // tag of the last that was handed out
 
 	owner   bool // it is ours alone, as far as is known
 	leaving bool // it is being given up
 
 	alone bool      // nobody else consumed the queue when we began or last looked
+	ours  bool      // we ended the consumer: the server is about to know
 	grace time.Time // until when a former consumer of ours may still be there
+}
+
+// An arrival is a delivery with what it counts for.
+type arrival struct {
+	d    amqp.Delivery
+	size int
 }
 
 // A receipt is what a receiver knows of a delivery of its own.
 type receipt struct {
 	src        *source
 	tag        uint64
+	size       int
 	done       bool // settled
 	lost       bool // the server has the message again
 	prev, next *receipt
@@ -92,6 +102,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 	var in <-chan amqp.Delivery
 	var closes chan *amqp.Error
 	alone := false
+	prefetch := src.r.prefetch()
 	err := s.call(ctx, func() (err error) {
 		if ch, err = s.conn.Channel(); err != nil {
 			return err
@@ -106,7 +117,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 			_ = ch.Close()
 			return errZombie
 		}
-		if err = ch.Qos(or(src.r.c.opts.Prefetch, src.r.s.Window), 0, false); err == nil {
+		if err = ch.Qos(prefetch, 0, false); err == nil {
 			in, err = ch.Consume(src.queue, "", false, false, false, false, nil)
 		}
 		return err
@@ -123,6 +134,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 	src.session, src.ch, src.alone, src.owner = s, ch, alone, alone
 	src.pumped, src.down = make(chan struct{}), nil
 	src.arrived, src.held, src.last = nil, receipts{}, 0
+	src.prefetch, src.ours = prefetch, false
 	go src.pump(ch, in, closes, src.pumped)
 	return nil
 }
@@ -142,9 +154,11 @@ func (src *source) mayBeOurs() bool {
 func (src *source) pump(ch *amqp.Channel, in <-chan amqp.Delivery, closes <-chan *amqp.Error, pumped chan<- struct{}) {
 	r := src.r
 	for d := range in {
+		size := sizeOf(&d)
+		r.sizes.note(size)
 		r.mu.Lock()
 		if src.ch == ch {
-			src.arrived = append(src.arrived, d)
+			src.arrived = append(src.arrived, arrival{d, size})
 		}
 		r.mu.Unlock()
 		r.kick()

@@ -37,13 +37,25 @@ func TestConformance_partitions_listening(t *testing.T) {
 // harness is a server for the suite.
 func harness(server *child, o natsbus.Options) drivertest.Harness {
 	o.URL, o.AckWait, o.Logger = server.url(), 3*time.Second, quiet
+	open := func(ctx context.Context, change func(*natsbus.Options)) (driver.Conn, error) {
+		o := o
+		change(&o)
+		return natsbus.Connect(ctx, o)
+	}
 	return drivertest.Harness{
+		Crash: crash,
+		Addr:  server.listen,
+		Through: func(ctx context.Context, addr string) (driver.Conn, error) {
+			return open(ctx, func(o *natsbus.Options) { o.URL, o.Timeout = "nats://"+addr, 2*time.Second })
+		},
+		Full: func(ctx context.Context) (driver.Conn, error) {
+			return open(ctx, func(o *natsbus.Options) { o.MaxBytes = roomFor250 })
+		},
 		Patience: time.Minute, // the machine may be busy
 		Open:     func(ctx context.Context) (driver.Conn, error) { return natsbus.Connect(ctx, o) },
 		Restart:  server.restart,
 		KnownGaps: map[string]string{
-			"URL": "natsbus's own tests have it", "Through": "natsbus's own tests have it", "Full": "natsbus's own tests have it",
-			"InjectKeyed": "messages have no key of the server's", "Trim": "not tried",
+			"URL": "natsbus's own tests have it", "InjectKeyed": "messages have no key of the server's", "Trim": "not tried",
 		},
 		Forget: func(ctx context.Context) error {
 			return plain(server.url(), nil, func(nc *nats.Conn, js jetstream.JetStream) error { return forget(ctx, js) })
@@ -52,6 +64,19 @@ func harness(server *child, o natsbus.Options) drivertest.Harness {
 			return plain(server.url(), nil, func(nc *nats.Conn, js jetstream.JetStream) error { return inject(nc, channel, headers, body) })
 		},
 	}
+}
+
+// roomFor250 is a bound for a channel, in bytes: some 250 messages.
+const roomFor250 = 64 << 10
+
+// crash ends a connection as the death of its process would.
+func crash(c driver.Conn) error {
+	var nc *nats.Conn
+	if as, ok := c.(interface{ As(any) bool }); !ok || !as.As(&nc) {
+		return errors.New("no client underneath")
+	}
+	nc.Close()
+	return nil
 }
 
 // TestConformance_in_process runs it against a server in this process that does
@@ -73,6 +98,8 @@ func inProcess(t *testing.T, o natsbus.Options) drivertest.Harness {
 	open := func(ctx context.Context) (*embedded.Conn, error) {
 		return embedded.Open(ctx, embedded.Options{Dir: dir, Logger: quiet}, o)
 	}
+	small := o
+	small.MaxBytes = roomFor250
 	use := func(ctx context.Context, do func(nc *nats.Conn, js jetstream.JetStream) error) error {
 		c, err := open(ctx)
 		if err != nil {
@@ -91,7 +118,10 @@ func inProcess(t *testing.T, o natsbus.Options) drivertest.Harness {
 		InProcess: true,
 		KnownGaps: map[string]string{
 			"Restart": "the server ends with this process", "URL": "the server is this process's", "Through": "there is no link",
-			"Full": "natsbus's own tests have it", "InjectKeyed": "messages have no key of the server's", "Trim": "not tried",
+			"InjectKeyed": "messages have no key of the server's", "Trim": "not tried",
+		},
+		Full: func(ctx context.Context) (driver.Conn, error) {
+			return embedded.Open(ctx, embedded.Options{Dir: dir, Logger: quiet}, small)
 		},
 		Forget: func(ctx context.Context) error {
 			return use(ctx, func(_ *nats.Conn, js jetstream.JetStream) error { return forget(ctx, js) })

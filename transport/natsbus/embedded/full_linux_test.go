@@ -83,7 +83,7 @@ func onFullDisk(dir string) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("a send with the disk cleared: %w", err)
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 	}
 	r, err := c.OpenReceiver(ctx, s)
 	if err != nil {

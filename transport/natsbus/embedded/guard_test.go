@@ -14,7 +14,7 @@ import (
 	"github.com/dovetail-go/dovetail/transport/natsbus"
 )
 
-func TestServer_that_could_not_write_is_started_anew(t *testing.T) {
+func TestServer_that_could_not_write_is_started_again(t *testing.T) {
 	drivertest.CheckLeaks(t)
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	c, err := Open(t.Context(), Options{Dir: t.TempDir(), Listen: "127.0.0.1:0", Logger: quiet}, natsbus.Options{})
@@ -39,7 +39,7 @@ func TestServer_that_could_not_write_is_started_anew(t *testing.T) {
 	}
 	deadline := time.Now().Add(30 * time.Second)
 	for err = send("after"); err != nil && time.Now().Before(deadline); err = send("after") {
-		time.Sleep(20 * time.Millisecond)
+		<-time.After(20 * time.Millisecond)
 	}
 	if err != nil {
 		t.Fatalf("a send after there was space again: %v", err)

@@ -1,0 +1,171 @@
+package dovetail
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// A recall remembers messages that come again: those whose settlement was not
+// taken, or may not have been, with what became of them; those that were handed
+// back, with how often they were tried; and those that are still handled although
+// they are delivered again. When such a message comes to this process, what was
+// handled is settled alone, what was tried goes on counting, and what is still
+// handled waits. The oldest are forgotten.
+type recall struct {
+	some atomic.Bool // it may remember anything: most never do
+
+	mu   sync.Mutex
+	of   map[identity]remembered
+	ring []identity // in the order of arrival
+	next int        // in ring: the oldest, once it is full
+}
+
+// maxRecall bounds how many messages of one channel and group are remembered.
+const maxRecall = 4096
+
+// identity tells a delivery that comes again from another message that was given
+// the same id.
+type identity struct {
+	source, id string
+	at         int64 // when it was sent
+	requeues   string
+}
+
+type remembered struct {
+	state    recallState
+	verdict  verdict
+	attempts int
+}
+
+type recallState int
+
+const (
+	recallTried     recallState = iota // and handed back
+	recallRunning                      // what follows from it has not happened yet
+	recallConcluded                    // handled, and all that follows has happened
+)
+
+// identityOf is that of t as it was delivered. A message without an id has none.
+func identityOf(t *task) (id identity, ok bool) {
+	m := t.delivery.Message
+	if m == nil || m.ID == "" {
+		return id, false
+	}
+	return identity{m.Source, m.ID, m.Time.UnixNano(), m.Headers.Get(headerDeadRequeues)}, true
+}
+
+// note remembers t.
+func (r *recall) note(t *task, what remembered) {
+	id, ok := identityOf(t)
+	if !ok {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.of == nil {
+		r.of = make(map[identity]remembered)
+	}
+	r.some.Store(true)
+	if _, known := r.of[id]; !known {
+		if len(r.ring) < maxRecall {
+			r.ring = append(r.ring, id)
+		} else {
+			delete(r.of, r.ring[r.next])
+			r.ring[r.next] = id
+			r.next = (r.next + 1) % maxRecall
+		}
+	}
+	r.of[id] = what
+}
+
+// begins is asked before the first attempt at t. It reports whether t can be
+// handled; if not, t has its verdict: it is settled alone, or waits.
+func (r *recall) begins(t *task) bool {
+	if !r.some.Load() || t.in.Attempt > 0 {
+		return true
+	}
+	id, ok := identityOf(t)
+	if !ok {
+		return true
+	}
+	r.mu.Lock()
+	what, known := r.of[id]
+	r.mu.Unlock()
+	switch {
+	case !known:
+	case what.state == recallConcluded:
+		t.concluded, t.verdict = true, what.verdict
+		return false
+	case what.state == recallRunning:
+		t.waits++
+		t.verdict, t.after = again, gatePolicy.Wait(t.waits)
+		return false
+	default:
+		t.in.Attempt = what.attempts
+	}
+	return true
+}
+
+// settled remembers what became of t, whose settlement was not taken.
+func (r *recall) settled(t *task) {
+	r.note(t, remembered{recallConcluded, t.verdict, 0})
+}
+
+// running remembers that t is handled although it is delivered again.
+func (r *recall) running(t *task) {
+	if r == nil {
+		return
+	}
+	id, _ := identityOf(t)
+	r.mu.Lock()
+	known := r.of[id].state == recallConcluded
+	r.mu.Unlock()
+	if !known {
+		r.note(t, remembered{recallRunning, 0, 0})
+	}
+}
+
+// handedBack remembers how often t was tried.
+func (r *recall) handedBack(t *task) {
+	if r != nil && (t.in.Attempt > 0 || t.lost) {
+		r.note(t, remembered{recallTried, 0, t.in.Attempt})
+	}
+}
+
+// forget forgets a task that is settled at last.
+func (r *recall) forget(t *task) {
+	if id, ok := identityOf(t); ok {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.of, id)
+	}
+}
+
+// twice finds those in hand that have begun and that are among ts once more: the
+// engine took them back. The earlier delivery goes on, and this one waits for it.
+func (s *scheduler) twice(ts []*task) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var begun map[identity]*task
+	for t := s.all.head; t != nil; t = t.nextAll {
+		if t.state != taskRunning && t.state != taskDone {
+			continue
+		}
+		if id, ok := identityOf(t); ok {
+			if begun == nil {
+				begun = make(map[identity]*task)
+			}
+			begun[id] = t
+		}
+	}
+	if begun == nil {
+		return
+	}
+	for _, t := range ts {
+		id, ok := identityOf(t)
+		if first := begun[id]; ok && first != nil && !first.lost {
+			first.lost = true
+			s.recall.running(first)
+		}
+	}
+}
