@@ -2,12 +2,10 @@ package kafkabus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -263,34 +261,6 @@ func (r *receiver) collect(fetches kgo.Fetches, canceled bool) {
 	})
 }
 
-// fetchError notes an error that a poll brought.
-func (r *receiver) fetchError(p *part, err error, canceled bool) {
-	var loss *kgo.ErrDataLoss
-	switch {
-	case canceled && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)), errors.Is(err, kgo.ErrClientClosed):
-		return
-	case errors.As(err, &loss):
-		// The client goes on where the server's log was cut: nothing that was
-		// not handed out is passed over.
-		r.c.opts.Logger.Warn("kafkabus: the server has lost confirmed messages", "topic", loss.Topic, "partition", loss.Partition,
-			"consumed", loss.ConsumedTo, "reset", loss.ResetTo)
-		return
-	case errors.Is(err, kerr.OffsetOutOfRange) && p != nil:
-		remedy := "set the group's offsets with the server's tools, or remove the group and provision it again"
-		if !r.group {
-			remedy = "open its receiver without Resume"
-		}
-		p.err = fmt.Errorf("kafkabus: channel %s, partition %d, group %s: %w: the server has deleted messages that the group had not handled; to go on without them, %s",
-			r.sub.Channel.Name, p.id, r.sub.GroupName(), driver.ErrPositionLost, remedy)
-		return
-	}
-	var session *kgo.ErrGroupSession
-	if errors.As(err, &session) && meaningOf(err) == nil {
-		err = fmt.Errorf("%w: %w", driver.ErrRetryable, err)
-	}
-	r.lost = translate(fmt.Sprintf("receive from channel %s", r.sub.Channel.Name), err)
-}
-
 // restart forgets what was handed out of a partition, whose positions begin anew.
 func (r *receiver) restart(p *part, offset int64) {
 	r.inHand -= p.inHand
@@ -298,34 +268,4 @@ func (r *receiver) restart(p *part, offset int64) {
 	p.tracker.Reset()
 	p.position, p.skip, p.dirty = offset, nil, false
 	r.retries.drop(p)
-}
-
-// Backlog counts what waits in the partitions that this receiver owns; those of
-// the group's other receivers are theirs to count. Where a partition ends with
-// records that are no messages, as the markers of transactions, they do not count.
-func (r *receiver) Backlog(ctx context.Context) (int64, error) {
-	if r.closed() {
-		return 0, fmt.Errorf("kafkabus: backlog: %w", driver.ErrClosed)
-	}
-	ends, err := r.c.ends(ctx, r.topic)
-	if err != nil {
-		return 0, err
-	}
-	r.mu.Lock()
-	n := int64(len(r.retries))
-	next := map[int32]int64{}
-	for id, p := range r.parts {
-		if int(id) < len(ends) && p.next < ends[id] {
-			next[id] = p.next
-		}
-	}
-	r.mu.Unlock()
-	for id, at := range next {
-		at, err := r.c.firstFrom(ctx, r.topic, id, at, ends[id])
-		if err != nil {
-			return 0, fmt.Errorf("kafkabus: backlog: %w", err)
-		}
-		n += ends[id] - at
-	}
-	return n, nil
 }
