@@ -22,7 +22,7 @@ var began = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
 // right makes a history in which everything is as promised.
 func right(r *rand.Rand) *past {
-	p := &past{groups: []Group{{"one", true}, {"many", false}}}
+	p := &past{groups: []Group{{Name: "one", Ordered: true}, {Name: "many"}}}
 	keys := 2 + r.IntN(5)
 	next := make([]int64, keys)
 	for i := range 20 + r.IntN(60) {
@@ -240,7 +240,7 @@ func TestChecker_counts_all_and_names_some(t *testing.T) {
 }
 
 func TestChecker_refuses_what_no_run_writes(t *testing.T) {
-	c := NewChecker([]Group{{"one", true}})
+	c := NewChecker([]Group{{Name: "one", Ordered: true}})
 	if err := c.Sent(Sent{ID: "a"}); err != nil {
 		t.Fatal(err)
 	}

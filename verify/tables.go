@@ -17,7 +17,7 @@ type tables struct {
 }
 
 var schema = []string{
-	`CREATE TABLE ~number (ky VARCHAR(100) NOT NULL PRIMARY KEY, n BIGINT NOT NULL)`,
+	`CREATE TABLE ~number (ky VARCHAR(100) NOT NULL PRIMARY KEY, path VARCHAR(100) NOT NULL, n BIGINT NOT NULL)`,
 	`CREATE TABLE ~sent (ky VARCHAR(100) NOT NULL, n BIGINT NOT NULL, id VARCHAR(100) NOT NULL, tx VARCHAR(100) NOT NULL,
 		sum BIGINT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (ky, n))`,
 	`CREATE TABLE ~position (grp VARCHAR(100) NOT NULL, ky VARCHAR(100) NOT NULL, n BIGINT NOT NULL, PRIMARY KEY (grp, ky))`,
@@ -42,10 +42,10 @@ func (t tables) number(ctx context.Context, query string, args ...any) (n int64,
 	return n, err
 }
 
-// next locks a key and returns its next number.
-func (t tables) next(ctx context.Context, key string) (int64, error) {
-	return t.number(ctx, `INSERT INTO ~number (ky, n) VALUES ($1, 1)
-		ON CONFLICT (ky) DO UPDATE SET n = ~number.n + 1 RETURNING n`, key)
+// next locks a key of a path and returns its next number.
+func (t tables) next(ctx context.Context, path, key string) (int64, error) {
+	return t.number(ctx, `INSERT INTO ~number (ky, path, n) VALUES ($1, $2, 1)
+		ON CONFLICT (ky) DO UPDATE SET n = ~number.n + 1 RETURNING n`, key, path)
 }
 
 // wrote notes down what is published if the transaction commits.
@@ -65,19 +65,23 @@ func (t tables) did(ctx context.Context, e Effect) error {
 		e.Group, e.Key, pos, e.ID, e.N, int64(e.Sum), e.At.UnixMicro())
 }
 
-// committed is how many messages were, by the keys' numbers.
-func (t tables) committed(ctx context.Context) (int64, error) {
-	return t.number(ctx, `SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM ~number`)
+// committed is how many messages of each path were, by the keys' numbers.
+func (t tables) committed(ctx context.Context) (map[string]int64, error) {
+	return t.sums(ctx, `SELECT path, CAST(sum(n) AS BIGINT) FROM ~number GROUP BY path`)
 }
 
 // effects is how many each group has, by its keys' positions.
 func (t tables) effects(ctx context.Context) (map[string]int64, error) {
+	return t.sums(ctx, `SELECT grp, CAST(sum(n) AS BIGINT) FROM ~position GROUP BY grp`)
+}
+
+func (t tables) sums(ctx context.Context, query string) (map[string]int64, error) {
 	all := map[string]int64{}
-	err := t.run.Query(ctx, t.sql(`SELECT grp, CAST(sum(n) AS BIGINT) FROM ~position GROUP BY grp`), nil, func(scan func(...any) error) error {
-		var group string
+	err := t.run.Query(ctx, t.sql(query), nil, func(scan func(...any) error) error {
+		var name string
 		var n int64
-		err := scan(&group, &n)
-		all[group] = n
+		err := scan(&name, &n)
+		all[name] = n
 		return err
 	})
 	return all, err
