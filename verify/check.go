@@ -50,11 +50,11 @@ type sentState struct {
 
 type groupState struct {
 	Group
-	handled []bool           // by index of sent
-	kept    map[int32]bool   // index of sent
-	stuck   map[int32]string // index of sent → where
-	last    map[string]int64 // highest number of each key so far
-	lags    []int64          // µs from commit to effect
+	handled []bool            // by index of sent
+	kept    map[int32]bool    // index of sent
+	stuck   map[int32]string  // index of sent → where
+	last    map[string]Effect // that of the highest number of each key so far
+	lags    []int64           // µs from commit to effect
 	tally   Tally
 }
 
@@ -72,7 +72,7 @@ func NewChecker(groups []Group) *Checker {
 		ended: map[string]Result{}, results: map[Result]int64{}, counts: map[Kind]int64{},
 	}
 	for _, g := range groups {
-		s := &groupState{Group: g, kept: map[int32]bool{}, stuck: map[int32]string{}, last: map[string]int64{}}
+		s := &groupState{Group: g, kept: map[int32]bool{}, stuck: map[int32]string{}, last: map[string]Effect{}}
 		s.tally.Group, s.tally.Path = g.Name, g.Path
 		c.groups = append(c.groups, s)
 		c.byName[g.Name] = s
@@ -135,7 +135,7 @@ func (c *Checker) Effect(e Effect) error {
 		return nil
 	}
 	if g.handled[i] {
-		f.Kind, f.Text = Double, "handled again, with a second effect"
+		f.Kind, f.Text = Double, "handled again by "+e.Who+", with a second effect"
 		c.find(f)
 		return nil
 	}
@@ -147,16 +147,16 @@ func (c *Checker) Effect(e Effect) error {
 		c.find(f)
 		return nil // its number says nothing
 	}
-	if last := g.last[s.key]; s.n < last {
+	if last := g.last[s.key]; s.n < last.N {
 		if !g.Ordered {
 			c.passed++
 			return nil
 		}
-		f.Kind, f.Text = Inversion, fmt.Sprintf("handled after number %d of its key", last)
+		f.Kind, f.Text = Inversion, fmt.Sprintf("handled by %s %v after number %d of its key by %s", e.Who, e.At.Sub(last.At), last.N, last.Who)
 		c.find(f)
 		return nil
 	}
-	g.last[s.key] = s.n
+	g.last[s.key] = e
 	return nil
 }
 

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -62,7 +63,7 @@ func (p *process) effect(group string, may func(context.Context, Note) error) fu
 				return err
 			}
 		}
-		e := Effect{Group: group, Key: n.Key, ID: dovetail.Current(ctx).Message.ID, N: n.N, Sum: n.Check(), At: time.Now()}
+		e := Effect{Group: group, Key: n.Key, ID: dovetail.Current(ctx).Message.ID, N: n.N, Sum: n.Check(), At: time.Now(), Who: p.who()}
 		if group == foreign {
 			e.ID = foreignID(n) // it came without one
 		}
@@ -81,6 +82,9 @@ func (p *process) effect(group string, may func(context.Context, Note) error) fu
 		return nil
 	}
 }
+
+// who names the process among all lives of all processes.
+func (p *process) who() string { return fmt.Sprintf("%s/%d", p.Instance, p.Life) }
 
 // slowly makes a handler take seconds now and then for one key. It waits
 // outside of any transaction, as for a service that answers late.

@@ -46,6 +46,7 @@ type Effect struct {
 	N     int64
 	Sum   uint32 // of what arrived
 	At    time.Time
+	Who   string // the process, with its life
 }
 
 // A Result is what a writer was told about its transaction.

@@ -139,7 +139,7 @@ func Serve(ctx context.Context, open func(ctx context.Context, url, prefix strin
 	}
 	log := &lineCount{}
 	svc, err := dovetail.Open(ctx, name, j.Broker, dovetail.Options{Instance: j.Instance, Window: window, Logger: slog.New(log),
-		Retry: dovetail.RetryPolicy{Attempts: 1_000_000, First: 20 * time.Millisecond, Max: time.Second}})
+		Retry: dovetail.RetryPolicy{Attempts: 500, First: 20 * time.Millisecond, Max: time.Second}})
 	if err != nil {
 		return err
 	}

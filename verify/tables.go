@@ -22,7 +22,7 @@ var schema = []string{
 		sum BIGINT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (ky, n))`,
 	`CREATE TABLE ~position (grp VARCHAR(100) NOT NULL, ky VARCHAR(100) NOT NULL, n BIGINT NOT NULL, PRIMARY KEY (grp, ky))`,
 	`CREATE TABLE ~effect (grp VARCHAR(100) NOT NULL, ky VARCHAR(100) NOT NULL, pos BIGINT NOT NULL, id VARCHAR(100) NOT NULL,
-		n BIGINT NOT NULL, sum BIGINT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (grp, ky, pos))`,
+		n BIGINT NOT NULL, sum BIGINT NOT NULL, at BIGINT NOT NULL, who VARCHAR(100) NOT NULL, PRIMARY KEY (grp, ky, pos))`,
 }
 
 // sql returns a statement with the names of these tables.
@@ -61,8 +61,8 @@ func (t tables) did(ctx context.Context, e Effect) error {
 	if err != nil {
 		return err
 	}
-	return t.run.Exec(ctx, t.sql(`INSERT INTO ~effect (grp, ky, pos, id, n, sum, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`),
-		e.Group, e.Key, pos, e.ID, e.N, int64(e.Sum), e.At.UnixMicro())
+	return t.run.Exec(ctx, t.sql(`INSERT INTO ~effect (grp, ky, pos, id, n, sum, at, who) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`),
+		e.Group, e.Key, pos, e.ID, e.N, int64(e.Sum), e.At.UnixMicro(), e.Who)
 }
 
 // committed is how many messages of each path were, by the keys' numbers.
@@ -100,10 +100,10 @@ func (t tables) readSent(ctx context.Context, f func(Sent) error) error {
 }
 
 func (t tables) readEffects(ctx context.Context, f func(Effect) error) error {
-	return t.run.Query(ctx, t.sql(`SELECT grp, ky, pos, id, n, sum, at FROM ~effect ORDER BY grp, ky, pos`), nil, func(scan func(...any) error) error {
+	return t.run.Query(ctx, t.sql(`SELECT grp, ky, pos, id, n, sum, at, who FROM ~effect ORDER BY grp, ky, pos`), nil, func(scan func(...any) error) error {
 		var e Effect
 		var sum, at int64
-		if err := scan(&e.Group, &e.Key, &e.Pos, &e.ID, &e.N, &sum, &at); err != nil {
+		if err := scan(&e.Group, &e.Key, &e.Pos, &e.ID, &e.N, &sum, &at, &e.Who); err != nil {
 			return err
 		}
 		e.Sum, e.At = uint32(sum), time.UnixMicro(at)
