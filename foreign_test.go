@@ -12,7 +12,7 @@ import (
 
 func TestStructuredEvent_is_handled_as_the_event_that_it_holds(t *testing.T) {
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
-		svc := h.Service("billing")
+		svc := h.Service("billing", dovetail.Options{Concurrency: 1})
 		got := 0
 		paidV1.Subscribe(svc, func(ctx context.Context, i item) error {
 			in := dovetail.Current(ctx)
@@ -44,7 +44,7 @@ func TestStructuredEvent_is_handled_as_the_event_that_it_holds(t *testing.T) {
 
 func TestAnyType_takes_what_no_other_handler_takes_as_it_is(t *testing.T) {
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
-		svc := h.Service("audit")
+		svc := h.Service("audit", dovetail.Options{Concurrency: 1})
 		var types []string
 		raw := dovetail.NewEvent[[]byte]("acme.orders")
 		own := dovetail.NewEvent[item]("acme.corrected").On(dovetail.NewChannel("acme.orders"))

@@ -195,7 +195,9 @@ type Delivery struct {
 	Message *Message
 
 	// Attempt counts the times that this message was handed to the group, from
-	// 1, where the transport counts; 0 where it does not.
+	// 1, where the transport counts; 0 where it does not. An engine may count
+	// what a client fetched and nobody received: Attempt can be too high, and is
+	// never too low.
 	Attempt int
 
 	// Fault is set when the engine's message could not be read as a Message;

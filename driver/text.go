@@ -19,6 +19,9 @@ const (
 // ValidText returns an error unless s can be an attribute or a header value on
 // every transport and in every store: valid UTF-8 without CR, LF and NUL.
 func ValidText(s string) error {
+	if printable(s) {
+		return nil
+	}
 	for i := range len(s) {
 		if c := s[i]; c <= '\r' && (c == '\r' || c == '\n' || c == 0) {
 			return fmt.Errorf("byte %d is %q: text must be without CR, LF and NUL", i, c)
@@ -28,6 +31,27 @@ func ValidText(s string) error {
 		return fmt.Errorf("not valid UTF-8: encode binary values, as in hex.EncodeToString")
 	}
 	return nil
+}
+
+// printable reports whether s is ASCII without control characters but DEL, which
+// nearly all text is, eight bytes at a time: it is asked of every attribute of
+// every message.
+func printable(s string) bool {
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		w := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
+			uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
+		// The high bit of a byte that is beyond ASCII, or below a space.
+		if (w|(w-0x2020202020202020))&0x8080808080808080 != 0 {
+			return false
+		}
+	}
+	for ; i < len(s); i++ {
+		if s[i] < ' ' || s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 // foreignPrefix begins the text that stands for bytes which are no text.

@@ -49,3 +49,19 @@ func TestForeign_changes_only_what_is_no_text(t *testing.T) {
 		t.Error("the message itself was changed")
 	}
 }
+
+// Wherever in a text it stands, a byte that is refused is seen.
+func TestValidText_looks_at_every_byte(t *testing.T) {
+	for n := 1; n < 20; n++ {
+		for at := range n {
+			for c := range 256 {
+				b := bytes.Repeat([]byte{'~'}, n)
+				b[at] = byte(c)
+				want := c < 0x80 && c != 0 && c != '\r' && c != '\n'
+				if got := driver.ValidText(string(b)) == nil; got != want {
+					t.Fatalf("byte %#x at %d of %d: taken %t", c, at, n, got)
+				}
+			}
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ func (b *Box[Tx]) Stats(ctx context.Context) (Stats, error) {
 		all.Backlog += s.Backlog
 		all.Held += s.Held
 		all.Later += s.Later
+		all.Service = cmp.Or(all.Service, s.Service)
 		if all.Oldest.IsZero() || !s.Oldest.IsZero() && s.Oldest.Before(all.Oldest) {
 			all.Oldest = s.Oldest
 		}

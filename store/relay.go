@@ -177,4 +177,5 @@ type Stats struct {
 	Oldest  time.Time // when the oldest of them was written; zero if there is none
 	Held    int64     // set aside, not yet published
 	Later   int64     // not yet due
+	Service string    // that owns the outbox: the first to resume; empty before
 }

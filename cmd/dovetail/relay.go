@@ -10,6 +10,7 @@ import (
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/outbox"
+	"github.com/dovetail-go/dovetail/store"
 	"github.com/spf13/cobra"
 )
 
@@ -93,6 +94,15 @@ func (a *app) relay(ctx context.Context, service string, o outbox.Options, drain
 	defer func() { err = errors.Join(err, db.Close()) }()
 	opening, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
+	// The relay itself would find out, but one that drains an empty outbox may
+	// have ended by then.
+	owned, err := db.Stats(opening, 0)
+	if err != nil {
+		return err
+	}
+	if owned.Service != "" && owned.Service != service {
+		return fmt.Errorf("%w: it is %s's, not %s's", store.ErrOwner, owned.Service, service)
+	}
 	svc, err := dovetail.Open(opening, service, broker, dovetail.Options{Logger: slog.Default()})
 	if err != nil {
 		return err

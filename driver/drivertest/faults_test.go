@@ -89,7 +89,7 @@ func TestDefect(t *testing.T) {
 		return
 	}
 	h := shakyHarness(t, d.send)
-	h.Patience = 4 * time.Second
+	h.Patience = 8 * time.Second
 	drivertest.Faults(t, h)
 }
 

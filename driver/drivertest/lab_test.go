@@ -55,7 +55,7 @@ func (e *lab) harness() drivertest.Harness {
 			return e.inject(ctx, &driver.Message{Channel: channel, Key: string(key), Headers: headers, Body: body})
 		},
 		KnownGaps: map[string]string{"URL": "other processes do not get into this one's memory"},
-		Many:      1000, Quiet: 60 * time.Millisecond,
+		Many:      1000, Quiet: 60 * time.Millisecond, Lease: leaseTime,
 	}
 	if e.m.harness != nil {
 		e.m.harness(&h)
@@ -136,7 +136,7 @@ func (e *lab) lost(channel, group string) bool {
 	return e.trimmed[channel+"|"+group]
 }
 
-// A link is a connection that mends itself at the next call. With an address its
+// A link is a connection that comes back at the next call. With an address its
 // calls make a round trip to it before or after their work.
 type link struct {
 	e    *lab
@@ -160,8 +160,8 @@ func (l *link) conn() *membus.Conn {
 	return inner
 }
 
-// mend says of an error of a link that was cut that it is only for now.
-func (l *link) mend(err error) error {
+// away says of an error of a link that was cut that it is only for now.
+func (l *link) away(err error) error {
 	if _, _, closed := l.now(); !closed && driver.Classify(err) == driver.Closed {
 		return fmt.Errorf("%w: the link was cut", driver.ErrRetryable)
 	}
@@ -182,9 +182,9 @@ func (l *link) Provision(ctx context.Context, chs []driver.Channel, subs []drive
 		return err
 	}
 	if l.e.m.provision != nil {
-		return l.mend(l.e.m.provision(l.conn(), ctx, chs, subs))
+		return l.away(l.e.m.provision(l.conn(), ctx, chs, subs))
 	}
-	return l.mend(l.conn().Provision(ctx, chs, subs))
+	return l.away(l.conn().Provision(ctx, chs, subs))
 }
 
 func (l *link) Send(ctx context.Context, ms []*driver.Message) error {
@@ -192,7 +192,7 @@ func (l *link) Send(ctx context.Context, ms []*driver.Message) error {
 	if send == nil {
 		send = driver.Conn.Send
 	}
-	err := l.mend(send(l.conn(), ctx, ms))
+	err := l.away(send(l.conn(), ctx, ms))
 	if lost := ping(l.addr); lost != nil && err == nil {
 		<-time.After(l.e.m.hangs)
 		if l.e.m.forgetsWhatItWrote {

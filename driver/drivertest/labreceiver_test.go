@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -20,11 +21,18 @@ func (l *link) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	inner, term, _ := l.now()
 	r, err := inner.OpenReceiver(ctx, s)
 	if err != nil {
-		return nil, l.mend(err)
+		return nil, l.away(err)
 	}
 	lr := &linkReceiver{l: l, s: s, asked: asked, inner: r, term: term}
 	if m.opened != nil {
 		m.opened(lr)
+	}
+	if m.leases != nil {
+		lease := s.Lease
+		if lease == 0 {
+			lease = time.Minute
+		}
+		return &leaser{linkReceiver: lr, how: *m.leases, lease: lease, timers: map[*driver.Delivery]*time.Timer{}}, nil
 	}
 	return lr, nil
 }
@@ -67,13 +75,13 @@ func (r *linkReceiver) after(inner driver.Receiver, err error) error {
 	if r.closed {
 		return err
 	}
-	return r.l.mend(err)
+	return r.l.away(err)
 }
 
 func (r *linkReceiver) Receive(ctx context.Context, n int) ([]*driver.Delivery, error) {
 	inner, err := r.now(ctx)
 	if err != nil {
-		return nil, r.l.mend(err)
+		return nil, r.l.away(err)
 	}
 	if r.l.e.lost(r.s.Channel.Name, r.s.GroupName()) {
 		return nil, fmt.Errorf("lab: %w", driver.ErrPositionLost)
@@ -99,7 +107,7 @@ func (r *linkReceiver) Receive(ctx context.Context, n int) ([]*driver.Delivery, 
 func (r *linkReceiver) Settle(ctx context.Context, ss []driver.Settlement) error {
 	inner, err := r.now(ctx)
 	if err != nil {
-		return r.l.mend(err)
+		return r.l.away(err)
 	}
 	if settle := r.l.e.m.settle; settle != nil {
 		return r.after(inner, settle(inner, ctx, ss))
@@ -110,7 +118,7 @@ func (r *linkReceiver) Settle(ctx context.Context, ss []driver.Settlement) error
 func (r *linkReceiver) Backlog(ctx context.Context) (int64, error) {
 	inner, err := r.now(ctx)
 	if err != nil {
-		return 0, r.l.mend(err)
+		return 0, r.l.away(err)
 	}
 	n, err := inner.(driver.Backlogger).Backlog(ctx)
 	if r.l.e.m.backlog != nil {

@@ -97,7 +97,7 @@ var receiveMutants = map[string]mutant{
 	"counts attempts from 0": {by: "Settle_Retry_brings_the_message_again", deliver: func(_ *linkReceiver, d *driver.Delivery) { d.Attempt-- }},
 	"counts attempts without saying so": {by: "Settle_Retry_brings_the_message_again",
 		caps: func(c *driver.Capabilities) { c.CountsAttempts = false }},
-	"counts attempts anew for every receiver": {by: "Attempt_counts_deliveries_also_to_the_dead", deliver: func(r *linkReceiver, d *driver.Delivery) {
+	"counts attempts for every receiver by itself": {by: "Attempt_counts_deliveries_also_to_the_dead", deliver: func(r *linkReceiver, d *driver.Delivery) {
 		before, _ := memo.LoadOrStore(fmt.Sprint(r.s.Instance, d.Message.Channel, d.Message.ID), d.Attempt)
 		d.Attempt -= before.(int) - 1
 	}},

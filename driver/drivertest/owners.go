@@ -28,7 +28,7 @@ func testOwnerHalfOpen(e *env) {
 }
 
 // testOwnersChange replaces one of two instances every second, as often as the
-// period has seconds. One in four goes without a farewell, with all that it has
+// period has seconds. One in four goes without a word, with all that it has
 // in hand, and the next change waits until it is succeeded.
 func testOwnersChange(e *env) {
 	c := e.conn()

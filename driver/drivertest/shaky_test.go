@@ -91,14 +91,17 @@ func (e *shaky) restart(ctx context.Context) error {
 	return nil
 }
 
+// pingTime is when a link that says nothing is given up.
+const pingTime = 500 * time.Millisecond
+
 // ping makes a round trip to addr, if there is one.
 func ping(addr string) error {
 	if addr == "" {
 		return nil
 	}
-	c, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
+	c, err := net.DialTimeout("tcp", addr, pingTime)
 	if err == nil {
-		_ = c.SetDeadline(time.Now().Add(200 * time.Millisecond))
+		_ = c.SetDeadline(time.Now().Add(pingTime))
 		_, err = c.Write([]byte{1})
 		if err == nil {
 			_, err = c.Read(make([]byte, 1))
@@ -111,8 +114,8 @@ func ping(addr string) error {
 	return nil
 }
 
-// mend says of an error of a connection that was taken away that it passes.
-func (l *shakyLink) mend(err error) error {
+// away says of an error of a connection that was taken away that it passes.
+func (l *shakyLink) away(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed && driver.Classify(err) == driver.Closed {
@@ -130,14 +133,14 @@ func (l *shakyLink) now() driver.Conn {
 func (l *shakyLink) Capabilities() driver.Capabilities { return l.now().Capabilities() }
 func (l *shakyLink) Classify(err error) driver.Kind    { return driver.Classify(err) }
 func (l *shakyLink) Provision(ctx context.Context, chs []driver.Channel, subs []driver.Subscription) error {
-	return l.mend(l.now().Provision(ctx, chs, subs))
+	return l.away(l.now().Provision(ctx, chs, subs))
 }
 
 func (l *shakyLink) Send(ctx context.Context, ms []*driver.Message) error {
 	if err := ping(l.addr); err != nil {
 		return err
 	}
-	err := l.mend(l.e.send(l.now(), ctx, ms))
+	err := l.away(l.e.send(l.now(), ctx, ms))
 	if lost := ping(l.addr); err == nil {
 		err = lost
 	}
@@ -157,7 +160,7 @@ func (l *shakyLink) OpenReceiver(ctx context.Context, s driver.Subscription) (dr
 	}
 	r, err := l.now().OpenReceiver(ctx, s)
 	if err != nil {
-		return nil, l.mend(err)
+		return nil, l.away(err)
 	}
 	rv := r.(driver.Revoker)
 	if l.e.lose != nil {
@@ -184,7 +187,7 @@ func (r *shakyReceiver) after(err error) error {
 	if lost := ping(r.l.addr); lost != nil {
 		return errors.Join(lost, r.Receiver.Close(context.Background()))
 	}
-	return r.l.mend(err)
+	return r.l.away(err)
 }
 
 func (r *shakyReceiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, error) {

@@ -196,7 +196,7 @@ func (s *Store) Stats(context.Context, int) (store.Stats, error) {
 		p = s.cursor.position
 	}
 	i := s.from(p)
-	st := store.Stats{Backlog: int64(len(s.rows) - i), Later: int64(len(s.later))}
+	st := store.Stats{Backlog: int64(len(s.rows) - i), Later: int64(len(s.later)), Service: s.service}
 	if i < len(s.rows) {
 		st.Oldest = s.rows[i].written
 	}

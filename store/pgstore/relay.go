@@ -205,7 +205,8 @@ const statsSQL = `WITH c AS (
 			(SELECT seq, written FROM ~outbox WHERE shard = $1 AND xid = x LIMIT $2) o LIMIT $2)
 	)
 	SELECT count(*), coalesce((SELECT max(seq) FROM ~outbox WHERE shard = $1) - min(seq) + 1, 0), min(written),
-		(SELECT count(*) FROM ~held WHERE shard = $1 AND released IS NULL), (SELECT count(*) FROM ~later WHERE shard = $1) FROM rest`
+		(SELECT count(*) FROM ~held WHERE shard = $1 AND released IS NULL), (SELECT count(*) FROM ~later WHERE shard = $1),
+		coalesce((SELECT service FROM ~cursor WHERE shard = $1), '') FROM rest`
 
 // indexOnlySQL has what follows in its batch read indexes from their ends: where
 // there are no statistics yet, the planner would read and sort all rows.
@@ -222,7 +223,7 @@ func (c *core) Stats(ctx context.Context, shard int) (st store.Stats, err error)
 	b.Queue(c.sql(statsSQL), shard, statsRows)
 	res := c.beside.SendBatch(ctx, b)
 	_, err = res.Exec()
-	err = errors.Join(err, res.QueryRow().Scan(&st.Backlog, &estimate, &oldest, &st.Held, &st.Later))
+	err = errors.Join(err, res.QueryRow().Scan(&st.Backlog, &estimate, &oldest, &st.Held, &st.Later, &st.Service))
 	if cerr := res.Close(); err == nil {
 		err = cerr
 	}

@@ -265,11 +265,12 @@ func (s *Store) Retire(ctx context.Context, t store.Term, r store.Retirement, ma
 // Stats counts. The backlog is how far the cursor is behind the last row.
 func (s *Store) Stats(ctx context.Context, shard int) (st store.Stats, err error) {
 	var oldest int64
-	err = s.readers.QueryRowContext(ctx, s.sql(`WITH c AS (SELECT coalesce((SELECT seq FROM ~cursor WHERE shard = ?), 0) AS seq)
+	err = s.readers.QueryRowContext(ctx, s.sql(`WITH c AS (SELECT coalesce((SELECT seq FROM ~cursor WHERE shard = ?1), 0) AS seq)
 		SELECT coalesce((SELECT max(seq) FROM ~outbox), 0) - c.seq,
 			coalesce((SELECT written FROM ~outbox WHERE seq > c.seq ORDER BY seq LIMIT 1), 0),
-			(SELECT count(*) FROM ~held WHERE released = 0), (SELECT count(*) FROM ~later) FROM c`), shard).
-		Scan(&st.Backlog, &oldest, &st.Held, &st.Later)
+			(SELECT count(*) FROM ~held WHERE released = 0), (SELECT count(*) FROM ~later),
+			coalesce((SELECT service FROM ~cursor WHERE shard = ?1), '') FROM c`), shard).
+		Scan(&st.Backlog, &oldest, &st.Held, &st.Later, &st.Service)
 	if err != nil {
 		return st, fmt.Errorf("outbox stats: %w", err)
 	}

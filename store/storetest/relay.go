@@ -421,7 +421,7 @@ func (suite[Tx]) retireAll(e *env[Tx]) {
 func (suite[Tx]) stats(e *env[Tx]) {
 	st, err := e.DB.Stats(e.ctx, 0)
 	e.must(err)
-	if st.Backlog != 0 || !st.Oldest.IsZero() {
+	if st.Backlog != 0 || !st.Oldest.IsZero() || st.Service != "" {
 		e.Errorf("stats of an empty outbox: %+v", st)
 	}
 	m := message("later", "stock", "")
@@ -432,6 +432,7 @@ func (suite[Tx]) stats(e *env[Tx]) {
 	e.must(e.DB.Advance(e.ctx, t, store.Progress{To: rows[1].Position, Hold: []store.Held{held(rows[0])}}))
 	st, err = e.DB.Stats(e.ctx, 0)
 	e.must(err)
+	e.same(st.Service, "catalog", "who owns the outbox")
 	if st.Backlog < 2 || st.Backlog > 5 || st.Held != 1 || st.Later != 1 || time.Since(st.Oldest) > time.Minute {
 		e.Errorf("stats: %+v, want a backlog of about 3, 1 held, 1 later", st)
 	}

@@ -238,6 +238,40 @@ func TestBroadcast_group_of_the_dead_expires(t *testing.T) {
 	}
 }
 
+// A broadcast instance whose connection broke goes on over another, from what it
+// had in hand.
+func TestBroadcast_resumes_over_another_connection(t *testing.T) {
+	drivertest.CheckLeaks(t)
+	b := newBench(t, Options{Sync: SyncOS})
+	b.ch.Kind = driver.PublishSubscribe
+	b.sub.Channel = b.ch
+	c, victim := b.open(), b.open()
+	s := b.sub
+	s.Broadcast, s.Group = true, "cache"
+	r, err := victim.OpenReceiver(b.ctx(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.send(c, 0, 3)
+	b.settle(r, driver.Ack, b.take(r, 3, false)[0])
+	if err := victim.crash(); err != nil {
+		t.Fatal(err)
+	}
+	b.send(c, 3, 1)
+	s.Resume = true
+	if r, err = c.OpenReceiver(b.ctx(), s); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]int{"1": 2, "2": 2, "3": 1} // attempts
+	for _, d := range b.take(r, 3, true) {
+		if want[d.Message.ID] != d.Attempt {
+			t.Errorf("got %s at attempt %d, want %v", d.Message.ID, d.Attempt, want)
+		}
+		delete(want, d.Message.ID)
+	}
+	b.nothing(r)
+}
+
 // However many messages wait to be retried, what is kept of them is bounded,
 // and the partition goes on once they are settled.
 func TestReceiver_stalls_a_partition_that_has_too_much_open(t *testing.T) {

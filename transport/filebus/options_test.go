@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -24,6 +25,7 @@ func TestURL_names_a_directory_and_its_options(t *testing.T) {
 		"file:b?sync=always":    {Dir: "b"},
 		"file:b?partitions=3":   {Dir: "b", Partitions: 3},
 		"file:b?max-bytes=1000": {Dir: "b", MaxBytes: 1000},
+		"file:b?expire=90s":     {Dir: "b", Expire: 90 * time.Second},
 		"file:/b?segment-bytes=" + "65536&partitions=256": {Dir: "/b", SegmentBytes: 65536, Partitions: 256},
 	} {
 		u, err := url.Parse(raw)
@@ -49,6 +51,7 @@ func TestURL_names_a_directory_and_its_options(t *testing.T) {
 		"file:b?partitions=257":      "1 to 256",
 		"file:b?segment-bytes=1":     "65536 to 1073741824",
 		"file:b?max-bytes=999999999": "1 to 268435456",
+		"file:b?expire=0s":           "above 0",
 		"file:b?partition=3":         `unknown parameter "partition"`,
 	} {
 		u, err := url.Parse(raw)

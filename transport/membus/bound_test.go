@@ -401,3 +401,19 @@ func TestBroadcast_group_without_a_receiver_holds_up_no_sender(t *testing.T) {
 		}
 	})
 }
+
+// A key's partition does not hang on the process: what is written down of one,
+// in a test or a log, holds for all.
+func TestKey_is_in_the_partition_that_the_driver_says(t *testing.T) {
+	f := setup(t, Options{Partitions: 8})
+	r := f.open()
+	for i := range 50 {
+		key := fmt.Sprint("key-", i)
+		f.send(&driver.Message{Channel: f.ch.Name, ID: fmt.Sprint(i), Key: key})
+		d := f.receive(r, 1)[0]
+		if want := driver.PartitionOf(key, 8); d.Partition != want {
+			t.Fatalf("%s is in partition %d, want %d", key, d.Partition, want)
+		}
+		f.settle(r, driver.Ack, 0, d)
+	}
+}

@@ -22,10 +22,6 @@ import (
 // to notice that and to reconnect, and servers elect another leader meanwhile.
 const minExpire = 10 * time.Second
 
-// ownGroup is the name of the group of a broadcast subscription, which no other
-// instance shares. '~' is in no valid name.
-func ownGroup(s driver.Subscription) string { return s.Group + "~" + s.Instance }
-
 // broadcastConsumer is the name of the consumer of a broadcast group. What the
 // server does not take in a name, or what is too long for one, is hashed.
 func broadcastConsumer(group string) string {
@@ -71,5 +67,5 @@ func (r *receiver) broadcast(ctx context.Context, st *channelState) (*jetstream.
 // expired says that the group of a broadcast subscription is gone.
 func (r *receiver) expired() error {
 	return fmt.Errorf("natsbus: receive as %s of channel %s: %w: its consumer was removed, or this instance was away for longer than %v (option expire): open the receiver without Resume to go on from now",
-		ownGroup(r.s), r.s.Channel.Name, driver.ErrPositionLost, r.c.opts.Expire)
+		r.s.GroupName(), r.s.Channel.Name, driver.ErrPositionLost, r.c.opts.Expire)
 }

@@ -147,7 +147,7 @@ func (r *receiver) wakeUp() {
 	}
 	r.resting = false
 	for _, src := range r.sources {
-		src.gap = true // mend begins anew
+		src.gap = true // what the server sent to the last inbox is asked back
 	}
 }
 

@@ -40,7 +40,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 		return nil, translate(doing, why(err))
 	}
 	if s.Broadcast {
-		r.delays = c.delaysOf(r.stream, ownGroup(s))
+		r.delays = c.delaysOf(r.stream, s.GroupName())
 	} else {
 		r.roll, r.delays = newRoll(c, r.stream, s.Group), c.delaysOf(r.stream, s.Group)
 	}

@@ -243,9 +243,9 @@ func (c *Conn) consumerConfig(s driver.Subscription, st *channelState, k int) je
 	}
 	if s.Broadcast {
 		// The group is the instance's own; it goes when the instance does.
-		cfg.Durable = broadcastConsumer(ownGroup(s))
+		cfg.Durable = broadcastConsumer(s.GroupName())
 		cfg.InactiveThreshold = c.opts.Expire
-		cfg.Metadata = map[string]string{metaGroup: ownGroup(s), metaInstance: s.Instance}
+		cfg.Metadata = map[string]string{metaGroup: s.GroupName(), metaInstance: s.Instance}
 		return cfg
 	}
 	if st.owners {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // A receiver pulls from the consumers of a group. The client writes what comes
@@ -301,100 +300,3 @@ func (r *receiver) fits(m *nats.Msg) bool {
 
 // margin is how much earlier than the server's a lease ends here.
 func (r *receiver) margin() time.Duration { return min(r.lease/10, time.Second) }
-
-// explain turns what a source met into the error that Receive returns.
-func (r *receiver) explain(src *source, err error) error {
-	name := r.s.Group + " of channel " + r.s.Channel.Name
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, errNotOwner):
-		r.lose(src)
-		return nil
-	case errors.Is(err, errNotServed):
-		return fmt.Errorf("natsbus: receive as %s: %w: %w", name, driver.ErrRetryable, err)
-	case errors.Is(err, errConsumerGone):
-		ctx, cancel := r.c.deadline(context.Background())
-		defer cancel()
-		_, err := r.c.js.Consumer(ctx, r.stream, src.consumer)
-		if err == nil {
-			return fmt.Errorf("natsbus: receive as %s: %w: its consumer was away", name, driver.ErrRetryable)
-		}
-		if isGone(err) && r.s.Broadcast {
-			return r.expired()
-		}
-		if isGone(err) {
-			return fmt.Errorf("natsbus: receive as %s: %w: provision the subscription again", name, driver.ErrNotFound)
-		}
-		return translate("receive as "+name, err)
-	}
-	return fmt.Errorf("natsbus: receive as %s: %w", name, err)
-}
-
-func isGone(err error) bool {
-	return errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound)
-}
-
-// watch looks for sources whose requests the server has forgotten.
-func (r *receiver) watch(context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := time.Now()
-	for _, src := range r.sources {
-		if src.silent(now) {
-			src.credit = 0
-			if err := r.explain(src, errConsumerGone); err != nil && !errors.Is(err, driver.ErrRetryable) {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// Backlog returns how many messages wait for the group: those not handed out
-// by the server, and those that wait here. What waits for the owners of other
-// partitions is left out.
-func (r *receiver) Backlog(ctx context.Context) (int64, error) {
-	if err := r.open(); err != nil {
-		return 0, err
-	}
-	ctx, cancel := r.c.deadline(ctx)
-	defer cancel()
-	var n int64
-	for _, src := range r.sources {
-		info, err := r.c.consumerInfo(ctx, r.stream, src.consumer)
-		if err != nil {
-			return 0, translate("backlog of "+r.s.Group+" of channel "+r.s.Channel.Name, err)
-		}
-		if src.owned && !r.ours(src, pinOf(info)) {
-			continue
-		}
-		n += int64(info.NumPending)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.gather()
-	for _, m := range r.backlog {
-		if !isStatus(m) {
-			n++
-		}
-	}
-	r.kick()
-	return n, nil
-}
-
-// kick wakes a Receive that waits.
-func (r *receiver) kick() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (c *Conn) consumerInfo(ctx context.Context, stream, consumer string) (*jetstream.ConsumerInfo, error) {
-	con, err := c.js.Consumer(ctx, stream, consumer)
-	if err != nil {
-		return nil, err
-	}
-	return con.CachedInfo(), nil
-}

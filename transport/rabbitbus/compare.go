@@ -88,7 +88,7 @@ func (c *Conn) declareQueue(ctx context.Context, name string, st *channelState) 
 	}
 }
 
-const deleteQueue = "delete the queue once it is empty, and it is made anew as it has to be"
+const deleteQueue = "delete the queue once it is empty, and it is made again as it has to be"
 
 // unfit says that what exists cannot serve.
 func unfit(what, why, remedy string) error {

@@ -3,10 +3,7 @@ package rabbitbus
 import (
 	"context"
 	"math/bits"
-	"strconv"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -14,7 +11,7 @@ import (
 // The server bounds what it delivers ahead by a number of messages, not of
 // bytes, and a consumer keeps the number that it began with. The number is made
 // of the byte budget and of how large messages were lately; where that changes,
-// one consumer takes the place of another.
+// another consumer follows.
 //
 // Not so for partitions: a quorum queue (3.10) hands out what came back in the
 // order in which it came back, so that order at a change of owner needs the same
@@ -24,7 +21,7 @@ const (
 	// unseenSize is what a message is taken to have while none was seen, and
 	// unseenMost how many are fetched then.
 	unseenSize = 64 << 10
-	unseenMost = 64
+	unseenMost = 8
 
 	// partitionSize is what a message of a partition is taken to have.
 	partitionSize = 32 << 10
@@ -96,79 +93,27 @@ func (r *receiver) prefetch() int {
 // owned reports whether the queues are partitions, which have one owner at a time.
 func (r *receiver) owned() bool { return r.st.exclusive() && !r.s.Broadcast }
 
-// adapt replaces the consumer where its prefetch no longer fits.
-func (r *receiver) adapt(ctx context.Context) {
+// adapt has the source opened again where its prefetch no longer fits, as long as
+// nothing of it is handed out. What waits here goes back to where it was: one
+// consumer had it all.
+func (r *receiver) adapt(ctx context.Context) error {
 	if r.s.WindowBytes <= 0 || r.c.opts.Prefetch > 0 || r.owned() || r.sizes.largest() == 0 {
-		return
-	}
-	want := r.prefetch()
-	now := time.Now()
-	src := r.sources[0]
-	r.mu.Lock()
-	fits := want < 2*src.prefetch && 2*want > src.prefetch
-	if fits || src.isDown() || src.swap != nil || now.Before(src.adaptAfter) {
-		r.mu.Unlock()
-		return
-	}
-	src.adaptAfter = now.Add(time.Second)
-	sw := &swap{done: make(chan struct{})}
-	src.swap = sw
-	s, ch, tag := src.session, src.ch, src.tag
-	r.mu.Unlock()
-	// An error ends the channel, which shows as the end of the consumer.
-	_ = s.call(ctx, func() error { return src.replace(ch, tag, want, sw) }, nil)
-}
-
-// A swap is one consumer of a source taking the place of another.
-type swap struct {
-	done chan struct{}
-	next <-chan amqp.Delivery // once done is closed; nil where there is none
-}
-
-// replace ends the consumer of the source and begins another on its channel. What
-// the one has delivered stays in hand.
-func (src *source) replace(ch *amqp.Channel, tag string, want int, sw *swap) (err error) {
-	next := newTag()
-	defer func() {
-		r := src.r
-		r.mu.Lock()
-		if src.swap == sw && err == nil {
-			src.tag, src.prefetch = next, want
-		}
-		r.mu.Unlock()
-		close(sw.done)
-	}()
-	if err = ch.Qos(want, 0, false); err != nil {
-		return err
-	}
-	if err = ch.Cancel(tag, false); err == nil {
-		sw.next, err = ch.Consume(src.queue, next, false, false, false, false, nil)
-	}
-	return err
-}
-
-// after returns what follows when the deliveries of a consumer have ended, or nil.
-func (src *source) after(ch *amqp.Channel) <-chan amqp.Delivery {
-	r := src.r
-	r.mu.Lock()
-	sw := src.swap
-	if src.ch != ch {
-		sw = nil
-	}
-	r.mu.Unlock()
-	if sw == nil {
 		return nil
 	}
-	<-sw.done
+	want := r.prefetch()
+	src := r.sources[0]
+	r.mu.Lock()
+	fits := src.isDown() || src.held.first != nil || want < 2*src.prefetch && 2*want > src.prefetch
+	r.mu.Unlock()
+	if fits {
+		return nil
+	}
+	if err := src.stop(ctx); err != nil {
+		return translate("receive from "+r.s.Channel.Name, err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if src.swap == sw {
-		src.swap = nil
-	}
-	return sw.next
+	r.forget(src)
+	src.ours = true
+	return nil
 }
-
-var tags atomic.Uint64
-
-// newTag is the name of a new consumer.
-func newTag() string { return "dovetail-" + strconv.FormatUint(tags.Add(1), 10) }

@@ -76,8 +76,9 @@ func (c *refusable) Send(ctx context.Context, messages []*driver.Message) error 
 	return err
 }
 
-// ctl runs rabbitmqctl against a server, whose environment it takes over.
-func ctl(t testing.TB, srv *servers.Server, args ...string) {
+// ctl runs rabbitmqctl against a server, whose environment it takes over, and
+// returns what it says.
+func ctl(t testing.TB, srv *servers.Server, args ...string) (output string) {
 	t.Helper()
 	names, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
@@ -90,12 +91,14 @@ func ctl(t testing.TB, srv *servers.Server, args ...string) {
 		}
 		cmd := exec.Command("/usr/lib/rabbitmq/bin/rabbitmqctl", args...)
 		cmd.Env = strings.Split(strings.TrimRight(string(b), "\x00"), "\x00")
-		if out, err := cmd.CombinedOutput(); err != nil {
+		out, err := cmd.CombinedOutput()
+		if err != nil {
 			t.Fatalf("rabbitmqctl %v: %v\n%s", args, err, out)
 		}
-		return
+		return string(out)
 	}
 	t.Fatal("the server's process was not found")
+	return ""
 }
 
 func TestSend_to_a_server_short_of_memory_fails_in_time_and_goes_on_later(t *testing.T) {

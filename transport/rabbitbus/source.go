@@ -24,10 +24,7 @@ type source struct {
 	pumped  chan struct{} // closed when no delivery comes any more
 	down    error         // why, once pumped is closed
 
-	tag        string // of the consumer
-	prefetch   int    // what it began with
-	swap       *swap  // another is taking its place
-	adaptAfter time.Time
+	prefetch int // what the consumer began with
 
 	arrived []arrival // and not handed out
 	held    receipts  // handed out and not settled
@@ -37,6 +34,7 @@ type source struct {
 	leaving bool // it is being given up
 
 	alone bool      // nobody else consumed the queue when we began or last looked
+	ours  bool      // we ended the consumer: the server is about to know
 	grace time.Time // until when a former consumer of ours may still be there
 }
 
@@ -104,7 +102,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 	var in <-chan amqp.Delivery
 	var closes chan *amqp.Error
 	alone := false
-	prefetch, tag := src.r.prefetch(), newTag()
+	prefetch := src.r.prefetch()
 	err := s.call(ctx, func() (err error) {
 		if ch, err = s.conn.Channel(); err != nil {
 			return err
@@ -120,7 +118,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 			return errZombie
 		}
 		if err = ch.Qos(prefetch, 0, false); err == nil {
-			in, err = ch.Consume(src.queue, tag, false, false, false, false, nil)
+			in, err = ch.Consume(src.queue, "", false, false, false, false, nil)
 		}
 		return err
 	}, func() { _ = ch.Close() })
@@ -136,7 +134,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 	src.session, src.ch, src.alone, src.owner = s, ch, alone, alone
 	src.pumped, src.down = make(chan struct{}), nil
 	src.arrived, src.held, src.last = nil, receipts{}, 0
-	src.tag, src.prefetch, src.swap = tag, prefetch, nil
+	src.prefetch, src.ours = prefetch, false
 	go src.pump(ch, in, closes, src.pumped)
 	return nil
 }
@@ -155,17 +153,15 @@ func (src *source) mayBeOurs() bool {
 // prefetch bounds both.
 func (src *source) pump(ch *amqp.Channel, in <-chan amqp.Delivery, closes <-chan *amqp.Error, pumped chan<- struct{}) {
 	r := src.r
-	for ; in != nil; in = src.after(ch) {
-		for d := range in {
-			size := sizeOf(&d)
-			r.sizes.note(size)
-			r.mu.Lock()
-			if src.ch == ch {
-				src.arrived = append(src.arrived, arrival{d, size})
-			}
-			r.mu.Unlock()
-			r.kick()
+	for d := range in {
+		size := sizeOf(&d)
+		r.sizes.note(size)
+		r.mu.Lock()
+		if src.ch == ch {
+			src.arrived = append(src.arrived, arrival{d, size})
 		}
+		r.mu.Unlock()
+		r.kick()
 	}
 	// Its queue was deleted, or the channel has ended.
 	err := error(fmt.Errorf("%w: the server ended it", errConsumerGone))

@@ -16,7 +16,7 @@ import (
 )
 
 // A server that could not write, since the disk was full, refuses every message
-// from then on, without an answer, until it is started anew. The guard of a
+// from then on, without an answer, until it is started again. The guard of a
 // server does that once the disk takes data again. Its clients reconnect.
 
 // guardEvery is how often the guard of a server in trouble looks at the disk,
@@ -82,7 +82,7 @@ func (s *shared) watch() {
 	}()
 }
 
-// recover waits until the disk takes data, and starts the server anew.
+// recover waits until the disk takes data, and starts the server again.
 func (s *shared) recover(ctx context.Context) {
 	s.opts.Logger.Error("embedded: nothing can be stored until there is space", "error", s.why())
 	for pause := guardEvery; ; pause = min(2*pause, 30*time.Second) {
@@ -99,10 +99,10 @@ func (s *shared) recover(ctx context.Context) {
 		err := s.restart()
 		s.mu.Unlock()
 		if err == nil {
-			s.opts.Logger.Info("embedded: there is space again, and the server was started anew", "directory", s.opts.Dir)
+			s.opts.Logger.Info("embedded: there is space again, and the server was started again", "directory", s.opts.Dir)
 			return
 		}
-		s.opts.Logger.Error("embedded: start anew", "directory", s.opts.Dir, "error", err)
+		s.opts.Logger.Error("embedded: start again", "directory", s.opts.Dir, "error", err)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/dovetail-go/dovetail/transport/natsbus"
 )
 
-func TestServer_that_could_not_write_is_started_anew(t *testing.T) {
+func TestServer_that_could_not_write_is_started_again(t *testing.T) {
 	drivertest.CheckLeaks(t)
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	c, err := Open(t.Context(), Options{Dir: t.TempDir(), Listen: "127.0.0.1:0", Logger: quiet}, natsbus.Options{})

@@ -1,0 +1,115 @@
+package rabbitbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// zombieWait is how often the server is asked whether it noticed that a link
+// was lost.
+const zombieWait = 100 * time.Millisecond
+
+// ownWait is the same for a consumer that we ended.
+const ownWait = 2 * time.Millisecond
+
+// mend opens sources anew whose link or channel has ended. What they had handed
+// out is the server's again, and comes again. A wait above zero says when to
+// look again.
+func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
+	if err := r.adapt(ctx); err != nil {
+		return 0, err
+	}
+	r.mu.Lock()
+	var down []*source
+	for _, src := range r.sources {
+		if src.isDown() && !src.leaving {
+			down = append(down, src)
+		}
+	}
+	for _, src := range down {
+		switch late := r.tooLong(src); {
+		case late != nil:
+			err = late
+		case src.ch != nil && src.session != nil && !src.session.isLost():
+			r.c.opts.Logger.Warn("rabbitbus: the server ended a consumer", "queue", src.queue, "error", src.down)
+		}
+		r.forget(src)
+	}
+	r.mu.Unlock()
+	if len(down) == 0 || err != nil {
+		return 0, err
+	}
+	sess, err := r.link.session()
+	if err != nil {
+		return 0, err
+	}
+	if r.st.transient {
+		if err := r.c.declare(ctx, r.st); err != nil {
+			return 0, translate("receive from "+r.s.Channel.Name, err)
+		}
+		if r.s.Channel.Kind == driver.PublishSubscribe && !r.s.Broadcast {
+			if err := r.c.provisionGroup(ctx, r.s); err != nil {
+				return 0, err
+			}
+		}
+	}
+	for _, src := range down {
+		err := src.open(ctx, sess)
+		switch {
+		case err == nil:
+		case errors.Is(err, errZombie):
+			if wait = zombieWait; src.ours {
+				wait = ownWait
+			}
+		default:
+			return 0, r.explain(err)
+		}
+	}
+	return wait, nil
+}
+
+// tooLong is the error that tells of a source whose channel the server ended
+// because a message was in hand for longer than its consumer_timeout, or nil.
+func (r *receiver) tooLong(src *source) error {
+	if src.ch == nil || !isAckTimeout(src.down) {
+		return nil
+	}
+	return fmt.Errorf("rabbitbus: receive as %s of channel %s: %w: a message was in hand for longer than the server's consumer_timeout, and the server "+
+		"delivers all that this receiver had of queue %s again: shorten the handler or its retries, or raise consumer_timeout, and tell it by ack-timeout in the URL (it is %v): %w",
+		r.s.Group, r.s.Channel.Name, driver.ErrRetryable, src.queue, r.c.opts.AckTimeout, withoutKind{src.down})
+}
+
+// forget drops what a source had that is the server's again.
+func (r *receiver) forget(src *source) {
+	if src.ch == nil {
+		return
+	}
+	for rc := src.held.first; rc != nil; rc = rc.next {
+		rc.lost = true
+		r.held--
+		r.bytes -= rc.size
+	}
+	src.held, src.arrived = receipts{}, nil
+	src.ch = nil
+	// The server closes a connection from which it hears nothing for two
+	// heartbeats; until then what it had is not there for us.
+	src.grace = time.Now().Add(2*r.c.opts.Heartbeat + time.Second)
+}
+
+// explain turns what opening a source met into the error that Receive returns.
+func (r *receiver) explain(err error) error {
+	name := "receive as " + r.s.Group + " of channel " + r.s.Channel.Name
+	if isCode(err, amqp.NotFound) {
+		r.c.chans.drop(r.s.Channel.Name)
+		if r.s.Broadcast {
+			return fmt.Errorf("rabbitbus: %s: %w", name, r.c.gone())
+		}
+		return fmt.Errorf("rabbitbus: %s: its queue is gone: provision the subscription again: %w: %w", name, driver.ErrNotFound, err)
+	}
+	return translate(name, err)
+}
