@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -11,15 +12,18 @@ import (
 // A Group is one whose effects are compared with what was committed.
 type Group struct {
 	Name    string
-	Ordered bool // the order within a key is promised to it
+	Path    string // whose messages it handles, see PathOf; "" for the main one
+	Ordered bool   // the order within a key is promised to it
+	Repeats bool   // its messages have no ids, so that a second effect is none too many
 }
 
 // maxFindings is how many findings of each kind are named; all are counted.
 const maxFindings = 50
 
 // A Checker compares what was committed with what was handled. It is given
-// everything that was sent, then all outcomes, then all effects, and takes time
-// and memory in proportion to them. It is used by one goroutine.
+// everything that was sent, then all outcomes, then all effects, then what else is
+// known of messages without an effect, and takes time and memory in proportion to
+// them. It is used by one goroutine.
 type Checker struct {
 	groups  []*groupState
 	byName  map[string]*groupState
@@ -28,8 +32,8 @@ type Checker struct {
 	perTx   map[string]int32 // messages that were committed
 	ended   map[string]Result
 	results map[Result]int64
-	lags    []int64 // µs from commit to effect
 
+	waiting  []*waiting
 	counts   map[Kind]int64
 	findings []Finding
 	effects  int64
@@ -41,12 +45,24 @@ type sentState struct {
 	n       int64
 	sum     uint32
 	at      int64 // µs
+	unsure  bool
 }
 
 type groupState struct {
 	Group
-	handled []bool           // by index of sent
-	last    map[string]int64 // highest number of each key so far
+	handled []bool            // by index of sent
+	kept    map[int32]bool    // index of sent
+	stuck   map[int32]string  // index of sent → where
+	last    map[string]Effect // that of the highest number of each key so far
+	lags    []int64           // µs from commit to effect
+	tally   Tally
+}
+
+// waiting are messages of some groups that are known by their number alone.
+type waiting struct {
+	groups []string
+	n      int64
+	where  string
 }
 
 // NewChecker returns one for these groups.
@@ -56,7 +72,8 @@ func NewChecker(groups []Group) *Checker {
 		ended: map[string]Result{}, results: map[Result]int64{}, counts: map[Kind]int64{},
 	}
 	for _, g := range groups {
-		s := &groupState{Group: g, last: map[string]int64{}}
+		s := &groupState{Group: g, kept: map[int32]bool{}, stuck: map[int32]string{}, last: map[string]Effect{}}
+		s.tally.Group, s.tally.Path = g.Name, g.Path
 		c.groups = append(c.groups, s)
 		c.byName[g.Name] = s
 	}
@@ -72,7 +89,7 @@ func (c *Checker) Sent(s Sent) error {
 		return fmt.Errorf("check: message %s was committed twice: the history is not what the writers write", s.ID)
 	}
 	c.byID[s.ID] = int32(len(c.sent))
-	c.sent = append(c.sent, sentState{s.ID, s.Key, s.N, s.Sum, s.At.UnixMicro()})
+	c.sent = append(c.sent, sentState{s.ID, s.Key, s.N, s.Sum, s.At.UnixMicro(), s.Unsure})
 	c.perTx[s.Tx]++
 	return nil
 }
@@ -106,34 +123,86 @@ func (c *Checker) Effect(e Effect) error {
 		return nil
 	}
 	s := &c.sent[i]
+	if PathOf(s.key) != g.Path {
+		f.Kind, f.Text = Invented, "handled by a group that it is not for"
+		c.find(f)
+		return nil
+	}
 	if g.handled == nil {
 		g.handled = make([]bool, len(c.sent))
 	}
+	if g.handled[i] && g.Repeats {
+		return nil
+	}
 	if g.handled[i] {
-		f.Kind, f.Text = Double, "handled again, with a second effect"
+		f.Kind, f.Text = Double, "handled again by "+e.Who+", with a second effect"
 		c.find(f)
 		return nil
 	}
 	g.handled[i] = true
-	c.lags = append(c.lags, e.At.UnixMicro()-s.at)
+	g.lags = append(g.lags, e.At.UnixMicro()-s.at)
 	if e.Key != s.key || e.N != s.n || e.Sum != s.sum {
 		f.Kind = Torn
 		f.Text = fmt.Sprintf("arrived as %s %d with sum %08x, and was published as %s %d with sum %08x", e.Key, e.N, e.Sum, s.key, s.n, s.sum)
 		c.find(f)
 		return nil // its number says nothing
 	}
-	if last := g.last[s.key]; s.n < last {
+	if last := g.last[s.key]; s.n < last.N {
 		if !g.Ordered {
 			c.passed++
 			return nil
 		}
-		f.Kind, f.Text = Inversion, fmt.Sprintf("handled after number %d of its key", last)
+		f.Kind, f.Text = Inversion, fmt.Sprintf("handled by %s %v after number %d of its key by %s", e.Who, e.At.Sub(last.At), last.N, last.Who)
 		c.find(f)
 		return nil
 	}
-	g.last[s.key] = s.n
+	g.last[s.key] = e
 	return nil
 }
+
+// Kept takes a dead letter of a group, by the id of its message.
+func (c *Checker) Kept(group, id string) {
+	if i, ok := c.byID[id]; ok && c.byName[group] != nil {
+		c.byName[group].kept[i] = true
+	}
+}
+
+// Still takes a message that is still somewhere on its way to a group, by its
+// id. An empty group means all that it is for.
+func (c *Checker) Still(group, id, where string) {
+	i, ok := c.byID[id]
+	if !ok {
+		return
+	}
+	for _, g := range c.groups {
+		if group == g.Name || group == "" && g.Path == PathOf(c.sent[i].key) {
+			g.stuck[i] = where
+		}
+	}
+}
+
+// Waiting says that n messages of some groups are still somewhere on their way
+// to them, where it is not known which. The latest without an effect are taken
+// for them.
+func (c *Checker) Waiting(groups []string, n int64, where string) {
+	c.waiting = append(c.waiting, &waiting{groups, n, where})
+}
+
+// where takes one message of a group from those that wait; "" if none do.
+func (c *Checker) where(group string) string {
+	for _, w := range c.waiting {
+		if w.n > 0 && slices.Contains(w.groups, group) {
+			w.n--
+			return w.where
+		}
+	}
+	return ""
+}
+
+// badMark ends the id of a message that only a dead letter can keep.
+const badMark = "/bad"
+
+func badID(id string) string { return id + badMark }
 
 // IDOf is the id of the i-th message of a transaction.
 func IDOf(tx string, i int) string { return fmt.Sprintf("%s/%d", tx, i) }
@@ -174,7 +243,13 @@ type Verdict struct {
 	Failed     int64 `json:"failed"`      // transactions, not as wished
 	Unknown    int64 `json:"unknown"`     // commits of which the writer could not be told what became of them
 
+	// Kept counts messages that no handler can handle and that are among the
+	// dead letters, as they should be.
+	Kept int64 `json:"kept"`
+
 	Lost       int64 `json:"lost"`
+	Stuck      int64 `json:"stuck"`
+	Abandoned  int64 `json:"abandoned"`
 	Invented   int64 `json:"invented"`
 	Double     int64 `json:"double"`
 	Inversions int64 `json:"inversions"`
@@ -183,8 +258,22 @@ type Verdict struct {
 	// Overtaken counts inversions in groups that are promised no order.
 	Overtaken int64 `json:"overtaken"`
 
-	Lag      Lag       `json:"lag"`
+	Groups   []Tally   `json:"groups"`
+	Lag      Lag       `json:"lag"`      // on the main path
 	Findings []Finding `json:"findings"` // the first of each kind, by kind
+}
+
+// A Tally is what became of the messages of one path in one of its groups.
+type Tally struct {
+	Group     string `json:"group"`
+	Path      string `json:"path,omitempty"` // "" for the main one
+	Committed int64  `json:"committed"`
+	Handled   int64  `json:"handled"`
+	Kept      int64  `json:"kept"`
+	Lost      int64  `json:"lost"`
+	Stuck     int64  `json:"stuck"`
+	Abandoned int64  `json:"abandoned"`
+	Lag       Lag    `json:"lag"`
 }
 
 // Lag is the time from a commit to its effects.
@@ -199,33 +288,90 @@ type Millis float64
 
 // Holds reports whether nothing is wrong.
 func (v *Verdict) Holds() bool {
-	return v.Lost+v.Invented+v.Double+v.Inversions+v.Torn+v.Untrue == 0
+	return v.Lost+v.Stuck+v.Abandoned+v.Invented+v.Double+v.Inversions+v.Torn+v.Untrue == 0
 }
 
-// Verdict ends the comparison: what was committed and has no effect by now is
-// lost.
+// Verdict ends the comparison: what was committed, has no effect by now and is
+// nowhere else is lost.
 func (c *Checker) Verdict() *Verdict {
 	v := &Verdict{Committed: int64(len(c.sent)), Effects: c.effects, Overtaken: c.passed,
 		RolledBack: c.results[RolledBack], Failed: c.results[Failed], Unknown: c.results[Unknown]}
+	missing := make([]int32, len(c.sent)) // in how many groups it has no effect
+	for _, g := range c.groups {
+		c.judge(g, missing)
+		v.Kept += g.tally.Kept
+	}
 	for i, s := range c.sent {
-		everywhere := true
-		for _, g := range c.groups {
-			if g.handled != nil && g.handled[i] {
-				continue
-			}
-			everywhere = false
-			c.find(Finding{Kind: Lost, Group: g.Name, ID: s.id, Tx: txOf(s.id), Key: s.key, N: s.n, Text: "committed, and not handled"})
-		}
-		if everywhere && len(c.groups) > 0 {
+		if s.unsure && missing[i] > 0 {
+			v.Committed--
+		} else if missing[i] == 0 && len(c.groups) > 0 {
 			v.Handled++
 		}
 	}
-	v.Lost, v.Invented, v.Double = c.counts[Lost], c.counts[Invented], c.counts[Double]
+	var main []int64
+	for _, g := range c.groups {
+		if g.Path == "" {
+			main = append(main, g.lags...)
+		}
+		g.tally.Lag = lagOf(g.lags)
+		v.Groups = append(v.Groups, g.tally)
+	}
+	v.Lost, v.Stuck, v.Abandoned = c.counts[Lost], c.counts[Stuck], c.counts[Abandoned]
+	v.Invented, v.Double = c.counts[Invented], c.counts[Double]
 	v.Inversions, v.Torn, v.Untrue = c.counts[Inversion], c.counts[Torn], c.counts[Untrue]
 	v.Findings = append([]Finding{}, c.findings...)
 	slices.SortStableFunc(v.Findings, func(a, b Finding) int { return slices.Index(Kinds, a.Kind) - slices.Index(Kinds, b.Kind) })
-	v.Lag = lagOf(c.lags)
+	v.Lag = lagOf(main)
 	return v
+}
+
+// judge decides what became of each message in one group.
+func (c *Checker) judge(g *groupState, missing []int32) {
+	var open []int32
+	for i, s := range c.sent {
+		if PathOf(s.key) != g.Path {
+			continue
+		}
+		i := int32(i)
+		switch {
+		case g.handled != nil && g.handled[i]:
+			g.tally.Committed++
+			g.tally.Handled++
+			continue
+		case s.unsure:
+			missing[i]++
+			continue
+		}
+		missing[i]++
+		g.tally.Committed++
+		f := Finding{Group: g.Name, ID: s.id, Tx: txOf(s.id), Key: s.key, N: s.n}
+		switch where, stuck := g.stuck[i]; {
+		case g.kept[i] && strings.HasSuffix(s.id, badMark):
+			g.tally.Kept++
+		case g.kept[i]:
+			f.Kind, f.Text = Abandoned, "committed, not handled, and among the dead letters"
+			g.tally.Abandoned++
+			c.find(f)
+		case stuck:
+			f.Kind, f.Text = Stuck, "committed, not handled, and still "+where
+			g.tally.Stuck++
+			c.find(f)
+		default:
+			open = append(open, i)
+		}
+	}
+	slices.SortStableFunc(open, func(a, b int32) int { return cmp.Compare(c.sent[b].at, c.sent[a].at) })
+	for _, i := range open {
+		s := c.sent[i]
+		f := Finding{Kind: Lost, Group: g.Name, ID: s.id, Tx: txOf(s.id), Key: s.key, N: s.n, Text: "committed, and not handled"}
+		if where := c.where(g.Name); where != "" {
+			f.Kind, f.Text = Stuck, "committed, not handled, and probably still "+where
+			g.tally.Stuck++
+		} else {
+			g.tally.Lost++
+		}
+		c.find(f)
+	}
 }
 
 func lagOf(us []int64) (l Lag) {

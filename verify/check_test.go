@@ -14,6 +14,7 @@ type past struct {
 	sent     []Sent
 	outcomes []Outcome
 	effects  []Effect
+	kept     []string // ids of messages that group poison has among its dead letters
 	undone   []string // ids that were given to messages of undone parts
 	rolled   []string // and of transactions that were rolled back
 }
@@ -22,7 +23,7 @@ var began = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 
 // right makes a history in which everything is as promised.
 func right(r *rand.Rand) *past {
-	p := &past{groups: []Group{{"one", true}, {"many", false}}}
+	p := &past{groups: []Group{{Name: "one", Ordered: true}, {Name: "many"}, {Name: poison, Path: poison, Ordered: true}}}
 	keys := 2 + r.IntN(5)
 	next := make([]int64, keys)
 	for i := range 20 + r.IntN(60) {
@@ -56,8 +57,20 @@ func right(r *rand.Rand) *past {
 			p.outcomes = append(p.outcomes, o)
 		}
 	}
+	for i := range int64(4) {
+		n := Note{Key: keyOf(poison, 1), N: i + 1, Text: fmt.Sprint(r.Uint64())}
+		id := IDOf("poison", int(i))
+		if i == 2 {
+			id = badID(id)
+			p.kept = append(p.kept, id)
+		}
+		p.sent = append(p.sent, Sent{ID: id, Tx: "poison", Key: n.Key, N: n.N, Sum: n.Check(), At: began})
+	}
 	for _, g := range p.groups {
 		for _, s := range p.sent {
+			if PathOf(s.Key) != g.Path || slices.Contains(p.kept, s.ID) {
+				continue
+			}
 			p.effects = append(p.effects, Effect{Group: g.Name, Key: s.Key, Pos: s.N, ID: s.ID, N: s.N, Sum: s.Sum, At: s.At.Add(time.Second)})
 		}
 	}
@@ -80,8 +93,14 @@ func (p *past) check(t *testing.T) *Verdict {
 			t.Fatal(err)
 		}
 	}
+	for _, id := range p.kept {
+		c.Kept(poison, id)
+	}
 	return c.Verdict()
 }
+
+// handled is how many messages of a right history are.
+func (p *past) handled() int64 { return int64(len(p.sent) - len(p.kept)) }
 
 // neighbours finds two effects of an ordered group that follow each other in
 // their key.
@@ -98,6 +117,27 @@ func (p *past) neighbours(r *rand.Rand) (i, j int, ok bool) {
 
 // plants are faults, each of which plants one and says what is to be found.
 var plants = map[string]func(r *rand.Rand, p *past) (Finding, bool){
+	"lost of those that are to be kept": func(r *rand.Rand, p *past) (Finding, bool) {
+		id := p.kept[0]
+		p.kept = nil
+		return Finding{Kind: Lost, Group: poison, ID: id, Key: keyOf(poison, 1), N: 3}, true
+	},
+	"abandoned": func(r *rand.Rand, p *past) (Finding, bool) {
+		i := slices.IndexFunc(p.effects, func(e Effect) bool { return e.Group == poison })
+		e := p.effects[i]
+		p.effects = slices.Delete(p.effects, i, i+1)
+		p.kept = append(p.kept, e.ID)
+		return Finding{Kind: Abandoned, Group: poison, ID: e.ID, Key: e.Key, N: e.N}, true
+	},
+	"handled by a group that it is not for": func(r *rand.Rand, p *past) (Finding, bool) {
+		e := p.effects[r.IntN(len(p.effects))]
+		e.Group = poison
+		if PathOf(e.Key) == poison {
+			e.Group = "one"
+		}
+		p.effects = append(p.effects, e)
+		return Finding{Kind: Invented, Group: e.Group, ID: e.ID, Key: e.Key, N: e.N}, true
+	},
 	"lost": func(r *rand.Rand, p *past) (Finding, bool) {
 		i := r.IntN(len(p.effects))
 		e := p.effects[i]
@@ -171,7 +211,8 @@ func TestChecker_has_nothing_to_say_about_a_right_history(t *testing.T) {
 	for seed := range uint64(300) {
 		p := right(rand.New(rand.NewPCG(seed, 1)))
 		v := p.check(t)
-		if !v.Holds() || len(v.Findings) > 0 || v.Committed != int64(len(p.sent)) || v.Handled != v.Committed || v.Effects != 2*v.Committed {
+		if !v.Holds() || len(v.Findings) > 0 || v.Committed != int64(len(p.sent)) || v.Handled != p.handled() || v.Kept != 1 ||
+			v.Effects != int64(len(p.effects)) || v.Groups[2].Kept != 1 || v.Groups[2].Handled != 3 {
 			t.Fatalf("seed %d: %+v", seed, v)
 		}
 		if v.Lag != (Lag{1000, 1000, 1000}) {
@@ -232,15 +273,56 @@ func TestChecker_counts_all_and_names_some(t *testing.T) {
 		s.ID = IDOf("more", len(p.sent))
 		p.sent = append(p.sent, s)
 	}
-	p.effects, p.outcomes = nil, nil
+	p.effects, p.outcomes, p.kept = nil, nil, nil
 	v := p.check(t)
-	if v.Lost != int64(2*len(p.sent)) || len(v.Findings) != maxFindings || v.Handled != 0 {
+	if v.Lost != int64(2*(len(p.sent)-4)+4) || len(v.Findings) != maxFindings || v.Handled != 0 {
 		t.Errorf("lost %d of %d, named %d", v.Lost, len(p.sent), len(v.Findings))
 	}
 }
 
+func TestChecker_tells_what_is_stuck_from_what_is_lost(t *testing.T) {
+	c := NewChecker([]Group{{Name: "one"}, {Name: "two"}, {Name: slow, Path: slow}})
+	for i, key := range []string{"a", "a", "a", keyOf(slow, 1), keyOf(slow, 1)} {
+		if err := c.Sent(Sent{ID: IDOf("tx", i), Tx: "tx", Key: key, N: int64(i + 1), At: began.Add(time.Duration(i) * time.Second)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Still("", IDOf("tx", 0), "held in the outbox")
+	c.Still(slow, IDOf("tx", 3), "with the broker")
+	c.Waiting([]string{"one"}, 1, "with the broker")
+	c.Waiting([]string{"two"}, 7, "with the broker")
+	v := c.Verdict()
+	if v.Stuck != 2+1+1+2 || v.Lost != 1+1 || v.Holds() {
+		t.Errorf("stuck %d, lost %d, findings %+v", v.Stuck, v.Lost, v.Findings)
+	}
+	if i := slices.IndexFunc(v.Findings, func(f Finding) bool { return f.Kind == Lost && f.Group == "one" }); i < 0 || v.Findings[i].ID != IDOf("tx", 1) {
+		t.Errorf("%+v, want the older one of group one to be lost and the later one to wait", v.Findings)
+	}
+	if g := v.Groups[2]; g.Stuck != 1 || g.Lost != 1 || g.Committed != 2 {
+		t.Errorf("%+v", g)
+	}
+}
+
+func TestChecker_expects_nothing_of_what_nobody_was_sure_of(t *testing.T) {
+	c := NewChecker([]Group{{Name: foreign, Path: foreign, Repeats: true}})
+	for i := range 3 {
+		n := Note{Key: keyOf(foreign, 1), N: int64(i)}
+		if err := c.Sent(Sent{ID: foreignID(n), Key: n.Key, N: n.N, Unsure: i > 0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, i := range []int64{0, 1, 1} {
+		if err := c.Effect(Effect{Group: foreign, Key: keyOf(foreign, 1), N: i, ID: foreignID(Note{Key: keyOf(foreign, 1), N: i})}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v := c.Verdict(); !v.Holds() || v.Committed != 2 || v.Handled != 2 || v.Effects != 3 {
+		t.Errorf("%+v, want the two that arrived, and no fault", v)
+	}
+}
+
 func TestChecker_refuses_what_no_run_writes(t *testing.T) {
-	c := NewChecker([]Group{{"one", true}})
+	c := NewChecker([]Group{{Name: "one", Ordered: true}})
 	if err := c.Sent(Sent{ID: "a"}); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 // close ends what still runs and removes what the run made, unless that is to be
 // kept.
 func (r *run) close(ctx context.Context) error {
+	r.closeWalk()
 	if r.faults != nil {
 		r.faults.end()
 	}
@@ -23,12 +24,18 @@ func (r *run) close(ctx context.Context) error {
 			r.fleet.stop(role)
 		}
 	}
-	for _, p := range r.proxies {
-		p.Close()
-	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var errs []error
+	if r.letters != nil {
+		errs = append(errs, r.letters.conn.Close(ctx))
+	}
+	if r.plain != nil && r.plain.conn != nil {
+		errs = append(errs, r.plain.conn.Close(ctx))
+	}
+	for _, p := range r.proxies {
+		p.Close()
+	}
 	for _, s := range []Store{r.books, r.shelf} {
 		if s == nil {
 			continue
@@ -59,13 +66,13 @@ func (r *run) clear(ctx context.Context) (err error) {
 		r.Logger.Info("this transport cannot remove channels: those of the run stay", "run", r.id)
 		return nil
 	}
-	names := []string{eventName(r.id)}
-	services := []string{booksName(r.id)}
-	for _, g := range r.groups {
-		services = append(services, groupName(r.id, g.Name))
-	}
+	names := []string{eventName(r.id), sharedName(r.id), foreignName(r.id)}
+	services := append(r.services(), booksName(r.id))
 	for _, s := range services {
 		names = append(names, dovetail.DeadLetterChannel(s), dovetail.RequeueChannel(s))
+		for _, e := range (&job{Run: r.id}).events(versions) {
+			names = append(names, dovetail.UnhandledChannel(s, s, e.Spec().Type()))
+		}
 	}
 	if l, ok := conn.(driver.Lister); ok { // reply channels, one for each process
 		all, err := l.Channels(ctx)

@@ -17,6 +17,7 @@ import (
 type faults struct {
 	fleet   *fleet
 	proxies []*netfault.Proxy
+	gone    *episode // the consumers' database is away at times; nil for never
 	seed    uint64
 	log     *slog.Logger
 
@@ -36,7 +37,7 @@ func (f *faults) begin(o *Options) {
 	f.quit, f.far = quit, map[role]int64{}
 	f.every(ctx, o.Kill, 1, func(ctx context.Context, r *rand.Rand) { f.kill(r) })
 	f.every(ctx, o.Stop, 2, f.stop)
-	if len(f.proxies) > 0 {
+	if o.Cut > 0 && len(f.proxies) > 0 {
 		f.every(ctx, o.Cut, 3, func(ctx context.Context, r *rand.Rand) { f.cut(ctx, r, o.Cut) })
 	}
 	if o.RestartCmd != "" {
@@ -91,6 +92,9 @@ func (f *faults) kill(r *rand.Rand) {
 // consumers, one dies mostly when something was published or handled since the
 // last death: those that are killed whenever they have come up prove nothing.
 func (f *faults) mayDie(of role, r *rand.Rand) bool {
+	if of == consuming && f.gone.is() {
+		return false // it would not come up again, and there would be nothing to watch
+	}
 	return of == writing || f.fleet.far(of) > f.far[of] || r.IntN(4) == 0
 }
 
@@ -121,6 +125,9 @@ func (f *faults) stop(ctx context.Context, r *rand.Rand) {
 func (f *faults) cut(ctx context.Context, r *rand.Rand, every time.Duration) {
 	p := f.proxies[r.IntN(len(f.proxies))]
 	d := time.Duration(r.Int64N(int64(min(time.Second, every/2))))
+	if f.gone.is() && f.gone.proxy == p {
+		return
+	}
 	f.mu.Lock()
 	f.cuts++
 	f.mu.Unlock()
@@ -130,7 +137,9 @@ func (f *faults) cut(ctx context.Context, r *rand.Rand, every time.Duration) {
 		p.Stall()
 	}
 	pause(ctx, d)
-	p.Heal()
+	if !f.gone.is() || f.gone.proxy != p {
+		p.Heal()
+	}
 }
 
 // restartTime is how long the command may take that restarts a server.

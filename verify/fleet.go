@@ -48,6 +48,8 @@ type member struct {
 	asleep bool // stopped
 	killed bool
 	paused bool
+	stdin  io.Closer
+	lives  int // in which it was ready
 	past   report
 	now    report
 }
@@ -135,15 +137,15 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 	if err != nil {
 		return false, false, err
 	}
-	j := m.job
-	j.Life = life
 	if err := cmd.Start(); err != nil {
 		return false, false, err
 	}
 	in := json.NewEncoder(stdin)
-	_ = in.Encode(j) // one that is dead already is met below
 	m.mu.Lock()
-	m.cmd, m.in, m.killed, m.asleep = cmd, in, false, false
+	j := m.job
+	j.Life = life
+	_ = in.Encode(j) // one that is dead already is met below
+	m.cmd, m.in, m.stdin, m.killed, m.asleep = cmd, in, stdin, false, false
 	if m.paused {
 		_ = in.Encode(order{Pause: true})
 	}
@@ -173,7 +175,7 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 	_, _ = io.Copy(io.Discard, stdout)
 	m.mu.Lock()
 	was := m.ready
-	m.ready, m.cmd, m.in = false, nil, nil // before Wait, so that no other process of that number is hit
+	m.ready, m.cmd, m.in, m.stdin = false, nil, nil, nil // before Wait, so that no other process of that number is hit
 	m.past.add(m.now)
 	m.now = report{}
 	killed = m.killed
@@ -198,6 +200,7 @@ func (m *member) hear(line []byte) {
 	m.now = r
 	if m.now.Ready && !m.ready {
 		m.ready = true
+		m.lives++
 		select {
 		case <-m.first:
 		default:
@@ -215,6 +218,35 @@ func (m *member) kill() bool {
 	}
 	m.killed = m.cmd.Process.Kill() == nil
 	return m.killed
+}
+
+// renew has the process end as it should and start again with another job. That
+// counts like a kill.
+func (m *member) renew(change func(*job)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(&m.job)
+	if m.cmd != nil && !m.killed {
+		m.killed = true
+		_ = m.stdin.Close() // one that is dead takes the new job when it comes back
+	}
+}
+
+// again waits until the process is ready in another life than now, or for d.
+func (m *member) again(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	m.mu.Lock()
+	from := m.lives
+	m.mu.Unlock()
+	for pause(ctx, 50*time.Millisecond) {
+		m.mu.Lock()
+		lives := m.lives
+		m.mu.Unlock()
+		if lives > from {
+			return
+		}
+	}
 }
 
 // pause has a writer pause or go on.
@@ -241,6 +273,18 @@ func (f *fleet) counts() (r report, kills int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return r, f.kills
+}
+
+// lines is how many lines the members of a role have logged.
+func (f *fleet) lines(of role) (n int64) {
+	for _, m := range f.members {
+		m.mu.Lock()
+		if m.job.Role == of {
+			n += m.past.Lines + m.now.Lines
+		}
+		m.mu.Unlock()
+	}
+	return n
 }
 
 // far is how far the members of a role are together.

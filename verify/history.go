@@ -31,6 +31,9 @@ type Sent struct {
 	N   int64 // of the key: the order in which the transactions held its lock
 	Sum uint32
 	At  time.Time
+	// Unsure says that the sender was not told whether it was sent, and that no
+	// database knows either: it may be missing.
+	Unsure bool
 }
 
 // An Effect is what a consumer did with an event, as the consumers' database has
@@ -43,6 +46,7 @@ type Effect struct {
 	N     int64
 	Sum   uint32 // of what arrived
 	At    time.Time
+	Who   string // the process, with its life
 }
 
 // A Result is what a writer was told about its transaction.
@@ -69,7 +73,9 @@ type Kind string
 
 // What can be wrong.
 const (
-	Lost      Kind = "lost"      // committed, and never handled
+	Lost      Kind = "lost"      // committed, and neither handled nor kept nor anywhere else
+	Stuck     Kind = "stuck"     // committed, not handled, and still with the broker or in an outbox
+	Abandoned Kind = "abandoned" // kept as a dead letter, though nothing keeps its handler from handling it
 	Invented  Kind = "invented"  // handled, and never committed
 	Double    Kind = "double"    // handled once more, with another effect
 	Inversion Kind = "inversion" // handled after a later one of its key
@@ -78,7 +84,7 @@ const (
 )
 
 // Kinds are all kinds, in the order in which they are reported.
-var Kinds = []Kind{Lost, Invented, Double, Inversion, Torn, Untrue}
+var Kinds = []Kind{Lost, Stuck, Abandoned, Invented, Double, Inversion, Torn, Untrue}
 
 // A Finding names one thing that is wrong.
 type Finding struct {

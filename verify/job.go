@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
@@ -45,6 +47,13 @@ type job struct {
 	Batch      bool    `json:"batch,omitempty"`   // several messages in a transaction
 	Failures   float64 `json:"failures,omitempty"`
 	Partitions int     `json:"partitions,omitempty"`
+
+	Paths      []string `json:"paths,omitempty"`       // besides the main one
+	First      bool     `json:"first,omitempty"`       // this writer publishes what is rare
+	Large      int      `json:"large,omitempty"`       // how long the text of a note near the size limit is
+	Alone      bool     `json:"alone,omitempty"`       // this consumer is not on the main path
+	Deployed   bool     `json:"deployed,omitempty"`    // this consumer handles version 2
+	LongPolicy bool     `json:"long_policy,omitempty"` // path outage has the default retry policy
 }
 
 // A report is what a process tells the one that started it, as a line of JSON.
@@ -54,6 +63,7 @@ type report struct {
 	Retried     int64 `json:"retried"`
 	Dead        int64 `json:"dead"`
 	Published   int64 `json:"published"`
+	Lines       int64 `json:"lines"` // that it logged, those for debugging left out
 }
 
 func (r *report) add(o report) {
@@ -61,6 +71,7 @@ func (r *report) add(o report) {
 	r.Retried += o.Retried
 	r.Dead += o.Dead
 	r.Published += o.Published
+	r.Lines += o.Lines
 }
 
 // An order is what a process is told later, as a line of JSON.
@@ -70,6 +81,8 @@ type order struct {
 
 // names of what a run makes at the broker.
 func eventName(run string) string        { return "verify-" + run + ".noted" }
+func sharedName(run string) string       { return "verify-" + run + ".paths" }
+func foreignName(run string) string      { return "verify-" + run + "." + foreign }
 func booksName(run string) string        { return "verify-" + run + "-books" }
 func groupName(run, group string) string { return "verify-" + run + "-" + group }
 func (j *job) event() dovetail.Event[Note] {
@@ -124,12 +137,13 @@ func Serve(ctx context.Context, open func(ctx context.Context, url, prefix strin
 	if j.Role == consuming {
 		name = groupName(j.Run, j.Group)
 	}
-	svc, err := dovetail.Open(ctx, name, j.Broker, dovetail.Options{Instance: j.Instance, Window: window,
-		Retry: dovetail.RetryPolicy{Attempts: 1_000_000, First: 20 * time.Millisecond, Max: time.Second}})
+	log := &lineCount{}
+	svc, err := dovetail.Open(ctx, name, j.Broker, dovetail.Options{Instance: j.Instance, Window: window, Logger: slog.New(log),
+		Retry: dovetail.RetryPolicy{Attempts: 500, First: 20 * time.Millisecond, Max: time.Second}})
 	if err != nil {
 		return err
 	}
-	return (&process{job: j, db: db, svc: svc, orders: orders, out: json.NewEncoder(out)}).run(ctx)
+	return (&process{job: j, db: db, svc: svc, orders: orders, log: log, out: json.NewEncoder(out)}).run(ctx)
 }
 
 // process is a job in hand.
@@ -139,8 +153,27 @@ type process struct {
 	svc    *dovetail.Service
 	stats  boxStats
 	orders chan order
+	log    *lineCount
 	out    *json.Encoder
 }
+
+// lineCount counts what is logged.
+type lineCount struct{ n atomic.Int64 }
+
+// Enabled leaves out what is for debugging.
+func (l *lineCount) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+
+// Handle counts a line.
+func (l *lineCount) Handle(context.Context, slog.Record) error {
+	l.n.Add(1)
+	return nil
+}
+
+// WithAttrs returns the same counter.
+func (l *lineCount) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+// WithGroup returns the same counter.
+func (l *lineCount) WithGroup(string) slog.Handler { return l }
 
 // run works until ctx ends.
 func (p *process) run(ctx context.Context) error {
@@ -153,7 +186,7 @@ func (p *process) run(ctx context.Context) error {
 		}
 		write = w.run
 	case relaying:
-		p.svc.Sends(p.event())
+		p.declare()
 		p.stats = p.db.relay(p.svc, outbox.Options{Lease: lease})
 	case consuming:
 		p.consume()
@@ -215,7 +248,7 @@ func (p *process) report(ctx context.Context, ended <-chan error) error {
 
 func (p *process) counts() report {
 	s := p.svc.Stats()
-	r := report{Redelivered: s.Redelivered, Retried: s.Retried, Dead: s.Dead}
+	r := report{Redelivered: s.Redelivered, Retried: s.Retried, Dead: s.Dead, Lines: p.log.n.Load()}
 	if p.stats != nil {
 		b, _ := p.stats(context.Background()) // how many were published it knows in any case
 		r.Published = b.Published

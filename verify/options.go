@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os/exec"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -58,6 +60,16 @@ type Options struct {
 	// default 5000.
 	Ahead int
 
+	// Paths are those that messages go on besides the main one, of those that
+	// [Paths] names; nil for all that the servers allow, an empty slice for none.
+	Paths []string
+
+	// Outage is how long the consumers' database is away on path outage, once, in
+	// the middle of the run. 0 for 3 s, or a third of the run where that is less,
+	// under a retry policy that is much shorter; any other time is under the
+	// default policy.
+	Outage time.Duration
+
 	// Kill is how often a process is killed (SIGKILL) and started again, Stop how
 	// often one is stopped for a while (SIGSTOP, SIGCONT), Cut how often the
 	// connections to broker and stores are cut or stall for a while, where their
@@ -95,8 +107,10 @@ type Progress struct {
 	Phase     string // "starting", "writing", "draining"
 	Done, Of  time.Duration
 	Committed int64
-	Handled   int64 // by the slowest group
+	Handled   int64 // by the slowest group, or kept among the dead letters
 	Kills     int
+
+	ahead int64 // of the slowest group of the main path
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -117,6 +131,10 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
+	if o.Paths == nil {
+		o.Paths = Paths()
+	}
+	o.Paths = slices.Compact(slices.Sorted(slices.Values(o.Paths)))
 	o.Rollbacks, o.Failures = max(0, o.Rollbacks), max(0, o.Failures)
 	return o, o.check()
 }
@@ -143,6 +161,14 @@ func (o *Options) check() error {
 		if f.value <= 0 || f.value > f.most {
 			return fmt.Errorf("verify: Options.%s is %v: want more than 0 and at most %v", f.name, f.value, f.most)
 		}
+	}
+	for _, name := range o.Paths {
+		if pathOf(name) == nil {
+			return fmt.Errorf("verify: Options.Paths: %q: want one of %s", name, strings.Join(Paths(), ", "))
+		}
+	}
+	if o.Outage < 0 || o.Outage.Seconds() >= o.Seconds {
+		return fmt.Errorf("verify: Options.Outage is %v: want less than Options.Seconds, %v", o.Outage, o.Seconds)
 	}
 	if o.Rollbacks > 0.9 || o.Failures > 0.9 {
 		return fmt.Errorf("verify: Options.Rollbacks %v, Options.Failures %v: want at most 0.9", o.Rollbacks, o.Failures)

@@ -43,6 +43,9 @@ type Report struct {
 	Redelivered int64 `json:"redelivered"`
 	Retried     int64 `json:"retried"`
 	Dead        int64 `json:"dead"`
+	Requeued    int   `json:"requeued"` // dead letters that the run sent again
+
+	Outage *Outage `json:"outage,omitempty"` // of the consumers' database, on path outage
 
 	Seconds      float64 `json:"seconds"`       // that the writers wrote
 	DrainSeconds float64 `json:"drain_seconds"` // until everything was handled
@@ -56,6 +59,13 @@ func (r *run) report(ctx context.Context, complete, interrupted bool) (*Report, 
 	if err := r.books.tables().readSent(ctx, c.Sent); err != nil {
 		return nil, fmt.Errorf("verify: read what was committed: %w", err)
 	}
+	if r.plain != nil {
+		for _, s := range r.plain.sent {
+			if err := c.Sent(s); err != nil {
+				return nil, fmt.Errorf("verify: %w", err)
+			}
+		}
+	}
 	for _, path := range r.diaries {
 		if err := readDiary(path, c.Outcome); err != nil {
 			return nil, fmt.Errorf("verify: %w", err)
@@ -64,7 +74,15 @@ func (r *run) report(ctx context.Context, complete, interrupted bool) (*Report, 
 	if err := r.shelf.tables().readEffects(ctx, c.Effect); err != nil {
 		return nil, fmt.Errorf("verify: read what was handled: %w", err)
 	}
-	rep := &Report{Run: r.id, Seed: r.Seed, Transport: r.caps.Name, Complete: complete, Interrupted: interrupted, Verdict: *c.Verdict()}
+	var notes []string
+	if r.letters != nil {
+		r.letters.look(ctx)
+		r.letters.tell(c)
+	}
+	if !complete {
+		notes = r.tellStill(ctx, c)
+	}
+	rep := &Report{Notes: notes, Run: r.id, Seed: r.Seed, Transport: r.caps.Name, Complete: complete, Interrupted: interrupted, Verdict: *c.Verdict()}
 	var counts report
 	counts, rep.Kills = r.fleet.counts()
 	rep.Starts, rep.Falls = r.fleet.starts, len(r.fleet.falls)
@@ -72,6 +90,7 @@ func (r *run) report(ctx context.Context, complete, interrupted bool) (*Report, 
 	rep.Stops, rep.Cuts, rep.Restarts = r.faults.stops, r.faults.cuts, r.faults.restarts
 	rep.Seconds, rep.DrainSeconds, rep.TotalSeconds = seconds(r.wrote), seconds(r.drained), seconds(time.Since(r.began))
 	rep.Rate = math.Round(float64(rep.Handled) / max(0.001, (r.wrote+r.drained).Seconds()))
+	rep.Outage = r.gone.report(r.fleet.lines(consuming))
 	rep.Holds = rep.Verdict.Holds() && rep.Committed > 0
 	r.words(rep)
 	return rep, nil
@@ -84,15 +103,16 @@ const maxFallsTold = 5
 
 // words say what was checked, and what else should be known.
 func (r *run) words(rep *Report) {
+	main, paths := r.groups[:len(r.mains())], r.groups[len(r.mains()):]
 	rep.Checked = []string{
-		fmt.Sprintf("every one of %d committed messages has its effect in %s", rep.Committed, groupNames(r.groups)),
+		fmt.Sprintf("every committed message has its effect in %s, or is kept where no handler can handle it", groupNames(main)),
 		"no effect comes from a transaction or a part of one that was rolled back",
 		"no message has two effects",
 		"what arrived is what was published",
 		"what the writers were told of their commits is what the database has",
 	}
 	rep.Unchecked = []string{}
-	for _, g := range r.groups {
+	for _, g := range main {
 		if g.Ordered {
 			text := fmt.Sprintf("group %s: first effects of each key follow the order of the commits", g.Name)
 			if r.Kill > 0 && r.caps.Order < driver.OrderOwner {
@@ -102,15 +122,34 @@ func (r *run) words(rep *Report) {
 			continue
 		}
 		why := "it has no order at all"
-		if len(r.groups) > 1 {
+		if len(main) > 1 {
 			why = "it keeps the order of a key only while one instance of a group receives"
 		}
 		rep.Unchecked = append(rep.Unchecked, fmt.Sprintf("group %s: order within a key (%s: %s)", g.Name, r.caps.Name, why))
 	}
+	for i, g := range paths {
+		text := fmt.Sprintf("path %s: %s", g.Name, r.walked[i].says)
+		if g.Ordered {
+			text += "; in the order of the commits"
+		}
+		rep.Checked = append(rep.Checked, text)
+	}
+	rep.Unchecked = append(rep.Unchecked, r.left...)
 	if len(r.cuttable) > 0 {
 		rep.Checked = append(rep.Checked, "all of it across cut and stalled connections to "+strings.Join(r.cuttable, " and "))
 	}
-	rep.Notes = []string{}
+	if rep.Notes == nil {
+		rep.Notes = []string{}
+	}
+	if r.letters != nil {
+		rep.Requeued = r.letters.requeued
+		if r.letters.err != nil {
+			rep.Notes = append(rep.Notes, "the dead letters could not be read in the end, and what is kept may be called lost: "+r.letters.err.Error())
+		}
+	}
+	if r.gone != nil && r.gone.err != nil {
+		rep.Notes = append(rep.Notes, "the consumers' database could not be kept away: "+r.gone.err.Error())
+	}
 	if rep.Interrupted {
 		rep.Notes = append(rep.Notes, "the run was interrupted: this is about what was written until then")
 	}
@@ -147,19 +186,31 @@ func (rep *Report) Print(w io.Writer) error {
 	line("%s   run %s over %s, seed %d", verdict, rep.Run, rep.Transport, rep.Seed)
 	line("")
 	line("committed    %8d messages   rolled back %d transactions, failed %d, of unknown outcome %d", rep.Committed, rep.RolledBack, rep.Failed, rep.Unknown)
-	line("handled      %8d            effects %d, redelivered at least %d, retried at least %d, dead %d", rep.Handled, rep.Effects, rep.Redelivered, rep.Retried, rep.Dead)
+	line("handled      %8d            effects %d, redelivered at least %d, retried at least %d, dead %d, sent again %d", rep.Handled, rep.Effects, rep.Redelivered, rep.Retried, rep.Dead, rep.Requeued)
+	line("kept         %8d            dead letters that no handler can handle", rep.Kept)
 	for _, k := range []struct {
 		kind Kind
 		n    int64
 		text string
-	}{{Lost, rep.Lost, "lost"}, {Invented, rep.Invented, "invented"}, {Double, rep.Double, "double effects"},
+	}{{Lost, rep.Lost, "lost"}, {Stuck, rep.Stuck, "stuck"}, {Abandoned, rep.Abandoned, "abandoned"},
+		{Invented, rep.Invented, "invented"}, {Double, rep.Double, "double effects"},
 		{Inversion, rep.Inversions, "inversions"}, {Torn, rep.Torn, "torn"}, {Untrue, rep.Untrue, "untrue outcomes"}} {
 		line("%-15s %5d", k.text, k.n)
 	}
 	line("")
 	line("faults       kills %d, stops %d, cuts %d, restarts %d; processes that ended by themselves %d, failed starts %d", rep.Kills, rep.Stops, rep.Cuts, rep.Restarts, rep.Falls, rep.Starts)
 	line("time         %.1f s writing, %.1f s draining, %.1f s in all; %.0f messages/s", rep.Seconds, rep.DrainSeconds, rep.TotalSeconds, rep.Rate)
+	if o := rep.Outage; o != nil {
+		line("outage       %.1f s without the consumers' store; all of its path handled %.1f s after its return; %d lines logged from then on", o.Seconds, o.Recovered, o.Lines)
+	}
 	line("lag          median %v ms, p99 %v ms, longest %v ms", rep.Lag.P50, rep.Lag.P99, rep.Lag.Max)
+	if len(rep.Groups) > 1 {
+		line("")
+		line("%-12s %9s %9s %6s %6s %6s %9s %9s %9s %9s", "group", "committed", "handled", "kept", "lost", "stuck", "abandoned", "p50 ms", "p99 ms", "max ms")
+		for _, g := range rep.Groups {
+			line("%-12s %9d %9d %6d %6d %6d %9d %9v %9v %9v", g.Group, g.Committed, g.Handled, g.Kept, g.Lost, g.Stuck, g.Abandoned, g.Lag.P50, g.Lag.P99, g.Lag.Max)
+		}
+	}
 	line("")
 	for _, s := range rep.Checked {
 		line("checked      %s", s)

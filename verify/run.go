@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -43,16 +46,18 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	r.fleet = &fleet{command: r.Command, log: r.Logger, patience: maxFalls, failed: make(chan struct{})}
-	r.faults = &faults{fleet: r.fleet, proxies: r.proxies, seed: r.Seed, log: r.Logger}
+	r.faults = &faults{fleet: r.fleet, proxies: r.proxies, gone: r.gone, seed: r.Seed, log: r.Logger}
 	if err := r.launch(ctx); err != nil && ctx.Err() == nil {
 		return nil, err
 	}
 	r.faults.begin(&r.Options)
+	r.walk()
 	if err := r.write(ctx); err != nil {
 		return nil, err
 	}
 	r.fleet.stop(writing)
 	r.faults.end()
+	r.arrive()
 	complete, err := r.drain(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, err
@@ -71,6 +76,15 @@ type run struct {
 	groups  []Group
 	books   Store // the writers'
 	shelf   Store // the consumers'
+	walked  []*path
+	left    []string // paths that are not walked, with the reason
+	letters *letters // nil where the transport does not show them
+	plain   *stranger
+	gone    *episode // nil where the consumers' database cannot be kept away
+	walkers sync.WaitGroup
+	lookers sync.WaitGroup
+	rest    func() // ends what walk began
+	looked  func() // ends the watch over the letters
 	proxies []*netfault.Proxy
 	fleet   *fleet
 	faults  *faults
@@ -91,14 +105,21 @@ func (r *run) prepare(ctx context.Context) error {
 		return fmt.Errorf("verify: %w", err)
 	}
 	r.caps = conn.Capabilities()
-	if err := conn.Close(ctx); err != nil {
-		return fmt.Errorf("verify: %w", err)
-	}
 	switch {
 	case !r.caps.Shared:
-		return fmt.Errorf("verify: %s is memory of one process, and its processes would not reach each other: name a broker that processes share", r.caps.Name)
+		err = fmt.Errorf("%s is memory of one process, and its processes would not reach each other: name a broker that processes share", r.caps.Name)
 	case !r.caps.Durable:
-		return fmt.Errorf("verify: %s does not promise to keep what it confirmed, so that there is nothing to prove: name a durable transport", r.caps.Name)
+		err = fmt.Errorf("%s does not promise to keep what it confirmed, so that there is nothing to prove: name a durable transport", r.caps.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("verify: %w", errors.Join(err, conn.Close(ctx)))
+	}
+	r.letters = &letters{run: r, conn: conn}
+	if r.letters.browser, _ = conn.(driver.Browser); !canBrowse(ctx, conn) {
+		if err := conn.Close(ctx); err != nil {
+			return fmt.Errorf("verify: %w", err)
+		}
+		r.letters = nil
 	}
 	if r.books, err = r.Open(ctx, r.Store, r.booksPrefix(), true); err != nil {
 		return fmt.Errorf("verify: %w", err)
@@ -110,22 +131,40 @@ func (r *run) prepare(ctx context.Context) error {
 		return fmt.Errorf("verify: %w", err)
 	}
 	r.broker, r.store, r.effects = r.Broker, r.Store, r.Effects
-	if r.Cut == 0 {
-		return nil
+	if err := r.proxy(); err != nil {
+		return err
 	}
+	return r.choose(ctx)
+}
+
+// proxy puts proxies before the servers, where connections are to be cut.
+func (r *run) proxy() error {
 	for _, c := range []struct {
 		what string
 		url  *string
 	}{{"the broker", &r.broker}, {"the writers' store", &r.store}, {"the consumers' store", &r.effects}} {
+		away := c.url == &r.effects && slices.Contains(r.Paths, outage)
+		if r.Cut == 0 && !away {
+			continue
+		}
 		p, url, err := proxied(*c.url)
 		if err != nil {
 			return fmt.Errorf("verify: %w", err)
 		}
 		if p != nil {
-			r.proxies, r.cuttable, *c.url = append(r.proxies, p), append(r.cuttable, c.what), url
+			r.proxies, *c.url = append(r.proxies, p), url
+			if r.Cut > 0 {
+				r.cuttable = append(r.cuttable, c.what)
+			}
+			if away {
+				r.gone = &episode{proxy: p}
+			}
 		}
 	}
-	if len(r.proxies) == 0 {
+	if r.gone == nil && r.shelf.oneWriter() {
+		r.gone = &episode{hold: r.shelf.hold}
+	}
+	if r.Cut > 0 && len(r.cuttable) == 0 {
 		return errors.New("verify: there are no connections to cut: neither the broker's URL nor a store's names one host and port whose clients stay with it: leave cuts out")
 	}
 	return nil
@@ -135,11 +174,18 @@ func (r *run) prepare(ctx context.Context) error {
 func (r *run) launch(ctx context.Context) error {
 	r.Progress(Progress{Phase: "starting", Of: r.length()})
 	r.consumers()
+	if r.walks(broadcast) {
+		j := r.job(job{Role: consuming, Instance: broadcast + "-1", Store: r.effects, Prefix: r.shelfPrefix(), Group: broadcast, Failures: r.Failures})
+		j.Alone, j.Paths = true, []string{broadcast}
+		r.fleet.start(j, true)
+	}
 	if err := r.come(ctx); err != nil {
 		return err
 	}
 	for i := range r.Relays {
-		r.fleet.start(r.job(job{Role: relaying, Instance: fmt.Sprintf("relay-%d", i+1), Store: r.store, Prefix: r.booksPrefix()}), false)
+		j := r.job(job{Role: relaying, Instance: fmt.Sprintf("relay-%d", i+1), Store: r.store, Prefix: r.booksPrefix()})
+		j.Paths = r.names(func(p *path) bool { return !p.foreign })
+		r.fleet.start(j, false)
 	}
 	n := min(4, (r.Writers+3)/4)
 	if r.Writers > 1 {
@@ -149,7 +195,8 @@ func (r *run) launch(ctx context.Context) error {
 		j := r.job(job{Role: writing, Instance: fmt.Sprintf("writer-%d", i+1), Store: r.store, Prefix: r.booksPrefix()})
 		j.Writers = r.Writers/n + min(1, max(0, r.Writers%n-i))
 		j.Seed, j.Rollbacks, j.Keys = r.Seed+uint64(i+1)<<16, r.Rollbacks, r.Keys
-		j.Long, j.LongTx = r.LongTx > 0 && i == 0, r.LongTx
+		j.Long, j.LongTx, j.First = r.LongTx > 0 && i == 0, r.LongTx, i == 0
+		j.Paths = r.names(func(p *path) bool { return !p.foreign })
 		j.File = filepath.Join(r.Dir, r.id+"-"+j.Instance)
 		r.diaries = append(r.diaries, j.File)
 		r.fleet.start(j, false)
@@ -158,7 +205,7 @@ func (r *run) launch(ctx context.Context) error {
 }
 
 func (r *run) job(j job) job {
-	j.Run, j.Broker = r.id, r.broker
+	j.Run, j.Broker, j.Large, j.LongPolicy = r.id, r.broker, largest(r.caps), r.Outage > 0
 	if r.caps.Order >= driver.OrderOwner {
 		j.Partitions = 2 * r.Consumers
 	}
@@ -170,26 +217,35 @@ func (r *run) job(j job) job {
 // the first is not killed: what it had in hand would come to its successor
 // behind later messages, and the transport does not say otherwise.
 func (r *run) consumers() {
-	start := func(group string, i int, ordered, batch, spare bool) {
-		j := r.job(job{Role: consuming, Instance: fmt.Sprintf("%s-%d", group, i+1), Store: r.effects, Prefix: r.shelfPrefix()})
-		j.Group, j.Ordered, j.Batch, j.Failures = group, ordered, batch, r.Failures
-		r.fleet.start(j, spare)
-	}
-	if r.caps.Order >= driver.OrderOwner {
-		r.groups = []Group{{"all", true}}
-		for i := range r.Consumers {
-			start("all", i, true, i%2 == 1, false)
+	for _, m := range r.mains() {
+		for i := range m.n {
+			j := r.job(job{Role: consuming, Instance: fmt.Sprintf("%s-%d", m.Name, i+1), Store: r.effects, Prefix: r.shelfPrefix()})
+			j.Group, j.Ordered, j.Batch, j.Failures = m.Name, r.caps.Order >= driver.OrderOwner, i%2 == 1, r.Failures
+			if m.Name == r.last().Name {
+				j.Paths = r.names(func(p *path) bool { return !p.alone })
+			}
+			r.fleet.start(j, m.spare)
 		}
-		return
 	}
-	r.groups = []Group{{"one", r.caps.Order == driver.OrderInstance}}
-	start("one", 0, false, false, r.groups[0].Ordered)
+}
+
+// A mainGroup is a group of the main path and how many consumers it has.
+type mainGroup struct {
+	Group
+	n     int
+	spare bool // they are not killed
+}
+
+func (r *run) mains() []mainGroup {
+	if r.caps.Order >= driver.OrderOwner {
+		return []mainGroup{{Group{Name: "all", Ordered: true}, r.Consumers, false}}
+	}
+	ordered := r.caps.Order == driver.OrderInstance
+	groups := []mainGroup{{Group{Name: "one", Ordered: ordered}, 1, ordered}}
 	if r.Consumers > 1 {
-		r.groups = append(r.groups, Group{"many", false})
+		groups = append(groups, mainGroup{Group{Name: "many"}, r.Consumers - 1, false})
 	}
-	for i := range r.Consumers - 1 {
-		start("many", i, false, i%2 == 1, false)
-	}
+	return groups
 }
 
 // come waits until all that was started is ready.
@@ -217,12 +273,23 @@ func (r *run) look(ctx context.Context) (p Progress, ok bool) {
 	if err != nil {
 		return p, false
 	}
-	p.Committed, p.Handled = committed, committed
-	all := int64(0)
+	if r.plain != nil {
+		committed[foreign] = r.plain.confirmed()
+	}
+	if r.walks(outage) {
+		r.gone.seen(committed[outage], effects[outage])
+	}
+	kept, all := r.letters.counts(), int64(0)
+	slowest := maps.Clone(committed)
 	for _, g := range r.groups {
-		p.Handled = min(p.Handled, effects[g.Name])
+		slowest[g.Path] = min(slowest[g.Path], effects[g.Name]+kept[g.Name])
 		all += effects[g.Name]
 	}
+	for path, n := range committed {
+		p.Committed += n
+		p.Handled += slowest[path]
+	}
+	p.ahead = committed[""] - slowest[""]
 	r.fleet.handled.Store(all)
 	_, p.Kills = r.fleet.counts()
 	return p, true
@@ -255,10 +322,9 @@ func (r *run) write(ctx context.Context) error {
 		}
 		p.Phase, p.Done, p.Of = "writing", time.Since(from), r.length()
 		r.Progress(p)
-		ahead := p.Committed - p.Handled
 		for _, m := range r.fleet.members {
 			if m.job.Role == writing {
-				m.pause(ahead > int64(r.Ahead))
+				m.pause(p.ahead > int64(r.Ahead))
 			}
 		}
 	}

@@ -83,7 +83,14 @@ type Store interface {
 	tables() tables
 	relay(svc *dovetail.Service, o outbox.Options) boxStats
 	writer(svc *dovetail.Service, o outbox.Options) doer
-	handler(svc *dovetail.Service, o outbox.Options, f func(ctx context.Context, w work, n Note) error) (one func(context.Context, Note) error, many func(context.Context, []Note) []error)
+	handlers(svc *dovetail.Service, o outbox.Options) handling
+
+	// hold keeps everybody else from writing, where the database has one writer
+	// at a time, until release is called.
+	hold(ctx context.Context) (release func() error, err error)
+	// unpublished returns the ids of messages that are held, and how many others
+	// wait to be published.
+	unpublished(ctx context.Context) (held []string, waiting int64, err error)
 }
 
 // NewStore returns d as a Store.
@@ -131,10 +138,39 @@ func (b *base[Tx]) writer(svc *dovetail.Service, o outbox.Options) doer {
 	return do
 }
 
-func (b *base[Tx]) handler(svc *dovetail.Service, o outbox.Options, f func(context.Context, work, Note) error) (func(context.Context, Note) error, func(context.Context, []Note) []error) {
+func (b *base[Tx]) handlers(svc *dovetail.Service, o outbox.Options) handling {
 	box := outbox.New(svc, b.d.DB, o)
-	handle := func(ctx context.Context, tx Tx, out dovetail.Sender, n Note) error {
-		return f(ctx, work{tables: tables{b.d.In(tx), b.d.Prefix}, out: out}, n)
+	return func(f func(context.Context, work, Note) error) (func(context.Context, Note) error, func(context.Context, []Note) []error) {
+		handle := func(ctx context.Context, tx Tx, out dovetail.Sender, n Note) error {
+			return f(ctx, work{tables: tables{b.d.In(tx), b.d.Prefix}, out: out}, n)
+		}
+		return inbox.Once(box, handle), inbox.Batch(box, handle)
 	}
-	return inbox.Once(box, handle), inbox.Batch(box, handle)
+}
+
+func (b *base[Tx]) hold(ctx context.Context) (release func() error, err error) {
+	tx, err := b.d.DB.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	release = func() error { return b.d.DB.Rollback(context.WithoutCancel(ctx), tx) }
+	if _, err := (tables{b.d.In(tx), b.d.Prefix}).next(ctx, "", "held"); err != nil { // the first write takes the lock
+		return nil, errors.Join(err, release())
+	}
+	return release, nil
+}
+
+func (b *base[Tx]) unpublished(ctx context.Context) (held []string, waiting int64, err error) {
+	for shard := range b.d.DB.Shards() {
+		s, err := b.d.DB.Stats(ctx, shard)
+		if err != nil {
+			return nil, 0, err
+		}
+		waiting += s.Backlog + s.Later
+	}
+	found, _, err := outbox.FindHeld(ctx, b.d.DB, outbox.HeldFilter{}, 0)
+	for _, h := range found {
+		held = append(held, h.Message.ID)
+	}
+	return held, waiting, err
 }

@@ -17,12 +17,12 @@ type tables struct {
 }
 
 var schema = []string{
-	`CREATE TABLE ~number (ky VARCHAR(100) NOT NULL PRIMARY KEY, n BIGINT NOT NULL)`,
+	`CREATE TABLE ~number (ky VARCHAR(100) NOT NULL PRIMARY KEY, path VARCHAR(100) NOT NULL, n BIGINT NOT NULL)`,
 	`CREATE TABLE ~sent (ky VARCHAR(100) NOT NULL, n BIGINT NOT NULL, id VARCHAR(100) NOT NULL, tx VARCHAR(100) NOT NULL,
 		sum BIGINT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (ky, n))`,
 	`CREATE TABLE ~position (grp VARCHAR(100) NOT NULL, ky VARCHAR(100) NOT NULL, n BIGINT NOT NULL, PRIMARY KEY (grp, ky))`,
 	`CREATE TABLE ~effect (grp VARCHAR(100) NOT NULL, ky VARCHAR(100) NOT NULL, pos BIGINT NOT NULL, id VARCHAR(100) NOT NULL,
-		n BIGINT NOT NULL, sum BIGINT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (grp, ky, pos))`,
+		n BIGINT NOT NULL, sum BIGINT NOT NULL, at BIGINT NOT NULL, who VARCHAR(100) NOT NULL, PRIMARY KEY (grp, ky, pos))`,
 }
 
 // sql returns a statement with the names of these tables.
@@ -42,10 +42,10 @@ func (t tables) number(ctx context.Context, query string, args ...any) (n int64,
 	return n, err
 }
 
-// next locks a key and returns its next number.
-func (t tables) next(ctx context.Context, key string) (int64, error) {
-	return t.number(ctx, `INSERT INTO ~number (ky, n) VALUES ($1, 1)
-		ON CONFLICT (ky) DO UPDATE SET n = ~number.n + 1 RETURNING n`, key)
+// next locks a key of a path and returns its next number.
+func (t tables) next(ctx context.Context, path, key string) (int64, error) {
+	return t.number(ctx, `INSERT INTO ~number (ky, path, n) VALUES ($1, $2, 1)
+		ON CONFLICT (ky) DO UPDATE SET n = ~number.n + 1 RETURNING n`, key, path)
 }
 
 // wrote notes down what is published if the transaction commits.
@@ -61,23 +61,27 @@ func (t tables) did(ctx context.Context, e Effect) error {
 	if err != nil {
 		return err
 	}
-	return t.run.Exec(ctx, t.sql(`INSERT INTO ~effect (grp, ky, pos, id, n, sum, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`),
-		e.Group, e.Key, pos, e.ID, e.N, int64(e.Sum), e.At.UnixMicro())
+	return t.run.Exec(ctx, t.sql(`INSERT INTO ~effect (grp, ky, pos, id, n, sum, at, who) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`),
+		e.Group, e.Key, pos, e.ID, e.N, int64(e.Sum), e.At.UnixMicro(), e.Who)
 }
 
-// committed is how many messages were, by the keys' numbers.
-func (t tables) committed(ctx context.Context) (int64, error) {
-	return t.number(ctx, `SELECT CAST(coalesce(sum(n), 0) AS BIGINT) FROM ~number`)
+// committed is how many messages of each path were, by the keys' numbers.
+func (t tables) committed(ctx context.Context) (map[string]int64, error) {
+	return t.sums(ctx, `SELECT path, CAST(sum(n) AS BIGINT) FROM ~number GROUP BY path`)
 }
 
 // effects is how many each group has, by its keys' positions.
 func (t tables) effects(ctx context.Context) (map[string]int64, error) {
+	return t.sums(ctx, `SELECT grp, CAST(sum(n) AS BIGINT) FROM ~position GROUP BY grp`)
+}
+
+func (t tables) sums(ctx context.Context, query string) (map[string]int64, error) {
 	all := map[string]int64{}
-	err := t.run.Query(ctx, t.sql(`SELECT grp, CAST(sum(n) AS BIGINT) FROM ~position GROUP BY grp`), nil, func(scan func(...any) error) error {
-		var group string
+	err := t.run.Query(ctx, t.sql(query), nil, func(scan func(...any) error) error {
+		var name string
 		var n int64
-		err := scan(&group, &n)
-		all[group] = n
+		err := scan(&name, &n)
+		all[name] = n
 		return err
 	})
 	return all, err
@@ -96,10 +100,10 @@ func (t tables) readSent(ctx context.Context, f func(Sent) error) error {
 }
 
 func (t tables) readEffects(ctx context.Context, f func(Effect) error) error {
-	return t.run.Query(ctx, t.sql(`SELECT grp, ky, pos, id, n, sum, at FROM ~effect ORDER BY grp, ky, pos`), nil, func(scan func(...any) error) error {
+	return t.run.Query(ctx, t.sql(`SELECT grp, ky, pos, id, n, sum, at, who FROM ~effect ORDER BY grp, ky, pos`), nil, func(scan func(...any) error) error {
 		var e Effect
 		var sum, at int64
-		if err := scan(&e.Group, &e.Key, &e.Pos, &e.ID, &e.N, &sum, &at); err != nil {
+		if err := scan(&e.Group, &e.Key, &e.Pos, &e.ID, &e.N, &sum, &at, &e.Who); err != nil {
 			return err
 		}
 		e.Sum, e.At = uint32(sum), time.UnixMicro(at)

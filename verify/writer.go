@@ -17,9 +17,11 @@ import (
 // writer is a process that writes.
 type writer struct {
 	*process
-	do    doer
-	event dovetail.Event[Note]
-	told  *diary
+	do     doer
+	events map[string][]dovetail.Event[Note] // by path
+	told   *diary
+
+	large, slow pace // what only the first writer publishes, now and then
 
 	mu   sync.Mutex
 	gate chan struct{} // closed: go on; nil: go on
@@ -30,8 +32,14 @@ func newWriter(p *process) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{process: p, event: p.job.event(), told: told}
-	p.svc.Sends(w.event)
+	w := &writer{process: p, told: told, events: map[string][]dovetail.Event[Note]{}}
+	for _, name := range append([]string{""}, p.Paths...) {
+		w.events[name] = p.events(name)
+	}
+	if p.First {
+		w.large.every, w.slow.every = largeEvery, slowEvery
+	}
+	p.declare()
 	w.do = p.db.writer(p.svc, outbox.Options{NoRelay: true})
 	return w, nil
 }
@@ -126,6 +134,48 @@ func (w *writer) long(ctx context.Context) {
 
 func (w *writer) key(r *rand.Rand) string { return fmt.Sprintf("key-%05d", r.IntN(w.Keys)) }
 
+// Pace of what is rare.
+const (
+	largeEvery = 8 * time.Second
+	slowEvery  = time.Second
+)
+
+// A pace says when it is time again for something; never if every is 0.
+type pace struct {
+	every time.Duration
+
+	mu   sync.Mutex
+	last time.Time
+}
+
+func (p *pace) due() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.every == 0 || time.Since(p.last) < p.every {
+		return false
+	}
+	p.last = time.Now()
+	return true
+}
+
+// keys returns the key or two of a transaction: of a path for one in four.
+func (w *writer) keys(r *rand.Rand) []string {
+	one := func() string { return w.key(r) }
+	if len(w.Paths) > 0 && r.IntN(4) == 0 {
+		name := w.Paths[r.IntN(len(w.Paths))]
+		if name == slow && w.slow.due() {
+			return []string{slowKey}
+		}
+		one = func() string { return keyOf(name, 1+r.IntN(keysPerPath-1)) }
+	}
+	keys := []string{one()}
+	if r.IntN(4) == 0 {
+		keys = append(keys, one())
+	}
+	slices.Sort(keys) // all lock in one order
+	return slices.Compact(keys)
+}
+
 // A transaction is one attempt, and what it is to be like.
 type transaction struct {
 	w   *writer
@@ -158,12 +208,7 @@ func (t *transaction) run(ctx context.Context, f func(context.Context, work) err
 // short publishes a few events of a key or two, with parts that are undone or
 // kept.
 func (t *transaction) short(ctx context.Context, in work) error {
-	keys := []string{t.w.key(t.r)}
-	if t.r.IntN(4) == 0 {
-		keys = append(keys, t.w.key(t.r))
-	}
-	slices.Sort(keys) // all lock in one order
-	for _, key := range slices.Compact(keys) {
+	for _, key := range t.w.keys(t.r) {
 		for range 1 + t.r.IntN(3) {
 			if err := t.publish(ctx, in, key); err != nil {
 				return err
@@ -197,13 +242,20 @@ func (t *transaction) part(ctx context.Context, in work, key string) error {
 
 // publish takes the key's next number and publishes an event with it.
 func (t *transaction) publish(ctx context.Context, in work, key string) error {
-	n, err := in.next(ctx, key)
+	name := PathOf(key)
+	n, err := in.next(ctx, name, key)
 	if err != nil {
 		return err
 	}
 	note := Note{Key: key, N: n, Text: t.text()}
+	event, id := t.w.events[name][0], IDOf(t.id, t.ids)
+	if p := pathOf(name); p != nil && p.dress != nil {
+		i, bad := p.dress(t, &note)
+		if event = t.w.events[name][i]; bad {
+			id = badID(id)
+		}
+	}
 	note.Sum = note.Check()
-	id := IDOf(t.id, t.ids)
 	t.ids++
 	if err := in.wrote(ctx, Sent{ID: id, Tx: t.id, Key: key, N: n, Sum: note.Sum, At: time.Now()}); err != nil {
 		return err
@@ -212,7 +264,7 @@ func (t *transaction) publish(ctx context.Context, in work, key string) error {
 	if t.now {
 		out = in.now
 	}
-	if err := t.w.event.Publish(ctx, out, note, dovetail.ID(id)); err != nil {
+	if err := event.Publish(ctx, out, note, dovetail.ID(id)); err != nil {
 		return err
 	}
 	t.count++

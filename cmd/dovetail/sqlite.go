@@ -52,7 +52,7 @@ func openSQLite(ctx context.Context, u *url.URL, o storeOptions) (database, erro
 	if o.prefix != "" {
 		s.prefix = o.prefix
 	}
-	db, err := sqlitestore.Open(ctx, s.path, sqlitestore.Options{Prefix: s.prefix, NoMigration: o.unchanged})
+	db, err := sqlitestore.Open(ctx, s.path, sqlitestore.Options{Prefix: s.prefix, NoMigration: o.unchanged, Busy: o.busy})
 	if err != nil {
 		return nil, err
 	}

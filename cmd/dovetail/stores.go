@@ -71,9 +71,10 @@ func (o *opened[Tx]) verify() verify.Store { return verify.NewStore(o.own) }
 
 // storeOptions are what commands say beyond the URL.
 type storeOptions struct {
-	prefix    string // of the tables; empty: what the URL says
-	unchanged bool   // migrations are not run
-	existing  bool   // a database that does not exist is not made
+	prefix    string        // of the tables; empty: what the URL says
+	unchanged bool          // migrations are not run
+	existing  bool          // a database that does not exist is not made
+	busy      time.Duration // how long to wait for another writer; 0 for the default
 }
 
 // A storeKind is a kind of store that is linked in.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ import (
 type verification struct {
 	a         *app
 	o         verify.Options
+	paths     string
 	rollbacks string
 	failures  string
 }
@@ -38,6 +40,15 @@ inbox, all as processes that are killed, stopped and cut off as asked for. Then
 what the databases say was committed is compared with what they say was handled,
 message by message.
 
+Beside the main path, messages go by others, each with a contract and keys of its
+own: a rolling deploy from version 1 of a contract to 2 (versions), a database of
+the consumers that is away for longer than the retry policy (outage), a broadcast
+group (broadcast), dead letters that are sent again (requeues), messages that
+cannot be handled, some near the size limit (poison), a key with a slow handler
+(slow), and plain JSON of another program (plain). The report counts what is kept
+as a dead letter and what is stuck apart from what is lost. --outage keeps the
+database away for so long under the default retry policy, and counts log lines.
+
 It runs on the embedded broker and on SQLite files in a temporary directory,
 unless --broker and --store name others. Contexts and environment variables are
 not used, so that a run never ends up on servers that were not named. Channels and
@@ -49,6 +60,7 @@ The exit code is 0 if everything holds, 1 if not, 2 for a wrong command line.`,
   dovetail verify --kill 300ms --stop 1s --long-tx 500ms --seconds 30
   dovetail verify --broker nats://127.0.0.1:4222 --store sqlite:shop.db --writers 32 --kill 200ms -o json
   dovetail verify --broker 'amqp://127.0.0.1/?partitions=6' --store postgres://shop@db/shop --long-tx 2s --kill 200ms
+  dovetail verify --broker nats://127.0.0.1:4222 --store postgres://shop@db/shop --paths outage --outage 45s --seconds 90
   dovetail verify --broker nats://127.0.0.1:4222 --restart-cmd 'systemctl restart nats' --restart-every 20s --seconds 120`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -67,6 +79,8 @@ The exit code is 0 if everything holds, 1 if not, 2 for a wrong command line.`,
 	f.StringVar(&v.rollbacks, "rollbacks", "10%", "share of transactions that are rolled back")
 	f.StringVar(&v.failures, "failures", "1%", "share of handler calls that fail after their effect, and are tried again")
 	f.DurationVar(&v.o.LongTx, "long-tx", 0, "how long a transaction stays open now and then (default: none does)")
+	f.StringVar(&v.paths, "paths", "all", "what messages walk beside the main path: all, none, or some of "+strings.Join(verify.Paths(), ", "))
+	f.DurationVar(&v.o.Outage, "outage", 0, "how long the consumers' database is away, under the default retry policy (default: some seconds, under a shorter one)")
 	f.DurationVar(&v.o.Kill, "kill", 0, "kill a process at random (SIGKILL) so often, and start it again")
 	f.DurationVar(&v.o.Stop, "stop", 0, "stop a process at random (SIGSTOP) so often, for up to two seconds")
 	f.DurationVar(&v.o.Cut, "cut", 0, "cut or stall the connections to a server so often, for up to a second")
@@ -89,6 +103,9 @@ func (v *verification) check(cmd *cobra.Command) (err error) {
 	if v.o.Failures, err = share("--failures", v.failures); err != nil {
 		return err
 	}
+	if v.o.Paths, err = pathsOf(v.paths); err != nil {
+		return err
+	}
 	for _, f := range []struct {
 		name  string
 		value int
@@ -100,7 +117,7 @@ func (v *verification) check(cmd *cobra.Command) (err error) {
 	for _, f := range []struct {
 		name  string
 		value time.Duration
-	}{{"long-tx", v.o.LongTx}, {"kill", v.o.Kill}, {"stop", v.o.Stop}, {"cut", v.o.Cut}, {"restart-every", v.o.RestartEvery}, {"patience", v.o.Patience}} {
+	}{{"long-tx", v.o.LongTx}, {"kill", v.o.Kill}, {"stop", v.o.Stop}, {"cut", v.o.Cut}, {"outage", v.o.Outage}, {"restart-every", v.o.RestartEvery}, {"patience", v.o.Patience}} {
 		if given(f.name) && f.value < 10*time.Millisecond {
 			return misuse("--%s %v: want 10ms or more", f.name, f.value)
 		}
@@ -108,6 +125,10 @@ func (v *verification) check(cmd *cobra.Command) (err error) {
 	switch {
 	case v.o.Seconds <= 0:
 		return misuse("--seconds %v: want more than 0", v.o.Seconds)
+	case v.o.Outage.Seconds() >= v.o.Seconds:
+		return misuse("--outage %v: want less than --seconds %g", v.o.Outage, v.o.Seconds)
+	case v.o.Outage > 0 && !slices.Contains(v.o.Paths, "outage"):
+		return misuse("--outage is for path outage, which --paths leaves out")
 	case given("restart-every") && v.o.RestartCmd == "":
 		return misuse("--restart-every is for --restart-cmd, which is missing")
 	case given("restart-cmd") && v.o.RestartCmd == "":
@@ -126,6 +147,23 @@ func (v *verification) check(cmd *cobra.Command) (err error) {
 		return checkBroker(v.a.broker)
 	}
 	return nil
+}
+
+// pathsOf reads a list of paths; nil stands for all.
+func pathsOf(list string) ([]string, error) {
+	switch list {
+	case "all":
+		return verify.Paths(), nil
+	case "none":
+		return []string{}, nil
+	}
+	names := strings.Split(list, ",")
+	for i := range names {
+		if names[i] = strings.TrimSpace(names[i]); !slices.Contains(verify.Paths(), names[i]) {
+			return nil, misuse("--paths %q: %q: want all, none, or some of %s, with commas between them", list, names[i], strings.Join(verify.Paths(), ", "))
+		}
+	}
+	return names, nil
 }
 
 // share reads "10%" or "0.1". What it returns for none is negative, since 0
@@ -214,7 +252,11 @@ func (v *verification) wire(ctx context.Context, dir string) (stop func() error,
 }
 
 func openVerified(ctx context.Context, raw, prefix string, migrate bool) (verify.Store, error) {
-	db, err := openStore(ctx, raw, storeOptions{prefix: prefix, unchanged: !migrate})
+	o := storeOptions{prefix: prefix, unchanged: !migrate}
+	if o.unchanged {
+		o.busy = 2 * time.Second // a process that waits for another writer for longer says that the file is away
+	}
+	db, err := openStore(ctx, raw, o)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,135 @@
+package verify
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail/internal/netfault"
+)
+
+// away is how long the consumers' database is away in a run that does not say.
+const away = 3 * time.Second
+
+// An Outage is what happened around the time in which the consumers' database
+// was away.
+type Outage struct {
+	Seconds float64 `json:"seconds"`
+	// Recovered is how long after its return everything of path outage was
+	// handled that had been committed by then, in seconds; -1 for never.
+	Recovered float64 `json:"recovered_seconds"`
+	// Lines is how many lines all consumers logged from its beginning to the end
+	// of the run.
+	Lines int64 `json:"log_lines"`
+}
+
+// episode is an outage in hand.
+type episode struct {
+	proxy *netfault.Proxy // before the consumers' database
+	hold  func(ctx context.Context) (release func() error, err error)
+
+	mu    sync.Mutex
+	on    bool
+	was   bool
+	from  time.Time
+	to    time.Time
+	lines int64 // before it
+	due   int64 // messages of the path that were committed when it ended; -1 until that is known
+	back  time.Time
+	took  time.Duration
+	err   error
+}
+
+// noOutage says why the consumers' database cannot be kept away.
+func (r *run) noOutage() string {
+	if r.gone == nil {
+		return "the consumers' store cannot be cut off: its URL names no host and port, and it is no file with one writer"
+	}
+	return ""
+}
+
+// is reports whether the database is away.
+func (e *episode) is() bool {
+	if e == nil {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.on
+}
+
+// keepAway keeps the database away for d, or until ctx ends.
+func (e *episode) keepAway(ctx context.Context, d time.Duration, lines func() int64) {
+	e.mu.Lock()
+	e.on, e.was, e.from, e.lines, e.due = true, true, time.Now(), lines(), -1
+	e.mu.Unlock()
+	var err error
+	if e.proxy != nil {
+		e.proxy.Cut()
+		pause(ctx, d)
+		e.proxy.Heal()
+	} else {
+		var release func() error
+		if release, err = e.hold(context.WithoutCancel(ctx)); err == nil {
+			pause(ctx, d)
+			err = release()
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.on, e.to, e.took, e.err = false, time.Now(), time.Since(e.from), err
+}
+
+// seen is told of the path's counts.
+func (e *episode) seen(committed, handled int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.was || e.on {
+		return
+	}
+	if e.due < 0 {
+		e.due = committed
+	}
+	if e.back.IsZero() && handled >= e.due {
+		e.back = time.Now()
+	}
+}
+
+// report is what came of it; nil if there was none.
+func (e *episode) report(lines int64) *Outage {
+	if e == nil || !e.was {
+		return nil
+	}
+	o := &Outage{Seconds: seconds(e.took), Recovered: -1, Lines: lines - e.lines}
+	if !e.back.IsZero() {
+		o.Recovered = seconds(e.back.Sub(e.to))
+	}
+	return o
+}
+
+// outage keeps the database away in the middle of the run.
+func (r *run) outage(ctx context.Context) {
+	d := r.Outage
+	if d == 0 {
+		d = min(away, r.length()/3)
+	}
+	if pause(ctx, (r.length()-d)/2) {
+		r.gone.keepAway(ctx, d, func() int64 { return r.fleet.lines(consuming) })
+	}
+}
+
+// renewal is how long a process that is restarted may take before the next one
+// is.
+const renewal = 15 * time.Second
+
+// deploy restarts the consumers one by one with handlers of version 2, from a
+// third of the run on; when ctx ends, those that are left at once.
+func (r *run) deploy(ctx context.Context) {
+	pause(ctx, r.length()/3)
+	for _, m := range r.fleet.members {
+		if m.job.Role == consuming && m.job.Group == r.last().Name {
+			m.renew(func(j *job) { j.Deployed = true })
+			m.again(ctx, renewal)
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
+
+// stranger is a program that knows nothing of Dovetail and sends plain JSON to a
+// channel: no type, no id, no transaction. What it was told of each message it
+// keeps in memory; nobody kills it.
+type stranger struct {
+	conn    driver.Conn
+	channel string
+
+	mu   sync.Mutex
+	sent []Sent
+	sure int64
+}
+
+const foreignEvery = 50 * time.Millisecond
+
+// foreignID names a note that came without an id.
+func foreignID(n Note) string { return fmt.Sprintf("%s/%d", n.Key, n.N) }
+
+// send sends until ctx ends. What was not sent it forgets.
+func (s *stranger) send(ctx context.Context) {
+	for n := int64(1); pause(ctx, foreignEvery); n++ {
+		note := Note{Key: keyOf(foreign, int(n%keysPerPath)), N: n, Text: "known to nobody"}
+		note.Sum = note.Check()
+		body, err := json.Marshal(note)
+		if err != nil {
+			return
+		}
+		at := time.Now()
+		sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		err = s.conn.Send(sending, []*driver.Message{{Channel: s.channel, ContentType: "application/json", Key: note.Key, Body: body}})
+		cancel()
+		var failed *driver.SendError
+		unsure := errors.As(err, &failed) && len(failed.Failures) > 0 && failed.Failures[0].Unknown
+		if err != nil && !unsure {
+			continue
+		}
+		s.mu.Lock()
+		s.sent = append(s.sent, Sent{ID: foreignID(note), Tx: foreign, Key: note.Key, N: n, Sum: note.Sum, At: at, Unsure: unsure})
+		if !unsure {
+			s.sure++
+		}
+		s.mu.Unlock()
+	}
+}
+
+// confirmed is how many messages it was told were sent.
+func (s *stranger) confirmed() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sure
+}
