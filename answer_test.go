@@ -197,6 +197,7 @@ func TestAnswer_that_the_broker_finds_too_large_is_told_at_once(t *testing.T) {
 		if _, err := reserve.Request(t.Context(), svc, item{}); !errors.As(err, &failed) || time.Since(begin) > 5*time.Second {
 			t.Errorf("got %v after %v", err, time.Since(begin))
 		}
+		synctest.Wait() // the answer is sent before the message is settled
 		if n := conn.unsettled(t); n > 0 {
 			t.Errorf("%d messages are not settled", n)
 		}

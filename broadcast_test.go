@@ -60,7 +60,7 @@ func TestBroadcast_goes_on_where_its_last_receiver_was(t *testing.T) {
 			}
 		}
 		h.mu.Unlock()
-		if opened := conn.opened[ranLow.Spec().Channel.Name]; opened < 4 {
+		if opened := conn.openings(ranLow.Spec().Channel.Name); opened < 4 {
 			t.Errorf("opened %d times", opened)
 		}
 		stop()

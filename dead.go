@@ -74,7 +74,9 @@ func (b *inbound) bury(t *task) *driver.Message {
 	d := DeadLetter{
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler,
 		Error: errText(t.err), Attempts: t.in.Attempt, Requeues: t.in.Requeues, At: now(), token: t.in.token,
-		Cut: t.cut, Body: t.cutBody,
+	}
+	if t.rare != nil {
+		d.Cut, d.Body = t.rare.cut, t.rare.cutBody
 	}
 	var p *PanicError
 	if errors.As(t.err, &p) {

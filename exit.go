@@ -5,8 +5,9 @@ import "sync/atomic"
 // An exit counts the messages of one partition that had begun when the partition
 // was lost, until each of them is settled or handed back.
 type exit struct {
-	left  atomic.Int64  // and one for who counts
-	empty chan struct{} // closed when none is left
+	left   atomic.Int64  // and one for who counts
+	empty  chan struct{} // closed when none is left
+	before *exit         // of the same partition, when it was lost before; may be nil
 }
 
 // nobody is the exit that nobody waits at.
@@ -22,6 +23,15 @@ func (e *exit) out() {
 	if e.left.Add(-1) == 0 {
 		close(e.empty)
 	}
+}
+
+func (e *exit) isEmpty() bool {
+	for ; e != nil; e = e.before {
+		if e.left.Load() > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // drop hands back every message that has an exit and has not begun: it is not
@@ -41,6 +51,7 @@ func (s *scheduler) dropLocked(of func(*task) *exit) {
 		}
 		t = next
 	}
+	s.takeBack(of)
 	s.wake()
 	s.signalRoom()
 }

@@ -347,7 +347,7 @@ func (f *finisher) settleWith(ctx context.Context, src *source, l *settlements) 
 		crash.ConsumerSettled.Pass()
 		for _, t := range l.of {
 			switch {
-			case t.receiver != r, t.lost: // it is delivered again
+			case t.receiver != r: // an earlier receiver delivered it
 				f.b.recall.settled(t)
 			case t.concluded:
 				f.b.recall.forget(t)

@@ -27,19 +27,11 @@ const (
 
 var cuts = []string{cutStack, cutHeaders, cutBody, cutNames}
 
-// letterSlack is how much larger than Message.Size a transport may make a
-// letter: names, lengths and quotes, for each header and for all.
-const (
-	letterSlack = 512
-	headerSlack = 64
-)
-
 // fit cuts letters down to what the transport takes.
 func (f *finisher) fit(cs []consequence) {
-	limit := f.b.s.caps.MaxBytes
 	for i := range cs {
 		c := &cs[i]
-		for limit > 0 && c.letter && c.cut < len(cuts) && c.m.Size()+letterSlack+headerSlack*len(c.m.Headers) > limit {
+		for c.letter && c.cut < len(cuts) && driver.Fits(f.b.s.conn, c.m) != nil {
 			f.b.cut(c)
 		}
 	}

@@ -74,8 +74,8 @@ func TestDeadLetter_fits_whatever_the_message_is(t *testing.T) {
 			m   driver.Message
 			cut string
 		}{
-			"a long error":    {driver.Message{Body: make([]byte, 5<<10)}, "stack"},
-			"large headers":   {driver.Message{Body: []byte("b"), Headers: driver.Headers{{Name: "x", Value: strings.Repeat("h", 7500)}}}, "stack,headers"},
+			"a long error":    {driver.Message{Body: make([]byte, 6200)}, "stack"},
+			"large headers":   {driver.Message{Body: []byte("b"), Headers: driver.Headers{{Name: "x", Value: strings.Repeat("h", 7900)}}}, "stack,headers"},
 			"a large body":    {driver.Message{Body: make([]byte, 8000)}, "stack,headers,body"},
 			"a long key":      {driver.Message{Key: strings.Repeat("k", 7900)}, "stack,headers,body,names"},
 			"nothing special": {driver.Message{Body: []byte("b")}, ""},

@@ -13,7 +13,7 @@ import (
 // take takes in deliveries, all at once, so that a batch handler sees them
 // together.
 func (b *inbound) take(from *source, ds []*driver.Delivery) {
-	b.sched.push(b.tasks(from, ds))
+	from.widen(b.sched.push(b.tasks(from, ds)))
 }
 
 // tasks makes deliveries tasks of this inbound.

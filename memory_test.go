@@ -86,7 +86,7 @@ func TestMessages_dropped_behind_a_slow_handler_keep_no_memory(t *testing.T) {
 		if grown := heap() - before; grown > 3*n*size {
 			t.Errorf("%d KiB more after the receiver was opened 60 times", grown>>10)
 		}
-		if opened := conn.opened[blob.Spec().Channel.Name]; opened < 50 {
+		if opened := conn.openings(blob.Spec().Channel.Name); opened < 50 {
 			t.Errorf("opened %d times", opened)
 		}
 	})

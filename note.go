@@ -61,22 +61,26 @@ func (f *finisher) noteOne(ctx context.Context, t *task) bool {
 	t.in.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
+	var err error
 	for _, told := range todo {
-		if t.noteErr = guarded(func() error { return told(ctx) }); t.noteErr != nil {
+		if err = guarded(func() error { return told(ctx) }); err != nil {
 			break
 		}
 	}
 	crash.ConsumerTold.Pass()
-	if t.noteErr == nil {
+	if err == nil {
 		return true
 	}
-	if t.noteSince.IsZero() {
-		t.noteSince = time.Now()
+	if t.rare == nil {
+		t.rare = &rare{}
 	}
-	over := time.Since(t.noteSince) >= noteFor || f.b.sched.isDraining()
-	n := Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: t.in.Message, Err: fmt.Errorf("note the dead letter: %w", t.noteErr)}
+	if t.rare.noteSince.IsZero() {
+		t.rare.noteSince = time.Now()
+	}
+	over := time.Since(t.rare.noteSince) >= noteFor || f.b.sched.isDraining()
+	n := Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: t.in.Message, Err: fmt.Errorf("note the dead letter: %w", err)}
 	if over {
-		n.Err = fmt.Errorf("note the dead letter: given up, the letter is kept: %w", t.noteErr)
+		n.Err = fmt.Errorf("note the dead letter: given up, the letter is kept: %w", err)
 	}
 	f.b.s.notice(n)
 	return over

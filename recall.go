@@ -108,7 +108,9 @@ func (r *recall) begins(t *task) bool {
 
 // settled remembers what became of t, whose settlement was not taken.
 func (r *recall) settled(t *task) {
-	r.note(t, remembered{recallConcluded, t.verdict, 0})
+	if r != nil {
+		r.note(t, remembered{recallConcluded, t.verdict, 0})
+	}
 }
 
 // running remembers that t is handled although it is delivered again.

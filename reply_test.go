@@ -112,3 +112,50 @@ func TestReply_of_a_stranger_is_not_taken_for_the_answer(t *testing.T) {
 		}
 	})
 }
+
+func TestGather_keeps_a_bounded_number_of_answers(t *testing.T) {
+	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
+		const window = 1 << 20
+		shop := h.Service("shop", dovetail.Options{Instance: "one", WindowBytes: window})
+		shop.Sends(view)
+		catalog := h.Service("catalog")
+		asked := make(chan string, 1)
+		view.Handle(catalog, func(ctx context.Context, _ string) (item, error) {
+			asked <- dovetail.Current(ctx).Message.ID
+			return item{}, nil
+		})
+		h.Start()
+		answers, flooded := 0, make(chan struct{})
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for range view.Gather(t.Context(), shop, "x", dovetail.Within(time.Minute)) {
+				<-flooded
+				answers++
+			}
+		}()
+		id := <-asked
+		body := fmt.Appendf(nil, `{"sku":"%01000d"}`, 0)
+		for i := range 3000 {
+			h.Deliver(&driver.Message{Channel: "reply.shop.one", Transient: true, ID: fmt.Sprint(i), Source: fmt.Sprint("stranger", i%2000), CausationID: id, Body: body})
+		}
+		h.Settle()
+		close(flooded)
+		<-ended
+		if most := window / len(body); answers < most/2 || answers > most+2 {
+			t.Errorf("%d answers of %d bytes were kept, want at most about %d", answers, len(body), most)
+		}
+		if n := shop.Stats().LateReplies; n < 1000 {
+			t.Errorf("%d dropped", n)
+		}
+	})
+}
+
+func TestSend_refuses_headers_that_only_Dovetail_writes(t *testing.T) {
+	svc := open(t, "shop", quick)
+	defer svc.Close(t.Context())
+	svc.Sends(welcome)
+	if err := welcome.Send(t.Context(), svc, item{}, dovetail.WithHeader("Dovetail-Dead-Group", "x")); !errors.Is(err, dovetail.ErrInvalid) {
+		t.Errorf("got %v", err)
+	}
+}

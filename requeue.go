@@ -11,8 +11,9 @@ import (
 
 // requeues makes the source of the service's requeue channel: what comes there
 // goes to the inbound whose group it names, into the lane of its key, so that
-// it is never handled beside another message of that key. Without handlers
-// there is none.
+// this instance never handles it beside another message of that key. Another
+// instance may own the key's partition meanwhile. Without handlers there is
+// none.
 func (r *run) requeues() *source {
 	if !r.keepsDeadLetters() {
 		return nil
@@ -52,7 +53,7 @@ func (r *run) returning(sub driver.Subscription) *source {
 	src.feed = func(src *source, ds []*driver.Delivery) {
 		for _, d := range ds {
 			b, one := r.revive(src, d)
-			b.sched.push(one)
+			src.widen(b.sched.push(one))
 		}
 	}
 	return src
@@ -78,8 +79,11 @@ func (r *run) revive(src *source, d *driver.Delivery) (*inbound, []*task) {
 		return target, ts
 	}
 	m, fault := target.accepted(letter.Message, d.Fault)
-	if t.cut, t.cutBody = letter.Cut, letter.Body; t.cutBody != "" {
-		fault = errors.Join(fault, fmt.Errorf("its body was too large to be kept (%s): it cannot be handled again", t.cutBody))
+	if len(letter.Cut) > 0 {
+		t.rare = &rare{cut: letter.Cut, cutBody: letter.Body}
+	}
+	if letter.Body != "" {
+		fault = errors.Join(fault, fmt.Errorf("its body was too large to be kept (%s): it cannot be handled again", letter.Body))
 	}
 	t.in.Message, t.fault = m, errors.Join(fault, why)
 	t.in.Requeues, t.in.token = letter.Requeues, letter.token

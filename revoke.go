@@ -16,6 +16,7 @@ import (
 func (src *source) revoke(ctx context.Context) {
 	var leaving sync.WaitGroup
 	defer leaving.Wait()
+	src.leaving = make(map[int]*exit)
 	for {
 		r, receive := src.receiving()
 		revoker, ok := r.(driver.Revoker)
@@ -46,6 +47,9 @@ func (src *source) giveUp(ctx context.Context, leaving *sync.WaitGroup, r driver
 	exits := make(map[int]*exit, len(lost))
 	for _, p := range lost {
 		exits[p] = newExit()
+		if last := src.leaving[p]; !last.isEmpty() {
+			exits[p].before = last
+		}
 	}
 	resume := src.pause() // what was received before they were lost is to be dropped as well
 	src.leave(func(t *task) *exit {
@@ -58,12 +62,12 @@ func (src *source) giveUp(ctx context.Context, leaving *sync.WaitGroup, r driver
 	var free []int
 	for p, e := range exits {
 		e.out()
-		select {
-		case <-e.empty:
+		if e.isEmpty() {
 			free = append(free, p)
+			delete(src.leaving, p)
 			continue
-		default:
 		}
+		src.leaving[p] = e
 		leaving.Go(func() {
 			if src.await(ctx, p, e) {
 				src.give(ctx, r, p)
@@ -81,14 +85,21 @@ func (src *source) giveUp(ctx context.Context, leaving *sync.WaitGroup, r driver
 func (src *source) await(ctx context.Context, partition int, e *exit) bool {
 	t := time.NewTimer(src.s.opts.RevokeTimeout)
 	defer t.Stop()
-	select {
-	case <-e.empty:
-	case <-t.C:
-		n := src.let(e)
+	for last := e; last != nil; last = last.before { // lost again before the last time was over
+		select {
+		case <-last.empty:
+			continue
+		case <-ctx.Done():
+			return false
+		case <-t.C:
+		}
+		n := 0
+		for ; last != nil; last = last.before {
+			n += src.let(last)
+		}
 		src.notice(Notice{Kind: NoticeRevoke, Err: fmt.Errorf("partition %d is released while %d handlers of its messages still run, after %v (Options.RevokeTimeout): another instance handles these messages again",
 			partition, n, src.s.opts.RevokeTimeout)})
-	case <-ctx.Done():
-		return false
+		break
 	}
 	return true
 }

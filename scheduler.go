@@ -27,9 +27,11 @@ type scheduler struct {
 	stuck    int // of them in held lanes
 	settling int // of them handled, and not settled yet
 	bytes    int
-	big      int     // bytes of a large message, as they have come lately
-	done     []*task // to be settled
-	draining bool    // hand back rather than hold
+	aside    int            // set aside: neither in hand nor settled
+	cuts     map[*lane]bool // whose later messages are set aside
+	big      int            // bytes of a large message, as they have come lately
+	done     []*task        // to be settled
+	draining bool           // hand back rather than hold
 	told     func(gateNews)
 	recall   *recall // hears of what is delivered again; may be nil
 
@@ -53,7 +55,7 @@ func newScheduler(window, held, maxBytes int) *scheduler {
 func (s *scheduler) capacity() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.count > 0 && s.bytes >= s.maxBytes {
+	if s.count > 0 && s.bytes >= s.maxBytes || s.aside >= s.mostAside() {
 		return 0
 	}
 	n := min(s.window-(s.count-s.stuck-s.settling), s.window+s.held-s.count)
@@ -63,13 +65,19 @@ func (s *scheduler) capacity() int {
 	return max(0, n)
 }
 
-// push takes in messages, in order.
-func (s *scheduler) push(tasks []*task) {
+// push takes in messages, in order. It returns how many of them it set aside,
+// and their bytes.
+func (s *scheduler) push(tasks []*task) (aside, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range tasks {
 		if s.draining {
 			t.state = taskDropped
+			continue
+		}
+		if s.setAside(t) {
+			aside++
+			bytes += t.size
 			continue
 		}
 		s.all.add(t)
@@ -84,6 +92,7 @@ func (s *scheduler) push(tasks []*task) {
 		}
 	}
 	s.wake()
+	return aside, bytes
 }
 
 // enqueue adds t to the lane of its key.
@@ -217,13 +226,19 @@ func (s *scheduler) leaveLane(t *task) {
 	first := l.head == t
 	l.remove(t)
 	switch {
+	case l.head == nil && l.cut != nil:
+		l.cut.from.reread()
 	case l.head == nil:
-		delete(s.lanes, l.key)
-		*l = lane{next: s.free}
-		s.free = l
+		s.endLane(l)
 	case first:
 		s.makeReady(l.head)
 	}
+}
+
+func (s *scheduler) endLane(l *lane) {
+	delete(s.lanes, l.key)
+	*l = lane{next: s.free}
+	s.free = l
 }
 
 func (s *scheduler) newLane(key string) *lane {
@@ -291,6 +306,9 @@ func (s *scheduler) settled(tasks []*task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range tasks {
+		if t.lost { // and waits for this, perhaps
+			s.recall.settled(t)
+		}
 		s.forget(t)
 	}
 	s.settling -= len(tasks)

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,8 @@ func TestScheduler_keeps_keys_in_order_and_counts_right(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for seed := range uint64(300) {
 			m := &schedulerModel{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), s: newScheduler(20, 40, 1<<20), running: map[string]*task{}}
-			m.src, m.subs = &source{}, []*subscription{{}, {}}
+			m.src, m.subs = &source{cancel: func() { m.reread.Store(true) }}, []*subscription{{}, {}}
+			m.src.wide.Store(seed%2 == 0)
 			for range 50 + m.rnd.IntN(400) {
 				m.step()
 				synctest.Wait() // what is due at once has happened
@@ -48,6 +50,8 @@ type schedulerModel struct {
 	hand    []*task // delivered, and neither settled nor handed back
 	exits   []modelExit
 	away    bool
+	aside   []*task // set aside
+	reread  atomic.Bool
 }
 
 type modelKey struct {
@@ -61,6 +65,9 @@ type modelExit struct {
 }
 
 func (m *schedulerModel) step() {
+	if m.reread.CompareAndSwap(true, false) { // the receiver is opened anew
+		m.lose(func(*task) bool { return true }, nobody)
+	}
 	switch m.rnd.IntN(11) {
 	case 0, 1, 2:
 		m.push()
@@ -116,7 +123,17 @@ func (m *schedulerModel) push() {
 		m.keys[k].next++
 		m.hand = append(m.hand, ts[i])
 	}
-	m.s.push(ts)
+	n, bytes := m.s.push(ts)
+	for _, t := range ts {
+		if m.state(t) == taskDropped {
+			m.gone(t)
+			m.aside = append(m.aside, t)
+			n, bytes = n-1, bytes-t.size
+		}
+	}
+	if n != 0 || bytes != 0 {
+		m.t.Fatalf("%d messages of %d bytes more were set aside than are told", -n, -bytes)
+	}
 }
 
 func (m *schedulerModel) key(t *task) *modelKey { return &m.keys[atoi(t.in.Message.Type)] }
@@ -187,10 +204,17 @@ func (m *schedulerModel) lose(match func(*task) bool, e *exit) {
 		}
 	}
 	m.s.drop(func(t *task) *exit {
-		if lost[t] {
+		if match(t) {
 			return e
 		}
 		return nil
+	})
+	m.aside = slices.DeleteFunc(m.aside, func(t *task) bool {
+		if match(t) {
+			m.handBack(t)
+			return true
+		}
+		return false
 	})
 	for t := range lost {
 		if lost[t] {
@@ -225,7 +249,7 @@ func (m *schedulerModel) shutdown() {
 	if n := m.s.inHand(); n != 0 {
 		m.t.Fatalf("%d in hand after the drain", n)
 	}
-	m.hand = nil
+	m.hand, m.aside = nil, nil
 	for _, x := range m.exits {
 		clear(x.left)
 	}
@@ -263,6 +287,9 @@ func (m *schedulerModel) check(seed uint64) {
 		if l.n != live[l] {
 			m.t.Fatalf("seed %d: lane %s has %d, want %d", seed, key, l.n, live[l])
 		}
+	}
+	if len(m.aside) != m.s.aside {
+		m.t.Fatalf("seed %d: %d are set aside, want %d", seed, m.s.aside, len(m.aside))
 	}
 	if count > 60 {
 		m.t.Fatalf("seed %d: %d in hand, %d of them stuck", seed, count, stuck)

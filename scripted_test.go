@@ -77,3 +77,10 @@ func (s *scripted) RemoveChannel(ctx context.Context, channel string) error {
 func (s *scripted) RemoveGroup(ctx context.Context, channel, group string) error {
 	return s.Conn.(driver.Remover).RemoveGroup(ctx, channel, group)
 }
+
+// openings is how often a receiver of a channel was opened.
+func (s *scripted) openings(channel string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened[channel]
+}

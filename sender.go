@@ -86,6 +86,9 @@ func (c *contract[T]) fill(m *driver.Message, ctx context.Context, v T, o *sendO
 	m.ContentType = c.spec.ContentType
 	m.Time = at
 	m.Due = o.due
+	if i := slices.IndexFunc(o.headers, ours); i >= 0 {
+		return fmt.Errorf("%w: header %s: names that begin with dovetail- are Dovetail's own, and receivers leave them out: choose another", ErrInvalid, o.headers[i].Name)
+	}
 	m.Headers = slices.Clone(o.headers) // hooks may add to them, and options are shared by a batch
 	m.Body, m.Key = body, key
 	m.ID = o.id

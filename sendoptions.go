@@ -52,7 +52,8 @@ func (o manyOption) applyTo(s *sendOptions)  { o(s) }
 // inside a handler, one that follows from the incoming message.
 func ID(id string) SendOption { return anyOption(func(s *sendOptions) { s.id = id }) }
 
-// WithHeader adds a header. Names are compared without regard to case.
+// WithHeader adds a header. Names are compared without regard to case; those
+// that begin with "dovetail-" are refused.
 func WithHeader(name, value string) SendOption {
 	return anyOption(func(s *sendOptions) { s.headers = append(s.headers, driver.Header{Name: name, Value: value}) })
 }

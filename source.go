@@ -22,8 +22,9 @@ type source struct {
 	let   func(e *exit) int                        // does not settle what has, as scheduler.abandon
 	tasks func(f func(*task))                      // calls f for all of its tasks in hand
 
-	resume   bool // the group of a broadcast subscription lives: the next receiver goes on where the last one was
-	optional bool // it is looked for again by who opened it, rather than opened again and again
+	resume   bool          // the group of a broadcast subscription lives: the next receiver goes on where the last one was
+	leaving  map[int]*exit // of partitions that were lost; revoke alone uses it
+	optional bool          // it is looked for again by who opened it, rather than opened again and again
 
 	opening sync.Mutex // held while the receiver is opened anew
 
@@ -36,6 +37,7 @@ type source struct {
 	interrupt context.CancelFunc // of the Receive under way, where partitions can be lost
 	pausing   int                // who wants nothing to be under way
 	turn      sync.Cond          // taking or pausing changed
+	wide      atomic.Bool        // the receiver is a driver.Widener
 	last      atomic.Int64       // when something was last delivered or room was short, Unix nanoseconds
 	fed       atomic.Int64       // how often something was delivered
 }
@@ -59,6 +61,8 @@ func (src *source) open(ctx, life context.Context) error {
 			src.receiver, src.receive, src.cancel = r, receive, cancel
 			src.resume = sub.Broadcast
 			src.mu.Unlock()
+			_, wide := r.(driver.Widener)
+			src.wide.Store(wide)
 			src.last.Store(time.Now().UnixNano())
 			src.s.broker.back(src)
 			return nil

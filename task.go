@@ -18,8 +18,6 @@ type task struct {
 	sub      *subscription // nil: nobody handles it
 	fault    error         // it cannot be handled: why
 	letter   bool          // it came back from the dead letters, or waited
-	cut      []string      // of a letter: what it lacks
-	cutBody  string        // of a letter without a body: what it was
 	size     int           // bytes, against the window
 
 	state   taskState
@@ -38,15 +36,20 @@ type task struct {
 
 	answered bool // its answer is sent
 	unsent   int  // consequences that must be sent before it is settled
-
-	noteSince time.Time // when noting its dead letter first failed
-	noteErr   error     // with what it failed last
+	rare     *rare
 
 	lane               *lane
 	ahead, behind      *task // in its lane
 	queue              *taskQueue
 	prevTask, nextTask *task // in its queue
 	prevAll, nextAll   *task
+}
+
+// rare is what few tasks have.
+type rare struct {
+	cut       []string  // of a letter: what it lacks
+	cutBody   string    // of a letter without a body: what it was
+	noteSince time.Time // when noting its dead letter first failed
 }
 
 type taskState int
@@ -67,6 +70,8 @@ type lane struct {
 	head, tail *task
 	n          int
 	held       bool
+	cut        *task // the first that was set aside: all that follow are as well
+	aside      int   // how many
 	next       *lane // in the free list
 }
 

@@ -25,6 +25,14 @@ type Revoker interface {
 	Release(ctx context.Context, partitions []int) error
 }
 
+// A Widener is a Receiver whose window can be raised while it is open. The core
+// has set n deliveries aside, of so many bytes: they stay unsettled, it keeps
+// none of them in memory, and they count no more against Window and WindowBytes.
+// A receiver that is opened anew delivers them again, in their order.
+type Widener interface {
+	Widen(n, bytes int)
+}
+
 // A Backlogger is a Receiver that knows how many messages wait for its group,
 // those in hand left out.
 type Backlogger interface {

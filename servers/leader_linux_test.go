@@ -51,7 +51,8 @@ func TestProcess_lives_as_long_as_any_of_its_threads(t *testing.T) {
 		fields := statOf(fmt.Sprintf("/proc/%d/stat", pid))
 		return fields != nil && ended(fields)
 	}
-	for deadline := time.Now().Add(10 * time.Second); !leader(); <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !leader(); {
+		<-time.After(time.Millisecond)
 		if time.Now().After(deadline) {
 			t.Fatal("its first thread has not ended")
 		}
@@ -66,7 +67,8 @@ func TestProcess_lives_as_long_as_any_of_its_threads(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); running(pid); <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); running(pid); {
+		<-time.After(time.Millisecond)
 		if time.Now().After(deadline) {
 			t.Fatal("it was killed and is taken for alive")
 		}

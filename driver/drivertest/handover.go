@@ -229,16 +229,13 @@ func testHandoverAbandoned(e *env) {
 	second := e.receiver(e.conn(), e.another(o.s))
 	first := map[int]bool{}
 	for range 2 { // its share
-		for p, d := 0, (*driver.Delivery)(nil); ; {
-			d = e.one(second)
-			if p = d.Partition; number(d.Message) == 0 {
-				first[p] = true
-			} else if !first[p] {
-				e.Fatalf("the next owner got %s before %s, which was in hand when partition %d was released", d.Message.ID, o.hands[p].Message.ID, p)
-			}
-			e.settle(second, driver.Ack, d)
-			break
+		d := e.one(second)
+		if p := d.Partition; number(d.Message) == 0 {
+			first[p] = true
+		} else if !first[p] {
+			e.Fatalf("the next owner got %s before %s, which was in hand when partition %d was released", d.Message.ID, o.hands[p].Message.ID, p)
 		}
+		e.settle(second, driver.Ack, d)
 	}
 	if _, ok := o.r.(driver.Revoker); !ok {
 		return // it is closed

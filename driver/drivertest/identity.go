@@ -76,16 +76,29 @@ func testNamesApart(e *env) {
 }
 
 // apart provisions channels of these names and looks whether each has what was
-// sent to it.
+// sent to it. A name that the engine cannot tell from another may be refused.
 func (e *env) apart(c driver.Conn, names []string) {
 	e.Helper()
 	var chs []driver.Channel
 	var subs []driver.Subscription
 	for _, name := range names {
 		ch := driver.Channel{Name: name}
-		chs, subs = append(chs, ch), append(subs, e.subscription(ch, "worker"))
+		s := e.subscription(ch, "worker")
+		ctx, cancel := e.within()
+		err := c.Provision(ctx, []driver.Channel{ch}, []driver.Subscription{s})
+		cancel()
+		if k := c.Classify(err); err != nil && (k == driver.Conflict || k == driver.Unsupported) {
+			e.gap("refused: " + err.Error())
+			continue
+		}
+		if err != nil {
+			e.Fatalf("provision %s: %v", name, err)
+		}
+		chs, subs = append(chs, ch), append(subs, s)
 	}
-	e.provision(c, chs, subs)
+	if len(chs) < 2 {
+		e.Fatalf("of %d channels whose names differ, %d could be provisioned", len(names), len(chs))
+	}
 	for i, ch := range chs {
 		e.send(c, e.message(ch, "k", i))
 	}

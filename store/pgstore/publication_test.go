@@ -29,7 +29,7 @@ func TestPublication_of_all_tables_keeps_nothing_from_working(t *testing.T) {
 	fastLeaves(t, s.Pool(), dir)
 	l := newLedger()
 	box := relayBox(t, s, l)
-	for i := range 30 { // numbered anew at the commit: an update
+	for i := range 30 { // numbered a second time at the commit: an update
 		tx, err := s.Begin(ctx)
 		must(t, err)
 		must(t, box.In(tx).Send(ctx, []*driver.Message{{ID: fmt.Sprint(i), Channel: "stock", Key: "tea", Source: "catalog", Type: "t.v1"}}))

@@ -29,7 +29,7 @@ func schema(shards int) []store.Migration {
 	}, {
 		// A leaf has no key, and PostgreSQL refuses to update or delete a row of
 		// a table that is published and has no replica identity: with a
-		// publication FOR ALL TABLES nothing could be numbered anew or deleted.
+		// publication FOR ALL TABLES no row could get its number at the commit, or be deleted.
 		// The whole row costs nothing where wal_level is not logical.
 		Version: 2,
 		Name:    "held messages that are being tried, publications of all tables",

@@ -12,7 +12,8 @@ import (
 // statement is interrupted or the disk is full.
 var errLost = errors.New("SQLite has rolled the transaction back by itself, after a statement that was interrupted or met a full disk: run all of it again")
 
-// guarding is in the context with which Begin begins a transaction.
+// guarding is in the context with which Begin begins a transaction: a function
+// that ends the context when the transaction has ended.
 type guarding struct{}
 
 // guardConnector opens connections that are guarded. After SQLite has ended a
@@ -78,8 +79,12 @@ func (c *guardedConn) BeginTx(ctx context.Context, opts driver.TxOptions) (drive
 	if err != nil {
 		return nil, err
 	}
-	c.guarded, c.lost = ctx.Value(guarding{}) != nil, false
-	return guardedTx{c, tx}, nil
+	end, guarded := ctx.Value(guarding{}).(context.CancelFunc)
+	c.guarded, c.lost = guarded, false
+	if !guarded {
+		end = func() {}
+	}
+	return guardedTx{c, tx, end}, nil
 }
 
 func (c *guardedConn) ExecContext(ctx context.Context, text string, args []driver.NamedValue) (driver.Result, error) {
@@ -136,13 +141,15 @@ func (s *guardedStmt) QueryContext(ctx context.Context, args []driver.NamedValue
 
 // guardedTx is a transaction, guarded or not.
 type guardedTx struct {
-	c  *guardedConn
-	tx driver.Tx
+	c   *guardedConn
+	tx  driver.Tx
+	end func()
 }
 
 // Commit commits, unless the transaction was lost: then whatever may have been
 // begun since is rolled back.
 func (t guardedTx) Commit() error {
+	defer t.end()
 	err := t.c.ended()
 	t.c.guarded = false
 	if err != nil {
@@ -154,6 +161,7 @@ func (t guardedTx) Commit() error {
 
 // Rollback rolls back, or finds that SQLite has.
 func (t guardedTx) Rollback() error {
+	defer t.end()
 	lost := t.c.ended() != nil
 	t.c.guarded = false
 	err := t.tx.Rollback()

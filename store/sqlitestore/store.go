@@ -29,6 +29,10 @@ type Options struct {
 	// default 10 s.
 	Busy time.Duration
 
+	// Wait is how long Begin waits for the transactions of this process that are
+	// before it; default 30 s. An earlier deadline of the context goes before.
+	Wait time.Duration
+
 	// Readers is how many connections read at once; default 8.
 	Readers int
 
@@ -77,6 +81,9 @@ func Open(ctx context.Context, path string, opts ...Options) (*Store, error) {
 	}
 	if s.opts.Busy == 0 {
 		s.opts.Busy = 10 * time.Second
+	}
+	if s.opts.Wait == 0 {
+		s.opts.Wait = 30 * time.Second
 	}
 	if s.opts.Readers == 0 {
 		s.opts.Readers = 8

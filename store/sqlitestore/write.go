@@ -11,12 +11,26 @@ import (
 	"github.com/dovetail-go/dovetail/store"
 )
 
-// Begin waits for the writing connection and begins a transaction. If ctx ends
+// errWaited says what Begin has waited for.
+var errWaited = errors.New("the transactions before it have not ended: look for one that waits for something else, or raise Options.Wait")
+
+// Begin waits for the writing connection, at most Options.Wait, and begins a
+// transaction. If ctx ends
 // before the transaction does, it is rolled back. If SQLite rolls it back by
 // itself, everything else in it fails, and so does its commit.
 func (s *Store) Begin(ctx context.Context) (*sql.Tx, error) {
-	tx, err := s.writer.BeginTx(context.WithValue(ctx, guarding{}, true), nil)
+	// The context outlives this call, since the transaction ends with it. What
+	// ends the transaction ends it, too.
+	ctx, end := context.WithCancelCause(ctx)
+	stop := context.CancelFunc(func() { end(nil) })
+	timer := time.AfterFunc(s.opts.Wait, func() { end(errWaited) })
+	tx, err := s.writer.BeginTx(context.WithValue(ctx, guarding{}, stop), nil)
+	timer.Stop()
 	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errWaited) {
+			err = fmt.Errorf("%w: %w", context.DeadlineExceeded, cause)
+		}
+		stop()
 		return nil, fmt.Errorf("begin: %w", err)
 	}
 	return tx, nil

@@ -83,9 +83,9 @@ func (suite[Tx]) relayUnreadable(e *env[Tx]) {
 	if len(held) != 2 || more || held[0].Err == nil || held[0].Text == "" {
 		e.Fatalf("held messages %+v", held)
 	}
-	mended := held[0].Message.Clone()
-	mended.Body = []byte(`"mended"`)
-	e.must(box.EditHeld(e.ctx, held[0], mended))
+	repaired := held[0].Message.Clone()
+	repaired.Body = []byte(`"repaired"`)
+	e.must(box.EditHeld(e.ctx, held[0], repaired))
 	n, err := box.DiscardHeld(e.ctx, held[1:])
 	e.must(err)
 	e.same(n, 1, "discarded")

@@ -65,16 +65,16 @@ func (suite[Tx]) unreadableHeld(e *env[Tx]) {
 	due := e.due(t)
 	e.same(len(due), 3, "due messages, also those that cannot be read")
 	e.must(e.DB.Advance(e.ctx, t, store.Progress{Retry: []store.Lane{due[0].Lane, due[len(due)-1].Lane}}))
-	mended := message("bad", "stock", "tea")
-	mended.Body = []byte(`"good"`)
-	e.must(e.DB.Edit(e.ctx, 0, all[0].Position, mended))
+	repaired := message("bad", "stock", "tea")
+	repaired.Body = []byte(`"good"`)
+	e.must(e.DB.Edit(e.ctx, 0, all[0].Position, repaired))
 	n, err := e.DB.Discard(e.ctx, 0, []store.Position{all[2].Position})
 	e.must(err)
 	e.same(n, 1, "discarded")
 	all, err = e.DB.Browse(e.ctx, 0, store.Position{}, 10)
 	e.must(err)
 	e.same(heldIDs(all), []string{"bad", "2"}, "held messages")
-	if m := all[0].Message; all[0].Err != nil || string(m.Body) != `"good"` || m.Type != mended.Type || m.Source != mended.Source {
+	if m := all[0].Message; all[0].Err != nil || string(m.Body) != `"good"` || m.Type != repaired.Type || m.Source != repaired.Source {
 		e.Errorf("edited message %+v, %v", m, all[0].Err)
 	}
 }

@@ -3,6 +3,7 @@ package storetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -266,12 +267,17 @@ func (suite[Tx]) writers(e *env[Tx]) {
 }
 
 // work is one transaction of a writer.
-func (e *env[Tx]) work(r *rand.Rand, i int) error {
+func (e *env[Tx]) work(r *rand.Rand, i int) (err error) {
 	key := fmt.Sprintf("key-%d", r.IntN(4))
 	tx, err := e.DB.Begin(e.ctx)
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil { // others wait for its locks
+			err = errors.Join(err, e.DB.Rollback(e.ctx, tx))
+		}
+	}()
 	n, err := e.Count(e.ctx, tx, key)
 	if err != nil {
 		return err

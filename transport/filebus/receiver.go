@@ -363,6 +363,17 @@ func (r *receiver) signal() {
 	}
 }
 
+// Widen raises the window, as driver.Widener has it.
+func (r *receiver) Widen(n, bytes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.window += n
+	if r.bytes > 0 {
+		r.bytes += bytes
+	}
+	r.signal()
+}
+
 // Backlog returns how many messages wait for the group.
 func (r *receiver) Backlog(ctx context.Context) (int64, error) {
 	r.mu.Lock()

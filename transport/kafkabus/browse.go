@@ -68,7 +68,7 @@ func (c *Conn) Browse(ctx context.Context, channel, after string, limit int) ([]
 		}
 		s := driver.Stored{Position: m.position(rec), Message: &driver.Message{}}
 		// What cannot be read stays among the headers; a page shows it as it is.
-		_ = decode(s.Message, channel, rec)
+		_ = decode(s.Message, channel, rec, make([]byte, 0, sizeOf(rec)))
 		page = append(page, s)
 	}
 	return page, nil

@@ -2,30 +2,41 @@ package kafkabus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// An item is one delivery and its receipt.
+// An item is one delivery and its receipt. It does not keep the record, which would
+// keep all that was fetched with it.
 type item struct {
 	delivery driver.Delivery
 	message  driver.Message
 	r        *receiver
 	p        *part
-	record   *kgo.Record
+	offset   int64
 	term     uint64 // of p's tracker
 	size     int    // in bytes
 	settled  bool
 }
 
-// slab is how many items are made at once: one that is held keeps the memory of
-// the others.
-const slab = 32
+// newItem makes an item. Small ones are made some at once.
+func (r *receiver) newItem(p *part, offset int64, size int) *item {
+	var it *item
+	if size > smallItem {
+		it = &item{}
+	} else {
+		if len(r.items) == 0 {
+			r.items = make([]item, slab)
+		}
+		it, r.items = &r.items[0], r.items[1:]
+	}
+	it.r, it.p, it.offset, it.size, it.term = r, p, offset, size, p.tracker.Term()
+	it.delivery.Message, it.delivery.Partition, it.delivery.Receipt = &it.message, int(p.id), it
+	return it
+}
 
 // Receive waits for messages. What is due for a retry comes first, then what was
 // polled, the partitions in turn.
@@ -113,39 +124,29 @@ func (r *receiver) take(limit int) (ds []*driver.Delivery, err error) {
 	if n <= 0 || r.behind() {
 		return nil, nil
 	}
-	var items []item
 	budget := r.sub.WindowBytes
 	if budget > 0 {
 		inHand, _ := r.bytes()
 		budget -= inHand
 	}
-	fits := func(rec *kgo.Record) bool {
-		return r.sub.WindowBytes <= 0 || r.inHand == 0 || sizeOf(rec) <= budget
-	}
-	hand := func(p *part, rec *kgo.Record) {
-		if len(items) == 0 {
-			items = make([]item, min(slab, n-len(ds)))
-		}
-		it := &items[0]
-		items = items[1:]
-		it.r, it.p, it.record, it.term, it.size = r, p, rec, p.tracker.Term(), sizeOf(rec)
+	fits := func(size int) bool { return r.sub.WindowBytes <= 0 || r.inHand == 0 || size <= budget }
+	hand := func(it *item) {
 		budget -= it.size
-		p.handBytes += it.size
-		d := &it.delivery
-		d.Message, d.Partition, d.Receipt = &it.message, int(p.id), it
-		d.Fault = decode(&it.message, r.sub.Channel.Name, rec)
-		p.inHand++
+		it.p.handBytes += it.size
+		it.p.inHand++
 		r.inHand++
-		ds = append(ds, d)
+		ds = append(ds, &it.delivery)
 	}
 	for now := time.Now(); len(ds) < n; {
 		again := r.retries.first(now)
-		if again == nil || !fits(again.record) {
+		if again == nil || !fits(again.size) {
 			break
 		}
 		r.retries.pop()
-		again.p.retryBytes -= sizeOf(again.record)
-		hand(again.p, again.record)
+		again.p.retryBytes -= again.size
+		it := r.newItem(again.p, again.offset, again.size)
+		it.delivery.Message, it.delivery.Fault = again.delivery.Message, again.delivery.Fault
+		hand(it)
 	}
 	if r.queued > 0 && len(ds) < n {
 		if ds == nil {
@@ -171,18 +172,19 @@ func (r *receiver) take(limit int) (ds []*driver.Delivery, err error) {
 }
 
 // takeFrom hands out from one partition's queue, until n are in ds.
-func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, fits func(*kgo.Record) bool, hand func(*part, *kgo.Record)) {
+func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, fits func(int) bool, hand func(*item)) {
 	if p.revoking || r.held[p.id] > 0 {
 		r.balance(p)
 		return
 	}
 	taken := 0
 	for _, rec := range p.queue {
-		if len(*ds) == n || p.tracker.Full() || !fits(rec) {
+		size := sizeOf(rec)
+		if len(*ds) == n || p.tracker.Full() || !fits(size) {
 			break
 		}
 		taken++
-		p.queueBytes -= sizeOf(rec)
+		p.queueBytes -= size
 		p.next, p.epoch = rec.Offset+1, rec.LeaderEpoch
 		if err := p.tracker.Add(uint64(rec.Offset)); err != nil {
 			// The log was cut back and goes on below what we had: begin anew.
@@ -193,7 +195,9 @@ func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, fits func(*k
 			r.pass(p, rec.Offset)
 			continue
 		}
-		hand(p, rec)
+		it := r.newItem(p, rec.Offset, size)
+		it.delivery.Fault = decode(&it.message, r.sub.Channel.Name, rec, r.rooms.take(size))
+		hand(it)
 	}
 	clear(p.queue[:taken])
 	p.queue = p.queue[taken:]
@@ -257,34 +261,6 @@ func (r *receiver) collect(fetches kgo.Fetches, canceled bool) {
 	})
 }
 
-// fetchError notes an error that a poll brought.
-func (r *receiver) fetchError(p *part, err error, canceled bool) {
-	var loss *kgo.ErrDataLoss
-	switch {
-	case canceled && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)), errors.Is(err, kgo.ErrClientClosed):
-		return
-	case errors.As(err, &loss):
-		// The client goes on where the server's log was cut: nothing that was
-		// not handed out is passed over.
-		r.c.opts.Logger.Warn("kafkabus: the server has lost confirmed messages", "topic", loss.Topic, "partition", loss.Partition,
-			"consumed", loss.ConsumedTo, "reset", loss.ResetTo)
-		return
-	case errors.Is(err, kerr.OffsetOutOfRange) && p != nil:
-		remedy := "set the group's offsets with the server's tools, or remove the group and provision it again"
-		if !r.group {
-			remedy = "open its receiver without Resume"
-		}
-		p.err = fmt.Errorf("kafkabus: channel %s, partition %d, group %s: %w: the server has deleted messages that the group had not handled; to go on without them, %s",
-			r.sub.Channel.Name, p.id, r.sub.GroupName(), driver.ErrPositionLost, remedy)
-		return
-	}
-	var session *kgo.ErrGroupSession
-	if errors.As(err, &session) && meaningOf(err) == nil {
-		err = fmt.Errorf("%w: %w", driver.ErrRetryable, err)
-	}
-	r.lost = translate(fmt.Sprintf("receive from channel %s", r.sub.Channel.Name), err)
-}
-
 // restart forgets what was handed out of a partition, whose positions begin anew.
 func (r *receiver) restart(p *part, offset int64) {
 	r.inHand -= p.inHand
@@ -292,34 +268,4 @@ func (r *receiver) restart(p *part, offset int64) {
 	p.tracker.Reset()
 	p.position, p.skip, p.dirty = offset, nil, false
 	r.retries.drop(p)
-}
-
-// Backlog counts what waits in the partitions that this receiver owns; those of
-// the group's other receivers are theirs to count. Where a partition ends with
-// records that are no messages, as the markers of transactions, they do not count.
-func (r *receiver) Backlog(ctx context.Context) (int64, error) {
-	if r.closed() {
-		return 0, fmt.Errorf("kafkabus: backlog: %w", driver.ErrClosed)
-	}
-	ends, err := r.c.ends(ctx, r.topic)
-	if err != nil {
-		return 0, err
-	}
-	r.mu.Lock()
-	n := int64(len(r.retries))
-	next := map[int32]int64{}
-	for id, p := range r.parts {
-		if int(id) < len(ends) && p.next < ends[id] {
-			next[id] = p.next
-		}
-	}
-	r.mu.Unlock()
-	for id, at := range next {
-		at, err := r.c.firstFrom(ctx, r.topic, id, at, ends[id])
-		if err != nil {
-			return 0, fmt.Errorf("kafkabus: backlog: %w", err)
-		}
-		n += ends[id] - at
-	}
-	return n, nil
 }

@@ -3,17 +3,14 @@ package kafkabus
 import (
 	"container/heap"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// A retry is a record that is to be handed out again, from memory: Kafka cannot
-// take one back. Its position is open meanwhile, so that nothing is committed
+// A retry is an item whose message is to be handed out again, from memory: Kafka
+// cannot take one back. Its position is open meanwhile, so that nothing is committed
 // past it, and the tracker's limit bounds how many there are.
 type retry struct {
-	due    time.Time
-	p      *part
-	record *kgo.Record
+	due time.Time
+	*item
 }
 
 // retries is a heap, by time and then by offset.
@@ -25,7 +22,7 @@ func (h retries) Less(i, j int) bool {
 	if !h[i].due.Equal(h[j].due) {
 		return h[i].due.Before(h[j].due)
 	}
-	return h[i].record.Offset < h[j].record.Offset
+	return h[i].offset < h[j].offset
 }
 
 // Push implements heap.Interface.

@@ -46,13 +46,13 @@ func (r *receiver) Settle(_ context.Context, settlements []driver.Settlement) er
 		changed = true
 		if s.Outcome == driver.Retry {
 			if !it.p.revoking { // else the next owner gets it
-				r.retries.add(&retry{due: now.Add(s.After), p: it.p, record: it.record})
+				r.retries.add(&retry{now.Add(s.After), it})
 				it.p.retryBytes += it.size
 				again = true
 			}
 			continue
 		}
-		it.p.tracker.Done(uint64(it.record.Offset))
+		it.p.tracker.Done(uint64(it.offset))
 		if r.group {
 			it.p.dirty = true
 			r.settled++

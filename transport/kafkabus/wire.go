@@ -141,13 +141,15 @@ func ours(name string) bool {
 // decode fills m from a record. Keys and values that are no text, as programs of
 // others have them, are carried as driver.ForeignText. An attribute that cannot be
 // read is returned as the fault; m then holds the rest, with the attribute among its
-// headers. The strings and the body of m lie in the client's buffer, which is never
-// written again.
-func decode(m *driver.Message, channel string, r *kgo.Record) (fault error) {
-	m.Channel, m.Body = channel, r.Value
+// headers. What m holds is copied into room, which has sizeOf(r) bytes left: the
+// client's buffer is that of a whole fetch, and one message that is held must not
+// keep it.
+func decode(m *driver.Message, channel string, r *kgo.Record, room []byte) (fault error) {
+	d := decoder{room}
+	m.Channel, m.Body = channel, d.copy(r.Value)
 	for i := range r.Headers {
 		h := &r.Headers[i]
-		ok, err := attribute(m, h)
+		ok, err := d.attribute(m, h)
 		if err != nil {
 			fault = err
 		}
@@ -157,7 +159,7 @@ func decode(m *driver.Message, channel string, r *kgo.Record) (fault error) {
 		if m.Headers == nil {
 			m.Headers = make(driver.Headers, 0, len(r.Headers)-i) // attributes come first
 		}
-		name, value := textOf(h.Key), text(h.Value)
+		name, value := textOf(h.Key), d.text(h.Value)
 		if name == escapedHeader {
 			// The name was escaped twice, so that its "=" was none.
 			name, value, _ = strings.Cut(value, "=")
@@ -166,25 +168,25 @@ func decode(m *driver.Message, channel string, r *kgo.Record) (fault error) {
 		m.Headers = append(m.Headers, driver.Header{Name: name, Value: value})
 	}
 	if m.Key == "" && len(r.Key) > 0 && !isDead(channel) {
-		m.Key = text(r.Key)
+		m.Key = d.text(r.Key)
 	}
 	return fault
 }
 
 // attribute sets the field of m that a header stands for, and reports whether it
 // has done so, or the header is none of the message's.
-func attribute(m *driver.Message, h *kgo.RecordHeader) (ok bool, err error) {
+func (d *decoder) attribute(m *driver.Message, h *kgo.RecordHeader) (ok bool, err error) {
 	name := h.Key
 	if prefixed(name) {
 		attr := lower(name[len(attributePrefix):])
-		if ok, err = driver.SetAttribute(m, attr, text(h.Value)); err != nil {
+		if ok, err = driver.SetAttribute(m, attr, d.text(h.Value)); err != nil {
 			return false, fmt.Errorf("header %s: %w", name, err)
 		}
 		return ok, nil // an extension that we do not know stays a header
 	}
 	switch {
 	case name == contentTypeHeader, len(name) == len(contentTypeHeader) && strings.EqualFold(name, contentTypeHeader):
-		m.ContentType = text(h.Value)
+		m.ContentType = d.text(h.Value)
 		return true, nil
 	case name == channelHeader, name == removedHeader:
 		return true, nil
@@ -197,9 +199,21 @@ func prefixed(name string) bool {
 	return len(name) > len(attributePrefix) && name[2] == '_' && name[0]|0x20 == 'c' && name[1]|0x20 == 'e'
 }
 
-// text is b as text, without a copy where it is: see decode. A copy for each of
-// some ten headers of a message costs as much as all the rest (BenchmarkDecode).
-func text(b []byte) string { return textOf(unsafe.String(unsafe.SliceData(b), len(b))) }
+// A decoder copies what it reads of one record into one piece of memory. A piece
+// for each of some ten headers would cost as much as all the rest (BenchmarkDecode).
+type decoder struct{ arena []byte }
+
+func (d *decoder) copy(b []byte) []byte {
+	at := len(d.arena)
+	d.arena = append(d.arena, b...) // there is room: nothing moves
+	return d.arena[at:len(d.arena):len(d.arena)]
+}
+
+// text is b as text.
+func (d *decoder) text(b []byte) string {
+	b = d.copy(b)
+	return textOf(unsafe.String(unsafe.SliceData(b), len(b)))
+}
 
 // textOf is driver.ForeignText, which copies, for a string.
 func textOf(s string) string {

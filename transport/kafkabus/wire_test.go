@@ -22,12 +22,16 @@ func TestWire_headers_that_look_like_ours_come_out_as_they_were(t *testing.T) {
 	var e encoder
 	e.grow([]*driver.Message{m})
 	var got driver.Message
-	if fault := decode(&got, "orders", e.encode(m, "orders")); fault != nil {
+	if fault := read(&got, "orders", e.encode(m, "orders")); fault != nil {
 		t.Fatal(fault)
 	}
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", *m) {
 		t.Errorf("got  %+v\nwant %+v", got.Headers, m.Headers)
 	}
+}
+
+func read(m *driver.Message, channel string, r *kgo.Record) error {
+	return decode(m, channel, r, make([]byte, 0, sizeOf(r)))
 }
 
 func FuzzWire(f *testing.F) {
@@ -38,7 +42,7 @@ func FuzzWire(f *testing.F) {
 		// Whatever others send is delivered, and its body is what they sent.
 		var m driver.Message
 		r := &kgo.Record{Key: []byte(key), Value: body, Headers: []kgo.RecordHeader{{Key: name, Value: []byte(value)}}}
-		_ = decode(&m, "c", r)
+		_ = read(&m, "c", r)
 		if string(m.Body) != string(body) {
 			t.Fatalf("body %q came as %q", body, m.Body)
 		}
@@ -55,7 +59,7 @@ func FuzzWire(f *testing.F) {
 		var e encoder
 		e.grow([]*driver.Message{&want})
 		var got driver.Message
-		fault := decode(&got, "c", e.encode(&want, "c"))
+		fault := read(&got, "c", e.encode(&want, "c"))
 		if fault == nil && (got.Headers.Get(name) != value || got.Key != key) {
 			t.Fatalf("header %q=%q came as %q, key %q as %q", name, value, got.Headers, key, got.Key)
 		}
@@ -84,8 +88,9 @@ func BenchmarkDecode(b *testing.B) {
 	e.grow([]*driver.Message{m})
 	r := e.encode(m, "orders")
 	b.ReportAllocs()
+	var rooms rooms
 	for b.Loop() {
 		var got driver.Message
-		_ = decode(&got, "orders", r)
+		_ = decode(&got, "orders", r, rooms.take(sizeOf(r)))
 	}
 }

@@ -230,6 +230,17 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 	return nil
 }
 
+// Widen implements driver.Widener.
+func (r *receiver) Widen(n, bytes int) {
+	r.ch.mu.Lock()
+	defer r.ch.mu.Unlock()
+	r.window += n
+	if r.bytes > 0 {
+		r.bytes += bytes
+	}
+	r.wakeUp()
+}
+
 // Backlog implements driver.Backlogger: what waits and is due.
 func (r *receiver) Backlog(ctx context.Context) (int64, error) {
 	r.ch.mu.Lock()

@@ -83,6 +83,9 @@ func (c *Conn) declareQueue(ctx context.Context, name string, st *channelState) 
 		if why := d.harm(st); why != "" {
 			return unfit("queue "+name, fmt.Sprintf("has %v: %s", d, why), deleteQueue)
 		}
+		if d.name == deliveryLimit && d.value == nil { // made before the server was a RabbitMQ 4
+			c.opts.Logger.Warn("rabbitbus: a queue has the server's own x-delivery-limit: what came back so often (20 times) is gone: set a policy with delivery-limit -1 for it", "queue", name)
+		}
 		learned[d.name] = true
 		args = d.adopt(args)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/driver/drivertest"
 	"github.com/dovetail-go/dovetail/transport/natsbus"
+	"github.com/nats-io/nats.go"
 )
 
 func TestCalls_end_in_time_while_the_server_stands_still(t *testing.T) {
@@ -56,5 +57,30 @@ func TestCalls_end_in_time_while_the_server_stands_still(t *testing.T) {
 		if time.Since(began) > 30*time.Second {
 			t.Fatal("the server does not answer any more")
 		}
+	}
+}
+
+// A server that stands still is told from one that has nothing to say within
+// seconds, so that another of its cluster can be taken.
+func TestLink_to_a_server_that_stands_still_is_given_up(t *testing.T) {
+	drivertest.CheckLeaks(t)
+	server := newChild(t)
+	c := connect(t, natsbus.Options{URL: server.url(), Ping: 200 * time.Millisecond})
+	var nc *nats.Conn
+	c.As(&nc)
+	process, err := os.FindProcess(server.cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = process.Signal(syscall.SIGCONT) }()
+	began := time.Now()
+	for nc.IsConnected() {
+		if took := time.Since(began); took > 10*time.Second {
+			t.Fatalf("after %v the link is taken for whole", took)
+		}
+		<-time.After(10 * time.Millisecond)
 	}
 }

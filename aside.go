@@ -1,0 +1,67 @@
+package dovetail
+
+import "github.com/dovetail-go/dovetail/driver"
+
+// A key whose first message is held has at most a share of what is in hand. What
+// comes beyond it is set aside: it stays unsettled at the broker, nothing of it
+// is kept here, and the receiver's window is raised by it, so that other keys go
+// on. When the last message of the key that is in hand has left, the receiver is
+// opened anew: all that is unsettled is then delivered again, in order. Receivers
+// that cannot be widened have no shares.
+
+// share is how many messages of a held key are in hand at most.
+func (s *scheduler) share() int { return max(1, (s.window+s.held)/4) }
+
+// mostAside bounds what is set aside.
+func (s *scheduler) mostAside() int { return 8 * (s.window + s.held) }
+
+// setAside reports whether t is set aside rather than taken in.
+func (s *scheduler) setAside(t *task) bool {
+	l := s.lanes[t.in.Message.Key]
+	if l == nil || l.key == "" || !t.from.canWiden() {
+		return false
+	}
+	switch {
+	case l.cut != nil && l.cut.from != t.from: // letters have an order of their own
+		return false
+	case l.cut == nil && (!l.held || l.n < s.share()):
+		return false
+	case l.cut == nil:
+		l.cut = t
+		if s.cuts == nil {
+			s.cuts = make(map[*lane]bool)
+		}
+		s.cuts[l] = true
+	}
+	l.aside++
+	s.aside++
+	t.state = taskDropped
+	return true
+}
+
+// takeBack forgets what was set aside of what has an exit: it is delivered again.
+func (s *scheduler) takeBack(of func(*task) *exit) {
+	for l := range s.cuts {
+		if of(l.cut) == nil {
+			continue
+		}
+		delete(s.cuts, l)
+		s.aside -= l.aside
+		l.cut, l.aside = nil, 0
+		if l.head == nil {
+			s.endLane(l)
+		}
+	}
+}
+
+func (src *source) canWiden() bool { return src != nil && src.wide.Load() }
+
+// widen raises the window of the receiver by what was set aside.
+func (src *source) widen(n, bytes int) {
+	if w, ok := src.current().(driver.Widener); ok && n > 0 {
+		w.Widen(n, bytes)
+	}
+}
+
+// reread has the receiver opened anew.
+func (src *source) reread() { src.renew(src.current()) }

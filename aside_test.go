@@ -1,0 +1,75 @@
+package dovetail_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dovetail-go/dovetail"
+)
+
+// However many messages of one key wait behind one that fails, other keys go on;
+// and when the key goes on as well, it does so in order.
+func TestKey_that_fails_takes_a_share_and_stops_no_other(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := scriptedConn(t)
+		opts := quick
+		opts.Retry = dovetail.RetryPolicy{Attempts: 1000, First: time.Second, Factor: 1}
+		svc := dovetail.New("mail", conn.Conn, opts)
+		svc.Sends(ranLow)
+		var mu sync.Mutex
+		var broken atomic.Bool
+		broken.Store(true)
+		last, others := -1, 0
+		ranLow.Subscribe(svc, func(_ context.Context, i item) error {
+			if i.SKU == "bad" && broken.Load() {
+				return errors.New("no")
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if i.SKU != "bad" {
+				others++
+				return nil
+			}
+			if i.Count > last+1 {
+				t.Errorf("%d after %d", i.Count, last)
+			}
+			last = max(last, i.Count)
+			return nil
+		})
+		defer runBubble(t, svc)()
+		const n = 10_000
+		var bad []item
+		for i := range n {
+			bad = append(bad, item{"bad", i})
+		}
+		if err := ranLow.PublishAll(t.Context(), svc, bad); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 1000 {
+			if err := ranLow.Publish(t.Context(), svc, item{"good" + string(rune('a'+i%26)), i}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-time.After(5 * time.Second)
+		mu.Lock()
+		if others != 1000 {
+			t.Errorf("%d of 1000 messages of other keys were handled", others)
+		}
+		mu.Unlock()
+		broken.Store(false)
+		<-time.After(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		if last != n-1 {
+			t.Errorf("the key goes on until %d, want %d", last, n-1)
+		}
+		if n := conn.unsettled(t); n != 0 {
+			t.Errorf("%d messages are not settled", n)
+		}
+	})
+}
