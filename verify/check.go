@@ -199,10 +199,11 @@ func (c *Checker) where(group string) string {
 	return ""
 }
 
-// badMark ends the id of a message that only a dead letter can keep.
-const badMark = "/bad"
-
-func badID(id string) string { return id + badMark }
+// Marks at the end of ids.
+const (
+	badMark    = "/bad" // of a message that only a dead letter can keep
+	secondMark = "/v2"  // of a message of version 2
+)
 
 // IDOf is the id of the i-th message of a transaction.
 func IDOf(tx string, i int) string { return fmt.Sprintf("%s/%d", tx, i) }

@@ -51,6 +51,7 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	r.faults.begin(&r.Options)
+	r.writing = time.Now()
 	r.walk()
 	if err := r.write(ctx); err != nil {
 		return nil, err
@@ -70,28 +71,30 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 // run is a run in hand.
 type run struct {
 	Options
-	id      string
-	began   time.Time
-	caps    driver.Capabilities
-	groups  []Group
-	books   Store // the writers'
-	shelf   Store // the consumers'
-	walked  []*path
-	left    []string // paths that are not walked, with the reason
-	letters *letters // nil where the transport does not show them
-	plain   *stranger
-	gone    *episode // nil where the consumers' database cannot be kept away
-	walkers sync.WaitGroup
-	lookers sync.WaitGroup
-	rest    func() // ends what walk began
-	looked  func() // ends the watch over the letters
-	proxies []*netfault.Proxy
-	fleet   *fleet
-	faults  *faults
+	id       string
+	began    time.Time
+	caps     driver.Capabilities
+	groups   []Group
+	books    Store // the writers'
+	shelf    Store // the consumers'
+	walked   []*path
+	left     []string // paths that are not walked, with the reason
+	letters  *letters // nil where the transport does not show them
+	plain    *stranger
+	deployed *Deploy  // by path versions
+	gone     *episode // nil where the consumers' database cannot be kept away
+	walkers  sync.WaitGroup
+	lookers  sync.WaitGroup
+	rest     func() // ends what walk began
+	looked   func() // ends the watch over the letters
+	proxies  []*netfault.Proxy
+	fleet    *fleet
+	faults   *faults
 
 	broker, store, effects string // URLs, by way of proxies where there are any
 	cuttable               []string
 	diaries                []string
+	writing                time.Time
 	wrote, drained         time.Duration
 }
 
@@ -301,7 +304,7 @@ const lookEvery = 200 * time.Millisecond
 // write lets the writers write until their time is over or ctx ends, and keeps
 // them from running away from the consumers.
 func (r *run) write(ctx context.Context) error {
-	from := time.Now()
+	from := r.writing
 	defer func() { r.wrote = time.Since(from) }()
 	until, tick := time.NewTimer(r.length()), time.NewTicker(lookEvery)
 	defer until.Stop()
