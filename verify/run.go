@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -232,25 +231,6 @@ func (r *run) consumers() {
 	}
 }
 
-// A mainGroup is a group of the main path and how many consumers it has.
-type mainGroup struct {
-	Group
-	n     int
-	spare bool // they are not killed
-}
-
-func (r *run) mains() []mainGroup {
-	if r.caps.Order >= driver.OrderOwner {
-		return []mainGroup{{Group{Name: "all", Ordered: true}, r.Consumers, false}}
-	}
-	ordered := r.caps.Order == driver.OrderInstance
-	groups := []mainGroup{{Group{Name: "one", Ordered: ordered}, 1, ordered}}
-	if r.Consumers > 1 {
-		groups = append(groups, mainGroup{Group{Name: "many"}, r.Consumers - 1, false})
-	}
-	return groups
-}
-
 // come waits until all that was started is ready.
 func (r *run) come(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute+r.Patience, errors.New("they did not come up in time"))
@@ -262,44 +242,6 @@ func (r *run) come(ctx context.Context) error {
 }
 
 func (r *run) length() time.Duration { return time.Duration(r.Seconds * float64(time.Second)) }
-
-// look is how far the databases say that the run is; ok is false while they do
-// not say.
-func (r *run) look(ctx context.Context) (p Progress, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	committed, err := r.books.tables().committed(ctx)
-	if err != nil {
-		return p, false
-	}
-	effects, err := r.shelf.tables().effects(ctx)
-	if err != nil {
-		return p, false
-	}
-	if r.plain != nil {
-		committed[foreign] = r.plain.confirmed()
-	}
-	if r.walks(outage) {
-		r.gone.seen(committed[outage], effects[outage])
-	}
-	kept, all := r.letters.counts(), int64(0)
-	slowest := maps.Clone(committed)
-	for _, g := range r.groups {
-		slowest[g.Path] = min(slowest[g.Path], effects[g.Name]+kept[g.Name])
-		all += effects[g.Name]
-	}
-	for path, n := range committed {
-		p.Committed += n
-		p.Handled += slowest[path]
-	}
-	p.ahead = committed[""] - slowest[""]
-	r.fleet.handled.Store(all)
-	_, p.Kills = r.fleet.counts()
-	return p, true
-}
-
-// lookEvery is how often the databases are asked.
-const lookEvery = 200 * time.Millisecond
 
 // write lets the writers write until their time is over or ctx ends, and keeps
 // them from running away from the consumers.
