@@ -27,7 +27,7 @@ type member struct {
 	killed bool
 	paused bool
 	stdin  io.Closer
-	lives  int // in which it was ready
+	fresh  bool // the life that runs was begun with the job as it is now
 	past   report
 	now    report
 }
@@ -52,7 +52,7 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 	in := json.NewEncoder(stdin)
 	m.mu.Lock()
 	j := m.job
-	j.Life = life
+	j.Life, m.fresh = life, true
 	_ = in.Encode(j) // one that is dead already is met below
 	m.cmd, m.in, m.stdin, m.killed, m.asleep = cmd, in, stdin, false, false
 	if m.paused {
@@ -109,7 +109,6 @@ func (m *member) hear(line []byte) {
 	m.now = r
 	if m.now.Ready && !m.ready {
 		m.ready = true
-		m.lives++
 		select {
 		case <-m.first:
 		default:
@@ -135,24 +134,23 @@ func (m *member) renew(change func(*job)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	change(&m.job)
+	m.fresh = false
 	if m.cmd != nil && !m.killed {
 		m.killed = true
 		_ = m.stdin.Close() // one that is dead takes the new job when it comes back
 	}
 }
 
-// again waits until the process is ready in another life than now, or for d.
+// again waits until a process that was renewed is ready with its new job, or for
+// d.
 func (m *member) again(ctx context.Context, d time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	m.mu.Lock()
-	from := m.lives
-	m.mu.Unlock()
 	for pause(ctx, 50*time.Millisecond) {
 		m.mu.Lock()
-		lives := m.lives
+		ready := m.fresh && m.ready
 		m.mu.Unlock()
-		if lives > from {
+		if ready {
 			return
 		}
 	}

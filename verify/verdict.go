@@ -47,7 +47,7 @@ type Tally struct {
 	Lost      int64  `json:"lost"`
 	Stuck     int64  `json:"stuck"`
 	Abandoned int64  `json:"abandoned"`
-	Lag       Lag    `json:"lag"`
+	Lag       Lag    `json:"lag"` // without that of the slow key
 }
 
 // Lag is the time from a commit to its effects.
