@@ -144,6 +144,7 @@ func (r *run) deploy(ctx context.Context) {
 		if m.job.Role == consuming && m.job.Group == r.last().Name {
 			m.renew(func(j *job) { j.Deployed = true })
 			m.again(ctx, renewal)
+			pause(ctx, r.length()/20) // instances with and without the handler are there side by side
 		}
 	}
 }
