@@ -55,7 +55,7 @@ func newScheduler(window, held, maxBytes int) *scheduler {
 func (s *scheduler) capacity() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.count > 0 && s.bytes >= s.maxBytes || s.aside >= s.mostAside() {
+	if s.count > 0 && s.bytes >= s.maxBytes || s.full() {
 		return 0
 	}
 	n := min(s.window-(s.count-s.stuck-s.settling), s.window+s.held-s.count)
