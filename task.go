@@ -27,6 +27,7 @@ type task struct {
 	timer   *time.Timer   // while held
 
 	concluded bool  // an earlier delivery was handled: it is to be settled alone
+	unseen    bool  // the last attempt came to an end before its handler
 	waits     int   // how often it waited for an earlier delivery
 	alone     bool  // it failed with a batch as a whole: the next attempt is its own
 	unready   int   // how often its handler could not begin
