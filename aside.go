@@ -15,6 +15,21 @@ func (s *scheduler) share() int { return max(1, (s.window+s.held)/4) }
 // mostAside bounds what is set aside.
 func (s *scheduler) mostAside() int { return 8 * (s.window + s.held) }
 
+// full reports whether nothing more can be set aside. A lane of which nothing is
+// left in hand waits for its receiver to be opened anew, which who receives does:
+// it must not wait for room before that.
+func (s *scheduler) full() bool {
+	if s.aside < s.mostAside() {
+		return false
+	}
+	for l := range s.cuts {
+		if l.head == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // setAside reports whether t is set aside rather than taken in.
 func (s *scheduler) setAside(t *task) bool {
 	l := s.lanes[t.in.Message.Key]
@@ -54,7 +69,11 @@ func (s *scheduler) takeBack(of func(*task) *exit) {
 	}
 }
 
-func (src *source) canWiden() bool { return src != nil && src.wide.Load() }
+// canWiden reports whether what is set aside of the source comes again, and its
+// receiver can be widened. A transient channel delivers nothing again.
+func (src *source) canWiden() bool {
+	return src != nil && src.wide.Load() && !src.sub.Channel.Transient
+}
 
 // widen raises the window of the receiver by what was set aside.
 func (src *source) widen(n, bytes int) {
