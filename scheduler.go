@@ -188,6 +188,9 @@ func (s *scheduler) over(t *task) {
 	default:
 		s.gate.passed(t)
 	}
+	if t.verdict == again {
+		t.due = time.Now().Add(t.after)
+	}
 	leaves := t.abandoned || s.draining || t.lost // what is to be tried again is handed back
 	switch {
 	case t.abandoned:

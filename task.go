@@ -26,6 +26,7 @@ type task struct {
 	err     error         // of the last attempt
 	after   time.Duration // until the next attempt
 	timer   *time.Timer   // while held
+	due     time.Time     // when the next attempt is, after one that failed
 
 	concluded bool  // an earlier delivery was handled: it is to be settled alone
 	unseen    bool  // the last attempt came to an end before its handler
