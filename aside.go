@@ -12,8 +12,13 @@ import "github.com/dovetail-go/dovetail/driver"
 // share is how many messages of a held key are in hand at most.
 func (s *scheduler) share() int { return max(1, (s.window+s.held)/4) }
 
-// mostAside bounds what is set aside.
-func (s *scheduler) mostAside() int { return 8 * (s.window + s.held) }
+// fullAside reports whether no more is set aside.
+func (s *scheduler) fullAside() bool {
+	return s.aside >= mostAside*(s.window+s.held) || s.asides >= mostAside*s.maxBytes
+}
+
+// mostAside is how many times what may be in hand is set aside at most.
+const mostAside = 8
 
 // setAside reports whether t is set aside rather than taken in.
 func (s *scheduler) setAside(t *task) bool {
@@ -35,6 +40,8 @@ func (s *scheduler) setAside(t *task) bool {
 	}
 	l.aside++
 	s.aside++
+	l.asides += t.size
+	s.asides += t.size
 	t.state = taskDropped
 	return true
 }
@@ -47,7 +54,8 @@ func (s *scheduler) takeBack(of func(*task) *exit) {
 		}
 		delete(s.cuts, l)
 		s.aside -= l.aside
-		l.cut, l.aside = nil, 0
+		s.asides -= l.asides
+		l.cut, l.aside, l.asides = nil, 0, 0
 		if l.head == nil {
 			s.endLane(l)
 		}
@@ -57,9 +65,10 @@ func (s *scheduler) takeBack(of func(*task) *exit) {
 func (src *source) canWiden() bool { return src != nil && src.wide.Load() }
 
 // widen raises the window of the receiver by what was set aside.
-func (src *source) widen(n, bytes int) {
-	if w, ok := src.current().(driver.Widener); ok && n > 0 {
-		w.Widen(n, bytes)
+func (src *source) widen(aside []*driver.Delivery) {
+	if w, ok := src.taken.(driver.Widener); ok && len(aside) > 0 {
+		src.aside.Store(true)
+		w.Widen(aside)
 	}
 }
 

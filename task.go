@@ -72,6 +72,7 @@ type lane struct {
 	held       bool
 	cut        *task // the first that was set aside: all that follow are as well
 	aside      int   // how many
+	asides     int   // bytes of these
 	next       *lane // in the free list
 }
 

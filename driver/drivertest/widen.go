@@ -19,11 +19,10 @@ func testWiden(e *env) {
 	if !ok {
 		return
 	}
-	e.take(r, 4)
-	e.nothing(r, "the window of 4 is full")
-	w.Widen(4, 4*sent[0].Size())
-	e.take(r, 4)
-	e.nothing(r, "the window of 8 is full")
+	w.Widen(e.take(r, 4))
+	w.Widen(e.take(r, 4)[2:])
+	e.take(r, 2)
+	e.nothing(r, "the window of 4 is full, beside 6 that were set aside")
 	e.closeReceiver(r)
 	s.Window, s.WindowBytes = 12, 0
 	next := e.receiver(c, s)
