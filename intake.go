@@ -13,7 +13,11 @@ import (
 // take takes in deliveries, all at once, so that a batch handler sees them
 // together.
 func (b *inbound) take(from *source, ds []*driver.Delivery) {
-	from.widen(b.sched.push(b.tasks(from, ds)))
+	ts := b.tasks(from, ds)
+	if slices.ContainsFunc(ds, func(d *driver.Delivery) bool { return d.Attempt > 1 }) {
+		ts = b.sched.refresh(ts)
+	}
+	from.widen(b.sched.push(ts))
 }
 
 // tasks makes deliveries tasks of this inbound.

@@ -1,6 +1,7 @@
 package dovetail
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -170,4 +171,36 @@ func (s *scheduler) twice(ts []*task) {
 			s.recall.running(first)
 		}
 	}
+}
+
+// refresh gives what is in hand and has not begun the newer of two deliveries,
+// since the engine took the earlier one back. It returns those of ts that are not
+// in hand yet.
+func (s *scheduler) refresh(ts []*task) []*task {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var waits map[identity]*task
+	for t := s.all.head; t != nil; t = t.nextAll {
+		switch t.state {
+		case taskWaiting, taskReady, taskHeld, taskGated:
+			if id, ok := identityOf(t); ok {
+				if waits == nil {
+					waits = make(map[identity]*task)
+				}
+				waits[id] = t
+			}
+		}
+	}
+	if waits == nil {
+		return ts
+	}
+	return slices.DeleteFunc(ts, func(t *task) bool {
+		id, ok := identityOf(t)
+		first := waits[id]
+		if !ok || first == nil || first.from != t.from {
+			return false
+		}
+		first.delivery, first.receiver = t.delivery, t.receiver
+		return true
+	})
 }

@@ -133,6 +133,9 @@ func (b *inbound) forward(t *task) *driver.Message {
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler, Cause: CauseUnhandled,
 		Error: errUnhandled.Error(), Requeues: t.in.Requeues, At: now(), token: t.in.token,
 	}
+	if t.rare != nil {
+		d.Cut, d.Body = t.rare.cut, t.rare.cutBody
+	}
 	channel, ok := b.s.waiting.name(b.s.name, d.Group, d.Handler)
 	if !ok {
 		channel = DeadLetterChannel(b.s.name)

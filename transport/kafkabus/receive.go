@@ -120,16 +120,16 @@ func (r *receiver) take(limit int) (ds []*driver.Delivery, err error) {
 	if r.closed() {
 		return nil, fmt.Errorf("kafkabus: receive: %w", driver.ErrClosed)
 	}
-	n := min(limit, r.sub.Window-r.inHand)
+	n := min(limit, r.sub.Window+r.aside-r.inHand)
 	if n <= 0 || r.behind() {
 		return nil, nil
 	}
 	budget := r.sub.WindowBytes
 	if budget > 0 {
 		inHand, _ := r.bytes()
-		budget -= inHand
+		budget += r.asideBytes - inHand
 	}
-	fits := func(size int) bool { return r.sub.WindowBytes <= 0 || r.inHand == 0 || size <= budget }
+	fits := func(size int) bool { return r.sub.WindowBytes <= 0 || r.inHand <= r.aside || size <= budget }
 	hand := func(it *item) {
 		budget -= it.size
 		it.p.handBytes += it.size
@@ -180,7 +180,7 @@ func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, fits func(in
 	taken := 0
 	for _, rec := range p.queue {
 		size := sizeOf(rec)
-		if len(*ds) == n || p.tracker.Full() || !fits(size) {
+		if len(*ds) == n || p.tracker.Full() || !fits(size) && !fits(size-r.attributeBytes(rec)) {
 			break
 		}
 		taken++
@@ -197,6 +197,7 @@ func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, fits func(in
 		}
 		it := r.newItem(p, rec.Offset, size)
 		it.delivery.Fault = decode(&it.message, r.sub.Channel.Name, rec, r.rooms.take(size))
+		it.size = it.message.Size()
 		hand(it)
 	}
 	clear(p.queue[:taken])
