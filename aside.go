@@ -9,8 +9,10 @@ import "github.com/dovetail-go/dovetail/driver"
 // opened anew: all that is unsettled is then delivered again, in order. Receivers
 // that cannot be widened have no shares.
 
-// share is how many messages of a held key are in hand at most.
-func (s *scheduler) share() int { return max(1, (s.window+s.held)/4) }
+// filled reports whether a held key has its share in hand: a quarter of what may be.
+func (s *scheduler) filled(l *lane) bool {
+	return l.n >= max(1, (s.window+s.held)/4) || l.bytes >= s.maxBytes/4
+}
 
 // fullAside reports whether no more is set aside.
 func (s *scheduler) fullAside() bool {
@@ -29,7 +31,7 @@ func (s *scheduler) setAside(t *task) bool {
 	switch {
 	case l.cut != nil && l.cut.from != t.from: // letters have an order of their own
 		return false
-	case l.cut == nil && (!l.held || l.n < s.share()):
+	case l.cut == nil && (!l.failed || !s.filled(l)):
 		return false
 	case l.cut == nil:
 		l.cut = t

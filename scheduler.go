@@ -232,6 +232,7 @@ func (s *scheduler) leaveLane(t *task) {
 	case l.head == nil:
 		s.endLane(l)
 	case first:
+		l.failed = false
 		s.makeReady(l.head)
 	}
 }
@@ -264,7 +265,7 @@ func (s *scheduler) quit(t *task) {
 // hold has t's key wait with it.
 func (s *scheduler) hold(t *task) {
 	if t.lane != nil {
-		t.lane.held = true
+		t.lane.held, t.lane.failed = true, true
 		s.stuck += t.lane.n
 	} else {
 		s.stuck++
