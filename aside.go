@@ -14,13 +14,23 @@ func (s *scheduler) filled(l *lane) bool {
 	return l.n >= max(1, (s.window+s.held)/4) || l.bytes >= s.maxBytes/4
 }
 
-// fullAside reports whether no more is set aside.
-func (s *scheduler) fullAside() bool {
-	return s.aside >= mostAside*(s.window+s.held) || s.asides >= mostAside*s.maxBytes
-}
-
 // mostAside is how many times what may be in hand is set aside at most.
 const mostAside = 8
+
+// full reports whether nothing more can be set aside. A lane of which nothing is
+// left in hand waits for its receiver to be opened anew, which who receives does:
+// it must not wait for room before that.
+func (s *scheduler) full() bool {
+	if s.aside < mostAside*(s.window+s.held) && s.asides < mostAside*s.maxBytes {
+		return false
+	}
+	for l := range s.cuts {
+		if l.head == nil {
+			return false
+		}
+	}
+	return true
+}
 
 // setAside reports whether t is set aside rather than taken in.
 func (s *scheduler) setAside(t *task) bool {
@@ -64,7 +74,11 @@ func (s *scheduler) takeBack(of func(*task) *exit) {
 	}
 }
 
-func (src *source) canWiden() bool { return src != nil && src.wide.Load() }
+// canWiden reports whether what is set aside of the source comes again, and its
+// receiver can be widened. A transient channel delivers nothing again.
+func (src *source) canWiden() bool {
+	return src != nil && src.wide.Load() && !src.sub.Channel.Transient
+}
 
 // widen raises the window of the receiver by what was set aside.
 func (src *source) widen(aside []*driver.Delivery) {

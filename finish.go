@@ -313,8 +313,10 @@ func (f *finisher) settle(ctx context.Context, over []*task) {
 			l = new(settlements)
 			f.settlements[t.from] = l
 		}
-		l.list = append(l.list, driver.Settlement{Delivery: t.delivery, Outcome: outcome})
-		l.of = append(l.of, t)
+		t.deliveries(func(d *driver.Delivery) {
+			l.list = append(l.list, driver.Settlement{Delivery: d, Outcome: outcome})
+			l.of = append(l.of, t)
+		})
 	}
 	for src, l := range f.settlements {
 		if len(l.list) == 0 {
@@ -355,7 +357,9 @@ func (f *finisher) settleWith(ctx context.Context, src *source, l *settlements) 
 		}
 	case errors.As(err, &stale):
 		for _, i := range stale.Indexes {
-			f.b.recall.settled(l.of[i])
+			if l.list[i].Delivery == l.of[i].delivery {
+				f.b.recall.settled(l.of[i])
+			}
 		}
 	default:
 		for _, t := range l.of {

@@ -14,7 +14,7 @@ import (
 // together.
 func (b *inbound) take(from *source, ds []*driver.Delivery) {
 	ts := b.tasks(from, ds)
-	if slices.ContainsFunc(ds, func(d *driver.Delivery) bool { return d.Attempt > 1 }) {
+	if slices.ContainsFunc(ts, (*task).again) {
 		ts = b.sched.refresh(ts)
 	}
 	from.widen(b.sched.push(ts))
@@ -41,7 +41,7 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 			t.in.Handler = t.sub.wire
 		}
 		t.size = m.Size()
-		if d.Attempt > 1 {
+		if t.again() {
 			again = true
 			b.s.counts.redelivered.Add(1)
 		}

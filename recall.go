@@ -144,8 +144,8 @@ func (r *recall) forget(t *task) {
 	}
 }
 
-// twice finds those in hand that have begun and that are among ts once more: the
-// engine took them back. The earlier delivery goes on, and this one waits for it.
+// twice finds those in hand that have begun and that are delivered again in ts:
+// the engine took them back. The earlier delivery goes on, and this one waits for it.
 func (s *scheduler) twice(ts []*task) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +166,7 @@ func (s *scheduler) twice(ts []*task) {
 	}
 	for _, t := range ts {
 		id, ok := identityOf(t)
-		if first := begun[id]; ok && first != nil && !first.lost {
+		if first := begun[id]; ok && t.again() && first != nil && !first.lost {
 			first.lost = true
 			s.recall.running(first)
 		}
@@ -175,7 +175,8 @@ func (s *scheduler) twice(ts []*task) {
 
 // refresh gives what is in hand and has not begun the newer of two deliveries,
 // since the engine took the earlier one back. It returns those of ts that are not
-// in hand yet.
+// in hand yet. Two copies of one message look the same, and so the earlier
+// delivery is settled as well.
 func (s *scheduler) refresh(ts []*task) []*task {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,9 +198,10 @@ func (s *scheduler) refresh(ts []*task) []*task {
 	return slices.DeleteFunc(ts, func(t *task) bool {
 		id, ok := identityOf(t)
 		first := waits[id]
-		if !ok || first == nil || first.from != t.from {
+		if !ok || !t.again() || first == nil || first.from != t.from {
 			return false
 		}
+		first.earlier = append(first.earlier, first.delivery)
 		first.delivery, first.receiver = t.delivery, t.receiver
 		return true
 	})

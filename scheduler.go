@@ -58,7 +58,7 @@ func newScheduler(window, held, maxBytes int) *scheduler {
 func (s *scheduler) capacity() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.count > 0 && s.bytes >= s.maxBytes || s.fullAside() {
+	if s.count > 0 && s.bytes >= s.maxBytes || s.full() {
 		return 0
 	}
 	n := min(s.window-(s.count-s.stuck-s.settling), s.window+s.held-s.count)
@@ -182,12 +182,17 @@ func (s *scheduler) giveBack(tasks []*task) {
 
 // over takes back a task after an attempt.
 func (s *scheduler) over(t *task) {
-	if t.verdict != unbegun {
+	switch {
+	case t.verdict == unbegun:
+	case t.unseen: // it says nothing of whether handlers can begin
+		s.gate.forget(t)
+	default:
 		s.gate.passed(t)
 	}
 	leaves := t.abandoned || s.draining || t.lost // what is to be tried again is handed back
 	switch {
 	case t.abandoned:
+		s.gate.forget(t)
 		s.quit(t)
 	case t.verdict != again && t.verdict != unbegun:
 		s.conclude(t)

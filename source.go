@@ -342,7 +342,7 @@ func (src *source) extend(ctx context.Context) {
 		}
 		clear(ds)
 		ds = ds[:0]
-		src.tasks(func(t *task) { ds = append(ds, t.delivery) })
+		src.tasks(func(t *task) { t.deliveries(func(d *driver.Delivery) { ds = append(ds, d) }) })
 		if len(ds) == 0 {
 			continue
 		}

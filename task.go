@@ -15,10 +15,11 @@ type task struct {
 	from     *source
 	receiver driver.Receiver // of from that delivered it
 	delivery *driver.Delivery
-	sub      *subscription // nil: nobody handles it
-	fault    error         // it cannot be handled: why
-	letter   bool          // it came back from the dead letters, or waited
-	size     int           // bytes, against the window
+	earlier  []*driver.Delivery // in whose place it came; the scheduler's mutex guards both while t waits
+	sub      *subscription      // nil: nobody handles it
+	fault    error              // it cannot be handled: why
+	letter   bool               // it came back from the dead letters, or waited
+	size     int                // bytes, against the window
 
 	state   taskState
 	verdict verdict
@@ -27,6 +28,7 @@ type task struct {
 	timer   *time.Timer   // while held
 
 	concluded bool  // an earlier delivery was handled: it is to be settled alone
+	unseen    bool  // the last attempt came to an end before its handler
 	waits     int   // how often it waited for an earlier delivery
 	alone     bool  // it failed with a batch as a whole: the next attempt is its own
 	unready   int   // how often its handler could not begin
@@ -50,6 +52,17 @@ type rare struct {
 	cut       []string  // of a letter: what it lacks
 	cutBody   string    // of a letter without a body: what it was
 	noteSince time.Time // when noting its dead letter first failed
+}
+
+// again reports whether the engine says that t was delivered before.
+func (t *task) again() bool { return t.delivery.Attempt > 1 }
+
+// deliveries calls f for each delivery of t that is to be settled.
+func (t *task) deliveries(f func(*driver.Delivery)) {
+	f(t.delivery)
+	for _, d := range t.earlier {
+		f(d)
+	}
 }
 
 type taskState int
