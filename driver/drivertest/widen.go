@@ -24,19 +24,26 @@ func testWiden(e *env) {
 	if !ok {
 		return
 	}
-	w.Widen(e.take(r, 4))
-	w.Widen(e.take(r, 4)[2:])
-	e.take(r, 2)
+	take := func(r driver.Receiver, from, to int) []*driver.Delivery {
+		ds := e.take(r, to-from)
+		for i, d := range ds {
+			if d.Message.ID != sent[from+i].ID {
+				e.Fatalf("message %d is %s, want %s", from+i, d.Message.ID, sent[from+i].ID)
+			}
+		}
+		return ds
+	}
+	w.Widen(take(r, 0, 4))
+	w.Widen(take(r, 4, 8)[2:])
+	take(r, 8, 10)
 	e.nothing(r, "the window of 4 is full, beside 6 that were set aside")
 	e.closeReceiver(r)
 	s.Window, s.WindowBytes = 12, 0
 	next := e.receiver(c, s)
-	for i, d := range e.take(next, 12) {
-		if d.Message.ID != sent[i].ID {
-			e.Fatalf("message %d is %s, want %s", i, d.Message.ID, sent[i].ID)
-		}
+	for _, d := range take(next, 0, 12) {
 		e.settle(next, driver.Ack, d)
 	}
+	e.nothing(next, "all are settled")
 }
 
 func testWidenLease(e *env) {
