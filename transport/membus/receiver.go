@@ -235,12 +235,14 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 }
 
 // Widen implements driver.Widener.
-func (r *receiver) Widen(n, bytes int) {
+func (r *receiver) Widen(aside []*driver.Delivery) {
 	r.ch.mu.Lock()
 	defer r.ch.mu.Unlock()
-	r.window += n
-	if r.bytes > 0 {
-		r.bytes += bytes
+	r.window += len(aside)
+	for _, d := range aside {
+		if h, ok := d.Receipt.(*hand); ok && r.bytes > 0 {
+			r.bytes += h.it.m.size
+		}
 	}
 	r.wakeUp()
 }
