@@ -144,7 +144,7 @@ var heldMutants = map[string]mutant{
 	})},
 	"holds nothing":    {by: heldCase, plant: steps(func(p *store.Progress) { p.Hold = nil })},
 	"releases nothing": {by: heldCase, plant: steps(func(p *store.Progress) { p.Release = nil })},
-	"holds before it releases": {by: heldCase + "|" + retryCase, plant: func(l *lab) {
+	"holds before it releases": {by: "Step_that_releases_and_holds_releases_first", plant: func(l *lab) {
 		l.advance = func(ctx context.Context, t store.Term, p store.Progress) error {
 			first := p
 			first.Release = nil

@@ -109,7 +109,7 @@ var repairMutants = map[string]mutant{
 			return l.inner.Browse(ctx, shard, after, 1<<20)
 		}
 	}},
-	"browses what is due alone": {by: browseCase + "|" + dueLimitsCase + "|" + discardedCase, plant: func(l *lab) {
+	"browses what is due alone": {by: "Held_message_that_waits_is_browsed", plant: func(l *lab) {
 		l.browse = func(ctx context.Context, shard int, after store.Position, max int) ([]store.Held, error) {
 			rows, err := l.inner.Browse(ctx, shard, after, max)
 			return slices.DeleteFunc(rows, func(h store.Held) bool { return h.Lane.Retry.After(time.Now()) }), err
@@ -228,7 +228,7 @@ var repairMutants = map[string]mutant{
 		})(l)
 	}},
 	"changes what the relay is trying": {by: takenCase, plant: takes},
-	"discards one of two and fails": {by: takenCase, plant: discarding(func(l *lab, ctx context.Context, ps []store.Position) (n int, err error) {
+	"discards one of two and fails": {by: "Discard_of_several_is_whole_or_not_at_all", plant: discarding(func(l *lab, ctx context.Context, ps []store.Position) (n int, err error) {
 		for _, p := range ps {
 			some, derr := l.inner.Discard(ctx, 0, []store.Position{p})
 			n, err = n+some, errors.Join(err, derr)
