@@ -125,7 +125,7 @@ var failure = regexp.MustCompile(`--- FAIL: TestMutant/(\S+)`)
 var uncaught = map[string]string{}
 
 // together is how many mutants are tried at a time.
-const together = 8
+const together = 16
 
 func TestRun_finds_every_fault_and_no_other(t *testing.T) {
 	dir := t.TempDir()
