@@ -4,14 +4,16 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A recall remembers messages that come again: those whose settlement was not
 // taken, or may not have been, with what became of them; those that were handed
-// back, with how often they were tried; and those that are still handled although
-// they are delivered again. When such a message comes to this process, what was
-// handled is settled alone, what was tried goes on counting, and what is still
-// handled waits. The oldest are forgotten.
+// back, with how often they were tried and when they are to be tried next; and
+// those that are still handled although they are delivered again. When such a
+// message comes to this process, what was handled is settled alone, what was
+// tried goes on counting and waiting, and what is still handled waits. The oldest
+// are forgotten.
 type recall struct {
 	some atomic.Bool // it may remember anything: most never do
 
@@ -36,6 +38,7 @@ type remembered struct {
 	state    recallState
 	verdict  verdict
 	attempts int
+	due      time.Time // of one that was tried: not before
 }
 
 type recallState int
@@ -101,6 +104,9 @@ func (r *recall) begins(t *task) bool {
 		t.waits++
 		t.verdict, t.after = again, gatePolicy.Wait(t.waits)
 		return false
+	case time.Until(what.due) > 0:
+		t.verdict, t.after = again, time.Until(what.due)
+		return false
 	default:
 		t.in.Attempt = what.attempts
 	}
@@ -110,7 +116,7 @@ func (r *recall) begins(t *task) bool {
 // settled remembers what became of t, whose settlement was not taken.
 func (r *recall) settled(t *task) {
 	if r != nil {
-		r.note(t, remembered{recallConcluded, t.verdict, 0})
+		r.note(t, remembered{state: recallConcluded, verdict: t.verdict})
 	}
 }
 
@@ -124,14 +130,14 @@ func (r *recall) running(t *task) {
 	known := r.of[id].state == recallConcluded
 	r.mu.Unlock()
 	if !known {
-		r.note(t, remembered{recallRunning, 0, 0})
+		r.note(t, remembered{state: recallRunning})
 	}
 }
 
-// handedBack remembers how often t was tried.
+// handedBack remembers how often t was tried, and when it is to be tried next.
 func (r *recall) handedBack(t *task) {
 	if r != nil && (t.in.Attempt > 0 || t.lost) {
-		r.note(t, remembered{recallTried, 0, t.in.Attempt})
+		r.note(t, remembered{state: recallTried, attempts: t.in.Attempt, due: t.due})
 	}
 }
 

@@ -26,6 +26,7 @@ type task struct {
 	err     error         // of the last attempt
 	after   time.Duration // until the next attempt
 	timer   *time.Timer   // while held
+	due     time.Time     // when the next attempt is, after one that failed
 
 	concluded bool  // an earlier delivery was handled: it is to be settled alone
 	unseen    bool  // the last attempt came to an end before its handler
@@ -81,10 +82,12 @@ const (
 type lane struct {
 	key        string
 	head, tail *task
-	n          int
+	n, bytes   int
 	held       bool
+	failed     bool  // the first of it was held; it may be tried again at the moment
 	cut        *task // the first that was set aside: all that follow are as well
 	aside      int   // how many
+	asides     int   // bytes of these
 	next       *lane // in the free list
 }
 
@@ -97,6 +100,7 @@ func (l *lane) add(t *task) {
 	}
 	l.tail = t
 	l.n++
+	l.bytes += t.size
 }
 
 func (l *lane) remove(t *task) {
@@ -112,6 +116,7 @@ func (l *lane) remove(t *task) {
 	}
 	t.lane, t.ahead, t.behind = nil, nil, nil
 	l.n--
+	l.bytes -= t.size
 }
 
 // taskQueue is a FIFO from which any task can be taken.

@@ -120,16 +120,16 @@ func (r *receiver) take(limit int) (ds []*driver.Delivery, err error) {
 	if r.closed() {
 		return nil, fmt.Errorf("kafkabus: receive: %w", driver.ErrClosed)
 	}
-	n := min(limit, r.sub.Window+r.aside-r.inHand)
+	n := min(limit, r.sub.Window-r.inHand)
 	if n <= 0 || r.behind() {
 		return nil, nil
 	}
 	budget := r.sub.WindowBytes
 	if budget > 0 {
 		inHand, _ := r.bytes()
-		budget += r.asideBytes - inHand
+		budget -= inHand
 	}
-	fits := func(size int) bool { return r.sub.WindowBytes <= 0 || r.inHand <= r.aside || size <= budget }
+	fits := func(size int) bool { return r.sub.WindowBytes <= 0 || r.inHand == 0 || size <= budget }
 	hand := func(it *item) {
 		budget -= it.size
 		it.p.handBytes += it.size

@@ -40,28 +40,27 @@ type receiver struct {
 	commits chan struct{} // one token: who has it commits
 	noted   chan struct{} // something was settled that no commit holds
 
-	mu                sync.Mutex
-	parts             map[int32]*part
-	order             []*part // parts by id
-	turn              int     // which of them is next
-	inHand            int     // handed out and not settled
-	aside, asideBytes int     // of these, what the core has set aside
-	queued            int     // polled and not handed out
-	recordBytes       int     // of the last that were fetched, on average
-	retries           retries
-	items             []item // made and not used
-	rooms             rooms
-	polling           *polling       // the poll under way
-	changed           chan struct{}  // closed and replaced when Receive should look again
-	settled           uint64         // counts changes that want a commit
-	committed         uint64         // of settled, the last that a commit holds
-	uncommitted       error          // why the last commit failed for good, until Settle has told
-	held              map[int32]int  // partitions whose loss the core has not released, and how often
-	leaving           map[int32]bool // partitions that were kept and are given up, of which the client does not know yet
-	paused            map[int32]bool // what the client does not fetch; it remembers it beyond a rebalance
-	lost              error          // an error that no partition has
-	revoked           chan []int
-	expired           map[int32]bool // partitions that had no committed offset when they were assigned
+	mu          sync.Mutex
+	parts       map[int32]*part
+	order       []*part // parts by id
+	turn        int     // which of them is next
+	inHand      int     // handed out and not settled
+	queued      int     // polled and not handed out
+	recordBytes int     // of the last that were fetched, on average
+	retries     retries
+	items       []item // made and not used
+	rooms       rooms
+	polling     *polling       // the poll under way
+	changed     chan struct{}  // closed and replaced when Receive should look again
+	settled     uint64         // counts changes that want a commit
+	committed   uint64         // of settled, the last that a commit holds
+	uncommitted error          // why the last commit failed for good, until Settle has told
+	held        map[int32]int  // partitions whose loss the core has not released, and how often
+	leaving     map[int32]bool // partitions that were kept and are given up, of which the client does not know yet
+	paused      map[int32]bool // what the client does not fetch; it remembers it beyond a rebalance
+	lost        error          // an error that no partition has
+	revoked     chan []int
+	expired     map[int32]bool // partitions that had no committed offset when they were assigned
 }
 
 // A part is a partition while it is ours.

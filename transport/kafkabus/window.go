@@ -1,6 +1,9 @@
 package kafkabus
 
-import "github.com/twmb/franz-go/pkg/kgo"
+import (
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
 
 // A receiver holds messages in three places: in hand, waiting for a retry or in a
 // queue, and in the client, which fetches ahead: from each broker, one answer that
@@ -60,12 +63,11 @@ func (r *receiver) room() int {
 			queued += len(p.queue)
 		}
 	}
-	n := min(r.sub.Window+r.aside-r.inHand-queued, maxPoll)
+	n := min(r.sub.Window-r.inHand-queued, maxPoll)
 	if r.sub.WindowBytes <= 0 {
 		return max(0, n)
 	}
 	_, held := r.bytes()
-	held -= r.asideBytes
 	left := r.sub.WindowBytes - held
 	if ahead := r.sub.WindowBytes / 4; ahead > oneFetch {
 		left -= ahead
@@ -79,12 +81,20 @@ func (r *receiver) room() int {
 	return max(0, min(n, max(1, left/max(1, r.recordBytes))))
 }
 
-// Widen raises the window, as driver.Widener has it: what the core has set aside is
-// not in memory, here neither.
-func (r *receiver) Widen(n, bytes int) {
+// Widen raises the window, as driver.Widener has it: the tracker alone still knows of
+// what was set aside.
+func (r *receiver) Widen(aside []*driver.Delivery) {
 	r.mu.Lock()
-	r.aside += n
-	r.asideBytes += bytes
+	for _, d := range aside {
+		it, ok := d.Receipt.(*item)
+		if !ok || it.r != r || it.settled || it.p.gone {
+			continue
+		}
+		it.settled = true // the core does not settle it
+		it.p.inHand--
+		it.p.handBytes -= it.size
+		r.inHand--
+	}
 	r.mu.Unlock()
 	r.wake()
 }
