@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
 )
 
 // A recall remembers messages that come again: those whose settlement was not
@@ -150,65 +152,60 @@ func (r *recall) forget(t *task) {
 	}
 }
 
-// twice finds those in hand that have begun and that are delivered again in ts:
-// the engine took them back. The earlier delivery goes on, and this one waits for it.
-func (s *scheduler) twice(ts []*task) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var begun map[identity]*task
+// refresh gives what is in hand the newer of two deliveries, since the engine took
+// the earlier one back: the message keeps its place in the lane of its key, and
+// its attempts. Were it to take a place at the end of the lane, later messages
+// would overtake it where the attempt under way fails. Two copies of one message
+// look the same, and so the earlier delivery is settled as well. What is handled,
+// and not settled yet, goes on, and its later delivery waits for that. Those of ts
+// are returned that are to be taken in.
+func (s *scheduler) refresh(ts []*task) []*task {
+	inHand := make(map[identity]*task)
+	for _, t := range ts {
+		if id, ok := identityOf(t); ok && t.again() {
+			inHand[id] = nil
+		}
+	}
 	for t := s.all.head; t != nil; t = t.nextAll {
-		if t.state != taskRunning && t.state != taskDone {
+		id, ok := identityOf(t)
+		if !ok || t.lost {
 			continue
 		}
-		if id, ok := identityOf(t); ok {
-			if begun == nil {
-				begun = make(map[identity]*task)
-			}
-			begun[id] = t
+		switch _, again := inHand[id]; {
+		case !again:
+		case t.state != taskDone:
+			inHand[id] = t
+		default:
+			t.lost = true
+			s.recall.running(t)
 		}
-	}
-	if begun == nil {
-		return
-	}
-	for _, t := range ts {
-		id, ok := identityOf(t)
-		if first := begun[id]; ok && t.again() && first != nil && !first.lost {
-			first.lost = true
-			s.recall.running(first)
-		}
-	}
-}
-
-// refresh gives what is in hand and has not begun the newer of two deliveries,
-// since the engine took the earlier one back. It returns those of ts that are not
-// in hand yet. Two copies of one message look the same, and so the earlier
-// delivery is settled as well.
-func (s *scheduler) refresh(ts []*task) []*task {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var waits map[identity]*task
-	for t := s.all.head; t != nil; t = t.nextAll {
-		switch t.state {
-		case taskWaiting, taskReady, taskHeld, taskGated:
-			if id, ok := identityOf(t); ok {
-				if waits == nil {
-					waits = make(map[identity]*task)
-				}
-				waits[id] = t
-			}
-		}
-	}
-	if waits == nil {
-		return ts
 	}
 	return slices.DeleteFunc(ts, func(t *task) bool {
 		id, ok := identityOf(t)
-		first := waits[id]
+		first := inHand[id]
 		if !ok || !t.again() || first == nil || first.from != t.from {
 			return false
 		}
-		first.earlier = append(first.earlier, first.delivery)
-		first.delivery, first.receiver = t.delivery, t.receiver
+		first.newer = append(first.newer, newer{t.delivery, t.receiver})
+		if first.state != taskRunning {
+			first.renew()
+		}
 		return true
 	})
+}
+
+// A newer is a delivery of what is in hand.
+type newer struct {
+	delivery *driver.Delivery
+	receiver driver.Receiver
+}
+
+// renew has the newest delivery of t take the place of the earlier ones. t does
+// not run.
+func (t *task) renew() {
+	for _, n := range t.newer {
+		t.earlier = append(t.earlier, t.delivery)
+		t.delivery, t.receiver = n.delivery, n.receiver
+	}
+	t.newer = nil
 }
