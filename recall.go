@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
 )
 
 // A recall remembers messages that come again: those whose settlement was not
@@ -173,9 +175,17 @@ func (s *scheduler) twice(ts []*task) {
 	for _, t := range ts {
 		id, ok := identityOf(t)
 		if first := begun[id]; ok && t.again() && first != nil && !first.lost {
-			first.lost = true
+			first.lost, first.copy = true, t
 			s.recall.running(first)
 		}
+	}
+}
+
+// pass has the copy of t, which is handed back, settle t's deliveries with its own:
+// perhaps the engine did not take them back, and the copy is a message beside t.
+func (t *task) pass() {
+	if c := t.copy; c != nil && c.from == t.from && c.state != taskDropped {
+		t.deliveries(func(d *driver.Delivery) { c.earlier = append(c.earlier, d) })
 	}
 }
 

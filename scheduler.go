@@ -200,6 +200,7 @@ func (s *scheduler) over(t *task) {
 		s.conclude(t)
 	case leaves:
 		s.gate.forget(t)
+		t.pass()
 		s.quit(t)
 	case t.verdict == unbegun && s.gate.close(t):
 		s.gate.wait(t)

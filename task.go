@@ -28,6 +28,7 @@ type task struct {
 	timer   *time.Timer   // while held
 	due     time.Time     // when the next attempt is, after one that failed
 
+	copy      *task // the same message, delivered again while this one was handled
 	concluded bool  // an earlier delivery was handled: it is to be settled alone
 	unseen    bool  // the last attempt came to an end before its handler
 	waits     int   // how often it waited for an earlier delivery
