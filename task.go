@@ -83,10 +83,12 @@ const (
 type lane struct {
 	key        string
 	head, tail *task
-	n          int
+	n, bytes   int
 	held       bool
+	failed     bool  // the first of it was held; it may be tried again at the moment
 	cut        *task // the first that was set aside: all that follow are as well
 	aside      int   // how many
+	asides     int   // bytes of these
 	next       *lane // in the free list
 }
 
@@ -99,6 +101,7 @@ func (l *lane) add(t *task) {
 	}
 	l.tail = t
 	l.n++
+	l.bytes += t.size
 }
 
 func (l *lane) remove(t *task) {
@@ -114,6 +117,7 @@ func (l *lane) remove(t *task) {
 	}
 	t.lane, t.ahead, t.behind = nil, nil, nil
 	l.n--
+	l.bytes -= t.size
 }
 
 // taskQueue is a FIFO from which any task can be taken.

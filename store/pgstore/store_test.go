@@ -51,13 +51,18 @@ func must(t testing.TB, err error) {
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, storetest.Harness[pgx.Tx]{
-		Durable: true, Open: openPgx, Steps: []store.Step{store.Sent, store.Moving, store.Retiring},
+		Durable: true, Open: openPgx, Sharded: openPgxShards, Steps: []store.Step{store.Sent, store.Moving, store.Retiring},
 	})
 }
 
 func openPgx(t testing.TB, dir string) storetest.Database[pgx.Tx] {
 	t.Helper()
-	s, err := pgstore.Open(t.Context(), server(t), pgstore.Options{Schema: schema(dir)})
+	return openPgxShards(t, dir, 0)
+}
+
+func openPgxShards(t testing.TB, dir string, shards int) storetest.Database[pgx.Tx] {
+	t.Helper()
+	s, err := pgstore.Open(t.Context(), server(t), pgstore.Options{Schema: schema(dir), Shards: shards})
 	must(t, err)
 	makeCounter(t, s.Pool(), schema(dir))
 	fastLeaves(t, s.Pool(), dir)
@@ -71,8 +76,25 @@ func openPgx(t testing.TB, dir string) storetest.Database[pgx.Tx] {
 		Counts: func(ctx context.Context) (map[string]int64, error) { return counts(ctx, s.Pool(), table) },
 		Spoil:  spoil(s.Pool(), schema(dir)),
 		End:    func(ctx context.Context, tx pgx.Tx) { _, _ = tx.Exec(ctx, `SELECT 1/0`) },
-		Close:  s.Close,
+		Cut: func(ctx context.Context, tx pgx.Tx) error {
+			return cut(ctx, s.Pool(), func(pid *int) error { return tx.QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(pid) })
+		},
+		Close: s.Close,
 	}
+}
+
+// cut has the server end the connection of a transaction, and waits until it has.
+func cut(ctx context.Context, pool *pgxpool.Pool, of func(pid *int) error) error {
+	var pid int
+	if err := of(&pid); err != nil {
+		return err
+	}
+	var ended bool
+	err := pool.QueryRow(ctx, `SELECT pg_terminate_backend($1, 10000)`, pid).Scan(&ended)
+	if err == nil && !ended {
+		err = fmt.Errorf("the server process %d did not end", pid)
+	}
+	return err
 }
 
 // spoil writes what cannot be read into rows of the outbox.
@@ -85,13 +107,18 @@ func spoil(pool *pgxpool.Pool, schema string) func(ctx context.Context, id strin
 
 func TestSQLStore(t *testing.T) {
 	storetest.Run(t, storetest.Harness[*sql.Tx]{
-		Durable: true, Open: openSQL, Steps: []store.Step{store.Written, store.Moving, store.Retiring},
+		Durable: true, Open: openSQL, Sharded: openSQLShards, Steps: []store.Step{store.Written, store.Moving, store.Retiring},
 	})
 }
 
 func openSQL(t testing.TB, dir string) storetest.Database[*sql.Tx] {
 	t.Helper()
-	s, err := pgstore.OpenSQL(t.Context(), server(t), pgstore.Options{Schema: schema(dir)})
+	return openSQLShards(t, dir, 0)
+}
+
+func openSQLShards(t testing.TB, dir string, shards int) storetest.Database[*sql.Tx] {
+	t.Helper()
+	s, err := pgstore.OpenSQL(t.Context(), server(t), pgstore.Options{Schema: schema(dir), Shards: shards})
 	must(t, err)
 	makeCounter(t, s.Pool(), schema(dir))
 	fastLeaves(t, s.Pool(), dir)
@@ -105,7 +132,10 @@ func openSQL(t testing.TB, dir string) storetest.Database[*sql.Tx] {
 		Counts: func(ctx context.Context) (map[string]int64, error) { return counts(ctx, s.Pool(), table) },
 		Spoil:  spoil(s.Pool(), schema(dir)),
 		End:    func(ctx context.Context, tx *sql.Tx) { _, _ = tx.ExecContext(ctx, `SELECT 1/0`) },
-		Close:  s.Close,
+		Cut: func(ctx context.Context, tx *sql.Tx) error {
+			return cut(ctx, s.Pool(), func(pid *int) error { return tx.QueryRowContext(ctx, `SELECT pg_backend_pid()`).Scan(pid) })
+		},
+		Close: s.Close,
 	}
 }
 

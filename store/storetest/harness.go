@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,17 @@ type Harness[Tx any] struct {
 	// Steps are those that the store passes: the suite kills the process at
 	// each.
 	Steps []store.Step
+
+	// Sharded opens a database with more than one shard, as Open does.
+	Sharded func(t testing.TB, dir string, shards int) Database[Tx]
+
+	// KnownGaps names what the store cannot have, with the reason: functions of
+	// Harness and Database that are nil, as in "Sharded". The cases that need
+	// them are skipped. Without the reason they fail.
+	KnownGaps map[string]string
+
+	// Patience bounds each case; 0 for 5 minutes.
+	Patience time.Duration
 }
 
 // A Database is an open store with a table of counters.
@@ -41,14 +53,19 @@ type Database[Tx any] struct {
 	Counts func(ctx context.Context) (map[string]int64, error)
 
 	// Spoil writes into the outbox's row of a message, as by hand, what cannot be
-	// read of its attributes: a line without a colon. nil for a store that keeps
-	// messages as they are.
+	// read of its attributes: a line without a colon. A store that keeps messages
+	// as they are has none.
 	Spoil func(ctx context.Context, id string) error
 
 	// End runs a statement in a transaction that has the server end it by itself
-	// or refuse everything else in it: one that is interrupted, or in error. nil
-	// for a store whose transactions end by nothing but Commit and Rollback.
+	// or refuse everything else in it: one that is interrupted, or in error. A
+	// store whose transactions end by nothing but Commit and Rollback has none.
 	End func(ctx context.Context, tx Tx)
+
+	// Cut ends the connection of a transaction, as its server's death or a
+	// network would, before the COMMIT is sent. A store without connections has
+	// none.
+	Cut func(ctx context.Context, tx Tx) error
 
 	// Close closes the database.
 	Close func() error
@@ -94,6 +111,19 @@ func Run[Tx any](t *testing.T, h Harness[Tx]) {
 		{"Retire_keeps_to_what_was_passed_and_to_its_maximum", s.retireBounds},
 		{"Lease_of_a_wrong_clock_is_taken_over", s.leaseAhead},
 		{"Inbox_row_that_is_taken_over_gets_the_later_requeues_and_since", s.takeOver},
+		{"Transaction_whose_connection_is_cut_leaves_nothing", s.cut},
+		{"Savepoint_within_another_is_undone_alone", s.savepoints},
+		{"Next_loses_nothing_of_a_transaction_that_commits_late", s.lateCommit},
+		{"Next_keeps_the_order_of_a_lock_whoever_began_first", s.lockOrder},
+		{"Next_does_not_wait_for_what_was_rolled_back", s.gap},
+		{"Shards_share_nothing_but_the_tables", s.shards},
+		{"Batches_of_thousands_are_taken_whole", s.large},
+		{"Text_that_is_none_comes_back_as_it_was_or_is_refused", s.noText},
+		{"Blocked_lanes_stay_so_until_all_of_them_is_released", s.blockedUntilEmpty},
+		{"Step_that_releases_and_holds_releases_first", s.releaseAndHold},
+		{"Held_message_that_waits_is_browsed", s.browseWaiting},
+		{"Discard_of_several_is_whole_or_not_at_all", s.discardWhole},
+		{"Inbox_row_that_is_marked_keeps_its_requeues", s.markRequeues},
 		{"Token_tells_whether_a_transaction_committed", s.token},
 		{"Token_that_was_resolved_keeps_its_transaction_from_committing", s.tokenFence},
 		{"Token_is_forgotten_by_age", s.forget},
@@ -132,7 +162,7 @@ func Run[Tx any](t *testing.T, h Harness[Tx]) {
 			if job := childJob(); job != nil {
 				e.dir = job.Dir
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(h.Patience, 5*time.Minute))
 			t.Cleanup(cancel)
 			e.ctx = ctx
 			e.open()
@@ -166,6 +196,18 @@ func (e *env[Tx]) close() {
 		e.opened = false
 		e.must(e.Close())
 	}
+}
+
+// needs ends a case that needs a function which the harness does not have.
+func (e *env[Tx]) needs(hook string, there bool) {
+	e.Helper()
+	if there {
+		return
+	}
+	if why := e.h.KnownGaps[hook]; why != "" {
+		e.Skip("declared gap: " + why)
+	}
+	e.Fatalf("the harness has no %s: add it, or say in KnownGaps why there can be none", hook)
 }
 
 func (e *env[Tx]) must(err error) {

@@ -59,7 +59,7 @@ func (e *env[Tx]) eventually(what string, ok func() bool) {
 // relayUnreadable has a relay meet rows that cannot be read: all others pass, and
 // what waits in a key passes when its first was edited.
 func (suite[Tx]) relayUnreadable(e *env[Tx]) {
-	e.spoilable()
+	e.needs("Spoil", e.Spoil != nil)
 	e.put(message("1", "stock", "a"), message("0", "stock", "tea"), message("bad", "stock", "tea"), message("2", "stock", "tea"),
 		message("3", "stock", "b"), message("worse", "stock", ""), message("4", "other", "tea"), message("5", "other", ""))
 	e.must(e.Spoil(e.ctx, "bad"))
