@@ -11,7 +11,9 @@ import (
 // The server counts what is unsettled against the prefetch of its consumer, also
 // what was set aside. A consumer that was cancelled keeps what it has, on its
 // channel, and takes no more: another that follows it on the same channel goes on
-// behind that, with a prefetch of its own. Not so for partitions: when the active
+// behind that, with a prefetch of its own. A consumer is cancelled only when it has
+// used up its prefetch, and so nothing is on its way to it: a quorum queue would give
+// that to the next one behind what that already has. Not so for partitions: when the active
 // consumer of a queue is cancelled, the next in line becomes its owner.
 
 // mostConsumers bounds how many consumers follow each other on a channel because of
@@ -46,22 +48,33 @@ func (src *source) follow(ctx context.Context, prefetch, budget int) error {
 		return err
 	}
 	src.pumped = make(chan struct{})
-	src.prefetch, src.budget, src.consumers, src.aside = prefetch, budget, n+1, 0
+	src.prefetch, src.budget, src.consumers, src.out, src.aside = prefetch, budget, n+1, 0, 0
 	go src.pump(ch, in, src.closes, src.pumped)
 	return nil
+}
+
+// full reports whether a source's consumer has used up its prefetch, and all that it
+// brought is handed out.
+func (src *source) full() bool {
+	return !src.isDown() && len(src.arrived) == 0 && src.out >= src.prefetch
 }
 
 // consumerTag names the nth consumer on a channel. A quorum queue takes back what
 // a channel had one consumer after another, in the order of their tags.
 func consumerTag(n int) string { return fmt.Sprintf("dovetail-%08d", n) }
 
+// A whole is a receiver of a queue that is no partition: it can be widened.
+type whole struct{ *receiver }
+
+var _ driver.Widener = (*whole)(nil)
+
 // Widen raises the window, as driver.Widener has it.
-func (r *receiver) Widen(aside []*driver.Delivery) {
+func (r *whole) Widen(aside []*driver.Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range aside {
 		rc, ok := d.Receipt.(*receipt)
-		if !ok || rc.src.r != r || rc.done || rc.lost {
+		if !ok || rc.src.r != r.receiver || rc.done || rc.lost {
 			continue
 		}
 		rc.done = true // the core does not settle it
