@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"testing"
 	"time"
 
@@ -37,6 +38,9 @@ type Harness[Tx any] struct {
 	// that outlives Close and not its process. The cases that need them are
 	// skipped. Without the reason they fail.
 	KnownGaps map[string]string
+
+	// Only are the cases to run; all if it is nil.
+	Only *regexp.Regexp
 
 	// Patience bounds each case; 0 for 5 minutes.
 	Patience time.Duration
@@ -162,6 +166,9 @@ func Run[Tx any](t *testing.T, h Harness[Tx]) {
 		{"Killed_process_loses_nothing_and_invents_nothing", s.crash},
 		{"Killed_consumer_has_one_effect_of_each_message", s.consume},
 	} {
+		if h.Only != nil && !h.Only.MatchString(c.name) {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			leak.Check(t)
 			e := &env[Tx]{T: t, h: h, dir: t.TempDir()}
