@@ -6,14 +6,31 @@ import "github.com/dovetail-go/dovetail/driver"
 // comes beyond it is set aside: it stays unsettled at the broker, nothing of it
 // is kept here, and the receiver's window is raised by it, so that other keys go
 // on. When the last message of the key that is in hand has left, the receiver is
-// opened anew: all that is unsettled is then delivered again, in order. Receivers
+// opened again: all that is unsettled is then delivered again, in order. Receivers
 // that cannot be widened have no shares.
 
-// share is how many messages of a held key are in hand at most.
-func (s *scheduler) share() int { return max(1, (s.window+s.held)/4) }
+// filled reports whether a held key has its share in hand: a quarter of what may be.
+func (s *scheduler) filled(l *lane) bool {
+	return l.n >= max(1, (s.window+s.held)/4) || l.bytes >= s.maxBytes/4
+}
 
-// mostAside bounds what is set aside.
-func (s *scheduler) mostAside() int { return 8 * (s.window + s.held) }
+// mostAside is how many times what may be in hand is set aside at most.
+const mostAside = 8
+
+// full reports whether nothing more can be set aside. A lane of which nothing is
+// left in hand waits for its receiver to be opened again. The goroutine that
+// receives does that, and so it must not wait for room first.
+func (s *scheduler) full() bool {
+	if s.aside < mostAside*(s.window+s.held) && s.asides < mostAside*s.maxBytes {
+		return false
+	}
+	for l := range s.cuts {
+		if l.head == nil {
+			return false
+		}
+	}
+	return true
+}
 
 // setAside reports whether t is set aside rather than taken in.
 func (s *scheduler) setAside(t *task) bool {
@@ -24,7 +41,7 @@ func (s *scheduler) setAside(t *task) bool {
 	switch {
 	case l.cut != nil && l.cut.from != t.from: // letters have an order of their own
 		return false
-	case l.cut == nil && (!l.held || l.n < s.share()):
+	case l.cut == nil && (!l.failed || !s.filled(l)):
 		return false
 	case l.cut == nil:
 		l.cut = t
@@ -35,6 +52,8 @@ func (s *scheduler) setAside(t *task) bool {
 	}
 	l.aside++
 	s.aside++
+	l.asides += t.size
+	s.asides += t.size
 	t.state = taskDropped
 	return true
 }
@@ -47,21 +66,27 @@ func (s *scheduler) takeBack(of func(*task) *exit) {
 		}
 		delete(s.cuts, l)
 		s.aside -= l.aside
-		l.cut, l.aside = nil, 0
+		s.asides -= l.asides
+		l.cut, l.aside, l.asides = nil, 0, 0
 		if l.head == nil {
 			s.endLane(l)
 		}
 	}
 }
 
-func (src *source) canWiden() bool { return src != nil && src.wide.Load() }
+// canWiden reports whether what is set aside of the source comes again, and its
+// receiver can be widened. A transient channel delivers nothing again.
+func (src *source) canWiden() bool {
+	return src != nil && src.wide.Load() && !src.sub.Channel.Transient
+}
 
 // widen raises the window of the receiver by what was set aside.
-func (src *source) widen(n, bytes int) {
-	if w, ok := src.current().(driver.Widener); ok && n > 0 {
-		w.Widen(n, bytes)
+func (src *source) widen(aside []*driver.Delivery) {
+	if w, ok := src.taken.(driver.Widener); ok && len(aside) > 0 {
+		src.aside.Store(true)
+		w.Widen(aside)
 	}
 }
 
-// reread has the receiver opened anew.
+// reread has the receiver opened again.
 func (src *source) reread() { src.renew(src.current()) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -282,8 +283,9 @@ func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 				Err: fmt.Errorf("its dead letter is too large for the broker even without its body: %w; it failed with: %w", why, c.of.err)})
 			return true
 		case driver.NotFound: // the broker has lost it
-			s.waiting.note(c.m.Channel, false)
-			if err := s.Provision(ctx); err != nil {
+			if strings.HasPrefix(c.m.Channel, unhandledPrefix) { // the next attempt provisions it
+				s.waiting.note(c.m.Channel, false)
+			} else if err := s.Provision(ctx); err != nil {
 				s.notice(Notice{Kind: NoticeSettle, Channel: c.m.Channel, Err: err})
 			}
 		}
@@ -313,8 +315,10 @@ func (f *finisher) settle(ctx context.Context, over []*task) {
 			l = new(settlements)
 			f.settlements[t.from] = l
 		}
-		l.list = append(l.list, driver.Settlement{Delivery: t.delivery, Outcome: outcome})
-		l.of = append(l.of, t)
+		t.deliveries(func(d *driver.Delivery) {
+			l.list = append(l.list, driver.Settlement{Delivery: d, Outcome: outcome})
+			l.of = append(l.of, t)
+		})
 	}
 	for src, l := range f.settlements {
 		if len(l.list) == 0 {
@@ -355,7 +359,9 @@ func (f *finisher) settleWith(ctx context.Context, src *source, l *settlements) 
 		}
 	case errors.As(err, &stale):
 		for _, i := range stale.Indexes {
-			f.b.recall.settled(l.of[i])
+			if l.list[i].Delivery == l.of[i].delivery {
+				f.b.recall.settled(l.of[i])
+			}
 		}
 	default:
 		for _, t := range l.of {

@@ -71,10 +71,10 @@ type Notice struct {
 func (s *Service) notice(n Notice) {
 	s.counts.add(n.Kind)
 	if s.opts.Hooks.Notice != nil {
-		s.hook("Notice", func() error {
+		s.hooked("Notice", apart(func() error { // from goroutines that everything depends on
 			s.opts.Hooks.Notice(n)
 			return nil
-		})
+		}))
 	}
 	s.log(n)
 }

@@ -81,6 +81,7 @@ func (b *inbound) again(base context.Context, tasks []*task) {
 
 // attempt runs one attempt at one message.
 func (b *inbound) attempt(base context.Context, t *task) {
+	t.unseen = true
 	if !b.recall.begins(t) {
 		return
 	}
@@ -88,6 +89,7 @@ func (b *inbound) attempt(base context.Context, t *task) {
 		b.judge(base, t, err)
 		return
 	}
+	t.unseen = false
 	ctx := context.Context(&t.ctx)
 	if t.ctx.Context == nil { // what an earlier attempt left behind may still read it
 		t.ctx.Context = base
@@ -188,6 +190,7 @@ func (b *inbound) expired(ctx context.Context, t *task) (err error, final bool) 
 func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incoming) []*Incoming {
 	begun := make([]*task, 0, len(tasks))
 	for _, t := range tasks {
+		t.unseen = true
 		if !b.recall.begins(t) {
 			continue
 		}
@@ -195,6 +198,7 @@ func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incom
 			b.judge(base, t, err)
 			continue
 		}
+		t.unseen = false
 		begun, ins = append(begun, t), append(ins, &t.in)
 	}
 	if len(begun) == 0 {

@@ -13,7 +13,11 @@ import (
 // take takes in deliveries, all at once, so that a batch handler sees them
 // together.
 func (b *inbound) take(from *source, ds []*driver.Delivery) {
-	from.widen(b.sched.push(b.tasks(from, ds)))
+	ts := b.tasks(from, ds)
+	if slices.ContainsFunc(ts, (*task).again) {
+		ts = b.sched.refresh(ts)
+	}
+	from.widen(b.sched.push(ts))
 }
 
 // tasks makes deliveries tasks of this inbound.
@@ -37,7 +41,7 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 			t.in.Handler = t.sub.wire
 		}
 		t.size = m.Size()
-		if d.Attempt > 1 {
+		if t.again() {
 			again = true
 			b.s.counts.redelivered.Add(1)
 		}

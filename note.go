@@ -63,7 +63,7 @@ func (f *finisher) noteOne(ctx context.Context, t *task) bool {
 	defer cancel()
 	var err error
 	for _, told := range todo {
-		if err = guarded(func() error { return told(ctx) }); err != nil {
+		if err = apart(func() error { return told(ctx) }); err != nil {
 			break
 		}
 	}

@@ -24,6 +24,20 @@ func guarded(f func() error) (err error) {
 	return f()
 }
 
+var errLeft = errors.New("it ended its goroutine (runtime.Goexit, as t.FailNow does)")
+
+// apart is guarded in a goroutine of its own, which f may end without ending
+// that of who calls it.
+func apart(f func() error) error {
+	ended := make(chan error, 1)
+	go func() {
+		err := errLeft
+		defer func() { ended <- err }()
+		err = guarded(f)
+	}()
+	return <-ended
+}
+
 // protect calls a handler, and turns its panic into an error with its stack.
 func protect(h Handler, ctx context.Context, in *Incoming) (err error) {
 	defer func() {
@@ -121,8 +135,11 @@ func (s *Service) afterHook(name string, after func(error)) func(error) {
 
 // hook calls a hook. One that panics is logged, and changes nothing: what it
 // watches goes on.
-func (s *Service) hook(name string, call func() error) {
-	if err := guarded(call); err != nil {
+func (s *Service) hook(name string, call func() error) { s.hooked(name, guarded(call)) }
+
+// hooked logs how a hook ended that did not return.
+func (s *Service) hooked(name string, err error) {
+	if err != nil {
 		s.opts.Logger.Error("hook panicked", "service", s.name, "hook", name, "error", errText(err))
 	}
 }

@@ -3,6 +3,7 @@ package dovetail
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -52,11 +53,7 @@ func (p RetryPolicy) check(field string) error {
 
 // Wait returns how long to wait after the given failed attempt, counted from 1.
 func (p RetryPolicy) Wait(attempt int) time.Duration {
-	d := float64(p.First)
-	for i := 1; i < attempt && d < float64(p.Max); i++ {
-		d *= p.Factor
-	}
-	d = min(d, float64(p.Max))
+	d := min(float64(p.First)*math.Pow(p.Factor, float64(attempt-1)), float64(p.Max))
 	if p.Jitter > 0 {
 		d *= 1 + p.Jitter*(2*rand.Float64()-1)
 	}

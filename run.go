@@ -198,7 +198,7 @@ func (r *run) startComponents(base context.Context) (stop func()) {
 	var wg sync.WaitGroup
 	for _, c := range r.s.components {
 		wg.Go(func() {
-			if err := guarded(func() error { return c.Run(ctx) }); err != nil && ctx.Err() == nil {
+			if err := apart(func() error { return c.Run(ctx) }); err != nil && ctx.Err() == nil {
 				r.fail(err)
 			}
 		})

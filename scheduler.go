@@ -3,6 +3,8 @@ package dovetail
 import (
 	"sync"
 	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
 )
 
 // A scheduler decides which message is handled next. Messages of one key form a
@@ -28,6 +30,7 @@ type scheduler struct {
 	settling int // of them handled, and not settled yet
 	bytes    int
 	aside    int            // set aside: neither in hand nor settled
+	asides   int            // bytes of these
 	cuts     map[*lane]bool // whose later messages are set aside
 	big      int            // bytes of a large message, as they have come lately
 	done     []*task        // to be settled
@@ -55,7 +58,7 @@ func newScheduler(window, held, maxBytes int) *scheduler {
 func (s *scheduler) capacity() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.count > 0 && s.bytes >= s.maxBytes || s.aside >= s.mostAside() {
+	if s.count > 0 && s.bytes >= s.maxBytes || s.full() {
 		return 0
 	}
 	n := min(s.window-(s.count-s.stuck-s.settling), s.window+s.held-s.count)
@@ -65,9 +68,8 @@ func (s *scheduler) capacity() int {
 	return max(0, n)
 }
 
-// push takes in messages, in order. It returns how many of them it set aside,
-// and their bytes.
-func (s *scheduler) push(tasks []*task) (aside, bytes int) {
+// push takes in messages, in order. It returns those that it set aside.
+func (s *scheduler) push(tasks []*task) (aside []*driver.Delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range tasks {
@@ -76,8 +78,7 @@ func (s *scheduler) push(tasks []*task) (aside, bytes int) {
 			continue
 		}
 		if s.setAside(t) {
-			aside++
-			bytes += t.size
+			aside = append(aside, t.delivery)
 			continue
 		}
 		s.all.add(t)
@@ -92,7 +93,7 @@ func (s *scheduler) push(tasks []*task) (aside, bytes int) {
 		}
 	}
 	s.wake()
-	return aside, bytes
+	return aside
 }
 
 // enqueue adds t to the lane of its key.
@@ -181,12 +182,20 @@ func (s *scheduler) giveBack(tasks []*task) {
 
 // over takes back a task after an attempt.
 func (s *scheduler) over(t *task) {
-	if t.verdict != unbegun {
+	switch {
+	case t.verdict == unbegun:
+	case t.unseen: // it says nothing of whether handlers can begin
+		s.gate.forget(t)
+	default:
 		s.gate.passed(t)
+	}
+	if t.verdict == again {
+		t.due = time.Now().Add(t.after)
 	}
 	leaves := t.abandoned || s.draining || t.lost // what is to be tried again is handed back
 	switch {
 	case t.abandoned:
+		s.gate.forget(t)
 		s.quit(t)
 	case t.verdict != again && t.verdict != unbegun:
 		s.conclude(t)
@@ -231,6 +240,7 @@ func (s *scheduler) leaveLane(t *task) {
 	case l.head == nil:
 		s.endLane(l)
 	case first:
+		l.failed = false
 		s.makeReady(l.head)
 	}
 }
@@ -263,7 +273,7 @@ func (s *scheduler) quit(t *task) {
 // hold has t's key wait with it.
 func (s *scheduler) hold(t *task) {
 	if t.lane != nil {
-		t.lane.held = true
+		t.lane.held, t.lane.failed = true, true
 		s.stuck += t.lane.n
 	} else {
 		s.stuck++

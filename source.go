@@ -38,6 +38,7 @@ type source struct {
 	pausing   int                // who wants nothing to be under way
 	turn      sync.Cond          // taking or pausing changed
 	wide      atomic.Bool        // the receiver is a driver.Widener
+	aside     atomic.Bool        // something that it delivered was set aside
 	last      atomic.Int64       // when something was last delivered or room was short, Unix nanoseconds
 	fed       atomic.Int64       // how often something was delivered
 }
@@ -63,6 +64,7 @@ func (src *source) open(ctx, life context.Context) error {
 			src.mu.Unlock()
 			_, wide := r.(driver.Widener)
 			src.wide.Store(wide)
+			src.aside.Store(false)
 			src.last.Store(time.Now().UnixNano())
 			src.s.broker.back(src)
 			return nil
@@ -174,8 +176,9 @@ func (src *source) run(ctx context.Context) error {
 			return nil
 		}
 		// A broken link heals in the transport; a receiver that is gone, or
-		// that stays broken, is opened anew.
-		if kind != driver.Retryable || failed%5 == 0 {
+		// that stays broken, is opened anew. So is one that may deliver again
+		// what was set aside: it would be set aside twice.
+		if kind != driver.Retryable || failed%5 == 0 || src.aside.Load() {
 			if err := src.reopen(ctx, r); err != nil {
 				return ignoreCancel(ctx, err)
 			}
@@ -339,7 +342,7 @@ func (src *source) extend(ctx context.Context) {
 		}
 		clear(ds)
 		ds = ds[:0]
-		src.tasks(func(t *task) { ds = append(ds, t.delivery) })
+		src.tasks(func(t *task) { t.deliveries(func(d *driver.Delivery) { ds = append(ds, d) }) })
 		if len(ds) == 0 {
 			continue
 		}

@@ -15,18 +15,21 @@ type task struct {
 	from     *source
 	receiver driver.Receiver // of from that delivered it
 	delivery *driver.Delivery
-	sub      *subscription // nil: nobody handles it
-	fault    error         // it cannot be handled: why
-	letter   bool          // it came back from the dead letters, or waited
-	size     int           // bytes, against the window
+	earlier  []*driver.Delivery // in whose place it came; the scheduler's mutex guards both while t waits
+	sub      *subscription      // nil: nobody handles it
+	fault    error              // it cannot be handled: why
+	letter   bool               // it came back from the dead letters, or waited
+	size     int                // bytes, against the window
 
 	state   taskState
 	verdict verdict
 	err     error         // of the last attempt
 	after   time.Duration // until the next attempt
 	timer   *time.Timer   // while held
+	due     time.Time     // when the next attempt is, after one that failed
 
 	concluded bool  // an earlier delivery was handled: it is to be settled alone
+	unseen    bool  // the last attempt came to an end before its handler
 	waits     int   // how often it waited for an earlier delivery
 	alone     bool  // it failed with a batch as a whole: the next attempt is its own
 	unready   int   // how often its handler could not begin
@@ -52,6 +55,17 @@ type rare struct {
 	noteSince time.Time // when noting its dead letter first failed
 }
 
+// again reports whether the engine says that t was delivered before.
+func (t *task) again() bool { return t.delivery.Attempt > 1 }
+
+// deliveries calls f for each delivery of t that is to be settled.
+func (t *task) deliveries(f func(*driver.Delivery)) {
+	f(t.delivery)
+	for _, d := range t.earlier {
+		f(d)
+	}
+}
+
 type taskState int
 
 const (
@@ -68,10 +82,12 @@ const (
 type lane struct {
 	key        string
 	head, tail *task
-	n          int
+	n, bytes   int
 	held       bool
+	failed     bool  // the first of it was held; it may be tried again at the moment
 	cut        *task // the first that was set aside: all that follow are as well
 	aside      int   // how many
+	asides     int   // bytes of these
 	next       *lane // in the free list
 }
 
@@ -84,6 +100,7 @@ func (l *lane) add(t *task) {
 	}
 	l.tail = t
 	l.n++
+	l.bytes += t.size
 }
 
 func (l *lane) remove(t *task) {
@@ -99,6 +116,7 @@ func (l *lane) remove(t *task) {
 	}
 	t.lane, t.ahead, t.behind = nil, nil, nil
 	l.n--
+	l.bytes -= t.size
 }
 
 // taskQueue is a FIFO from which any task can be taken.

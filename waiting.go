@@ -133,6 +133,7 @@ func (l *lookout) start(src *source) {
 			return
 		}
 		stopLeases()
+		src.s.broker.back(src) // it tries no more: an outage ends without it
 		src.notice(Notice{Kind: NoticeReceive, Err: err})
 		src.leave(src.own)
 		closing, cancel := context.WithTimeout(context.WithoutCancel(l.receive), 5*time.Second)

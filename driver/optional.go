@@ -26,11 +26,14 @@ type Revoker interface {
 }
 
 // A Widener is a Receiver whose window can be raised while it is open. The core
-// has set n deliveries aside, of so many bytes: they stay unsettled, it keeps
-// none of them in memory, and they count no more against Window and WindowBytes.
-// A receiver that is opened anew delivers them again, in their order.
+// has set deliveries aside: they stay unsettled, the core keeps none of them, and
+// they count no more against Window and WindowBytes. The receiver keeps no message
+// of them in memory. Where deliveries are leased, each Extend begins the leases of
+// these anew as well. The core does not settle them: a receiver that is opened anew
+// delivers them again, in their order. Where this receiver itself delivers them
+// again, as after a link was lost, its next Receive first returns a retryable error.
 type Widener interface {
-	Widen(n, bytes int)
+	Widen(aside []*Delivery)
 }
 
 // A Backlogger is a Receiver that knows how many messages wait for its group,

@@ -1,12 +1,10 @@
 package verify
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
-	"time"
 )
 
 // A Group is one whose effects are compared with what was committed.
@@ -140,7 +138,9 @@ func (c *Checker) Effect(e Effect) error {
 		return nil
 	}
 	g.handled[i] = true
-	g.lags = append(g.lags, e.At.UnixMicro()-s.at)
+	if s.key != slowKey { // which is as late as its handler is slow
+		g.lags = append(g.lags, e.At.UnixMicro()-s.at)
+	}
 	if e.Key != s.key || e.N != s.n || e.Sum != s.sum {
 		f.Kind = Torn
 		f.Text = fmt.Sprintf("arrived as %s %d with sum %08x, and was published as %s %d with sum %08x", e.Key, e.N, e.Sum, s.key, s.n, s.sum)
@@ -188,6 +188,19 @@ func (c *Checker) Waiting(groups []string, n int64, where string) {
 	c.waiting = append(c.waiting, &waiting{groups, n, where})
 }
 
+// missing reports whether anything that is to be handled has no effect and is
+// not kept.
+func (c *Checker) missing() bool {
+	for _, g := range c.groups {
+		for i, s := range c.sent {
+			if PathOf(s.key) == g.Path && !s.unsure && !g.kept[int32(i)] && (g.handled == nil || !g.handled[i]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // where takes one message of a group from those that wait; "" if none do.
 func (c *Checker) where(group string) string {
 	for _, w := range c.waiting {
@@ -199,10 +212,11 @@ func (c *Checker) where(group string) string {
 	return ""
 }
 
-// badMark ends the id of a message that only a dead letter can keep.
-const badMark = "/bad"
-
-func badID(id string) string { return id + badMark }
+// Marks at the end of ids.
+const (
+	badMark    = "/bad" // of a message that only a dead letter can keep
+	secondMark = "/v2"  // of a message of version 2
+)
 
 // IDOf is the id of the i-th message of a transaction.
 func IDOf(tx string, i int) string { return fmt.Sprintf("%s/%d", tx, i) }
@@ -232,156 +246,4 @@ func (c *Checker) find(f Finding) {
 	if c.counts[f.Kind] <= maxFindings {
 		c.findings = append(c.findings, f)
 	}
-}
-
-// A Verdict is what a checker has found.
-type Verdict struct {
-	Committed  int64 `json:"committed"`   // messages of committed transactions
-	Handled    int64 `json:"handled"`     // of them, by every group
-	Effects    int64 `json:"effects"`     // of all groups together
-	RolledBack int64 `json:"rolled_back"` // transactions, as wished
-	Failed     int64 `json:"failed"`      // transactions, not as wished
-	Unknown    int64 `json:"unknown"`     // commits of which the writer could not be told what became of them
-
-	// Kept counts messages that no handler can handle and that are among the
-	// dead letters, as they should be.
-	Kept int64 `json:"kept"`
-
-	Lost       int64 `json:"lost"`
-	Stuck      int64 `json:"stuck"`
-	Abandoned  int64 `json:"abandoned"`
-	Invented   int64 `json:"invented"`
-	Double     int64 `json:"double"`
-	Inversions int64 `json:"inversions"`
-	Torn       int64 `json:"torn"`
-	Untrue     int64 `json:"untrue"`
-	// Overtaken counts inversions in groups that are promised no order.
-	Overtaken int64 `json:"overtaken"`
-
-	Groups   []Tally   `json:"groups"`
-	Lag      Lag       `json:"lag"`      // on the main path
-	Findings []Finding `json:"findings"` // the first of each kind, by kind
-}
-
-// A Tally is what became of the messages of one path in one of its groups.
-type Tally struct {
-	Group     string `json:"group"`
-	Path      string `json:"path,omitempty"` // "" for the main one
-	Committed int64  `json:"committed"`
-	Handled   int64  `json:"handled"`
-	Kept      int64  `json:"kept"`
-	Lost      int64  `json:"lost"`
-	Stuck     int64  `json:"stuck"`
-	Abandoned int64  `json:"abandoned"`
-	Lag       Lag    `json:"lag"`
-}
-
-// Lag is the time from a commit to its effects.
-type Lag struct {
-	P50 Millis `json:"p50_ms"`
-	P99 Millis `json:"p99_ms"`
-	Max Millis `json:"max_ms"`
-}
-
-// Millis is a duration in milliseconds.
-type Millis float64
-
-// Holds reports whether nothing is wrong.
-func (v *Verdict) Holds() bool {
-	return v.Lost+v.Stuck+v.Abandoned+v.Invented+v.Double+v.Inversions+v.Torn+v.Untrue == 0
-}
-
-// Verdict ends the comparison: what was committed, has no effect by now and is
-// nowhere else is lost.
-func (c *Checker) Verdict() *Verdict {
-	v := &Verdict{Committed: int64(len(c.sent)), Effects: c.effects, Overtaken: c.passed,
-		RolledBack: c.results[RolledBack], Failed: c.results[Failed], Unknown: c.results[Unknown]}
-	missing := make([]int32, len(c.sent)) // in how many groups it has no effect
-	for _, g := range c.groups {
-		c.judge(g, missing)
-		v.Kept += g.tally.Kept
-	}
-	for i, s := range c.sent {
-		if s.unsure && missing[i] > 0 {
-			v.Committed--
-		} else if missing[i] == 0 && len(c.groups) > 0 {
-			v.Handled++
-		}
-	}
-	var main []int64
-	for _, g := range c.groups {
-		if g.Path == "" {
-			main = append(main, g.lags...)
-		}
-		g.tally.Lag = lagOf(g.lags)
-		v.Groups = append(v.Groups, g.tally)
-	}
-	v.Lost, v.Stuck, v.Abandoned = c.counts[Lost], c.counts[Stuck], c.counts[Abandoned]
-	v.Invented, v.Double = c.counts[Invented], c.counts[Double]
-	v.Inversions, v.Torn, v.Untrue = c.counts[Inversion], c.counts[Torn], c.counts[Untrue]
-	v.Findings = append([]Finding{}, c.findings...)
-	slices.SortStableFunc(v.Findings, func(a, b Finding) int { return slices.Index(Kinds, a.Kind) - slices.Index(Kinds, b.Kind) })
-	v.Lag = lagOf(main)
-	return v
-}
-
-// judge decides what became of each message in one group.
-func (c *Checker) judge(g *groupState, missing []int32) {
-	var open []int32
-	for i, s := range c.sent {
-		if PathOf(s.key) != g.Path {
-			continue
-		}
-		i := int32(i)
-		switch {
-		case g.handled != nil && g.handled[i]:
-			g.tally.Committed++
-			g.tally.Handled++
-			continue
-		case s.unsure:
-			missing[i]++
-			continue
-		}
-		missing[i]++
-		g.tally.Committed++
-		f := Finding{Group: g.Name, ID: s.id, Tx: txOf(s.id), Key: s.key, N: s.n}
-		switch where, stuck := g.stuck[i]; {
-		case g.kept[i] && strings.HasSuffix(s.id, badMark):
-			g.tally.Kept++
-		case g.kept[i]:
-			f.Kind, f.Text = Abandoned, "committed, not handled, and among the dead letters"
-			g.tally.Abandoned++
-			c.find(f)
-		case stuck:
-			f.Kind, f.Text = Stuck, "committed, not handled, and still "+where
-			g.tally.Stuck++
-			c.find(f)
-		default:
-			open = append(open, i)
-		}
-	}
-	slices.SortStableFunc(open, func(a, b int32) int { return cmp.Compare(c.sent[b].at, c.sent[a].at) })
-	for _, i := range open {
-		s := c.sent[i]
-		f := Finding{Kind: Lost, Group: g.Name, ID: s.id, Tx: txOf(s.id), Key: s.key, N: s.n, Text: "committed, and not handled"}
-		if where := c.where(g.Name); where != "" {
-			f.Kind, f.Text = Stuck, "committed, not handled, and probably still "+where
-			g.tally.Stuck++
-		} else {
-			g.tally.Lost++
-		}
-		c.find(f)
-	}
-}
-
-func lagOf(us []int64) (l Lag) {
-	if len(us) == 0 {
-		return l
-	}
-	slices.Sort(us)
-	at := func(share float64) Millis {
-		d := time.Duration(us[int(share*float64(len(us)-1))]) * time.Microsecond
-		return Millis(math.Round(float64(d)/float64(time.Millisecond)*10) / 10)
-	}
-	return Lag{at(0.5), at(0.99), at(1)}
 }

@@ -61,7 +61,7 @@ func right(r *rand.Rand) *past {
 		n := Note{Key: keyOf(poison, 1), N: i + 1, Text: fmt.Sprint(r.Uint64())}
 		id := IDOf("poison", int(i))
 		if i == 2 {
-			id = badID(id)
+			id += badMark
 			p.kept = append(p.kept, id)
 		}
 		p.sent = append(p.sent, Sent{ID: id, Tx: "poison", Key: n.Key, N: n.N, Sum: n.Check(), At: began})

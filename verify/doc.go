@@ -12,9 +12,17 @@
 // was killed in between; what a process was told about its commits is in a file
 // that it appends to.
 //
+// Beside the main path there are others ([Paths]), each with a contract, keys
+// and a group of effects of its own: two versions of a contract during a rolling
+// deploy, a database of the consumers that is away, a broadcast group, dead
+// letters that are sent again, messages that cannot be handled, a slow key, plain
+// JSON of another program.
+//
 // A [Checker] compares them in one pass and names each message that was lost,
 // invented, handled twice, overtaken within its key or damaged, and each commit
-// of which the writer was told something else than the database says.
+// of which the writer was told something else than the database says. What is
+// kept as a dead letter, as it should be or not, and what is stuck with the
+// broker or in an outbox it tells from what is lost.
 //
 // The program runs it as dovetail verify.
 package verify

@@ -23,6 +23,17 @@ type Outage struct {
 	Lines int64 `json:"log_lines"`
 }
 
+// A Deploy is what happened around the restart of the consumers with handlers of
+// version 2.
+type Deploy struct {
+	Began   float64 `json:"began_seconds"` // after the writers
+	Seconds float64 `json:"seconds"`       // until the last of them was restarted
+	Second  int64   `json:"second"`        // messages of version 2 that were committed
+	// Waited is how often one came to an instance without its handler; a lower
+	// bound, like all that processes count.
+	Waited int64 `json:"waited"`
+}
+
 // episode is an outage in hand.
 type episode struct {
 	proxy *netfault.Proxy // before the consumers' database
@@ -126,10 +137,14 @@ const renewal = 15 * time.Second
 // third of the run on; when ctx ends, those that are left at once.
 func (r *run) deploy(ctx context.Context) {
 	pause(ctx, r.length()/3)
+	from := time.Now()
+	r.deployed = &Deploy{Began: seconds(from.Sub(r.writing))}
+	defer func() { r.deployed.Seconds = seconds(time.Since(from)) }()
 	for _, m := range r.fleet.members {
 		if m.job.Role == consuming && m.job.Group == r.last().Name {
 			m.renew(func(j *job) { j.Deployed = true })
 			m.again(ctx, renewal)
+			pause(ctx, r.length()/20) // instances with and without the handler are there side by side
 		}
 	}
 }

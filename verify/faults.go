@@ -45,7 +45,7 @@ func (f *faults) begin(o *Options) {
 	}
 }
 
-// end stops breaking and mends what can be mended.
+// end stops breaking and heals what can be healed.
 func (f *faults) end() {
 	if f.quit == nil {
 		return

@@ -110,6 +110,25 @@ func TestFleet_starts_again_what_was_killed_and_keeps_its_counts(t *testing.T) {
 	until(t, "the third life to be told", func() bool { return f.total().Published == 1+2+3+1 && f.total().Retried == 2 })
 }
 
+func TestFleet_renews_a_process_without_a_fall(t *testing.T) {
+	f := newFleet(t, "serves")
+	f.start(job{Role: writing, Instance: "one"}, true)
+	if err := f.ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m := f.members[0]
+	m.renew(func(j *job) { j.Deployed = true })
+	m.again(t.Context(), 20*time.Second)
+	if got := f.total().Published; got != 1+2 {
+		t.Errorf("lives add up to %d, want a second one that is ready", got)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.falls)+f.starts > 0 || f.kills > 0 {
+		t.Errorf("falls %v, failed starts %d, kills %d: want none", f.falls, f.starts, f.kills)
+	}
+}
+
 func TestFleet_stops_and_wakes_processes(t *testing.T) {
 	if !canStop {
 		t.Skip("declared gap: this system has no SIGSTOP (canStop)")

@@ -63,7 +63,8 @@ type report struct {
 	Retried     int64 `json:"retried"`
 	Dead        int64 `json:"dead"`
 	Published   int64 `json:"published"`
-	Lines       int64 `json:"lines"` // that it logged, those for debugging left out
+	Unhandled   int64 `json:"unhandled"` // messages of path versions that came to one without their handler
+	Lines       int64 `json:"lines"`     // that it logged, those for debugging left out
 }
 
 func (r *report) add(o report) {
@@ -71,6 +72,7 @@ func (r *report) add(o report) {
 	r.Retried += o.Retried
 	r.Dead += o.Dead
 	r.Published += o.Published
+	r.Unhandled += o.Unhandled
 	r.Lines += o.Lines
 }
 
@@ -137,13 +139,18 @@ func Serve(ctx context.Context, open func(ctx context.Context, url, prefix strin
 	if j.Role == consuming {
 		name = groupName(j.Run, j.Group)
 	}
-	log := &lineCount{}
+	log, waited := &lineCount{}, &atomic.Int64{}
 	svc, err := dovetail.Open(ctx, name, j.Broker, dovetail.Options{Instance: j.Instance, Window: window, Logger: slog.New(log),
+		Hooks: dovetail.Hooks{Notice: func(n dovetail.Notice) {
+			if n.Kind == dovetail.NoticeUnhandled && n.Err != nil { // else it is another's part of the channel
+				waited.Add(1)
+			}
+		}},
 		Retry: dovetail.RetryPolicy{Attempts: 500, First: 20 * time.Millisecond, Max: time.Second}})
 	if err != nil {
 		return err
 	}
-	return (&process{job: j, db: db, svc: svc, orders: orders, log: log, out: json.NewEncoder(out)}).run(ctx)
+	return (&process{job: j, db: db, svc: svc, orders: orders, log: log, waited: waited, out: json.NewEncoder(out)}).run(ctx)
 }
 
 // process is a job in hand.
@@ -154,6 +161,7 @@ type process struct {
 	stats  boxStats
 	orders chan order
 	log    *lineCount
+	waited *atomic.Int64 // messages without their handler
 	out    *json.Encoder
 }
 
@@ -248,7 +256,7 @@ func (p *process) report(ctx context.Context, ended <-chan error) error {
 
 func (p *process) counts() report {
 	s := p.svc.Stats()
-	r := report{Redelivered: s.Redelivered, Retried: s.Retried, Dead: s.Dead, Lines: p.log.n.Load()}
+	r := report{Redelivered: s.Redelivered, Retried: s.Retried, Dead: s.Dead, Unhandled: p.waited.Load(), Lines: p.log.n.Load()}
 	if p.stats != nil {
 		b, _ := p.stats(context.Background()) // how many were published it knows in any case
 		r.Published = b.Published

@@ -26,8 +26,8 @@ type path struct {
 	contracts func(event dovetail.Event[Note]) []dovetail.Event[Note]
 
 	// dress makes n the next note of the path. It returns which of the contracts
-	// n goes by, and whether n is one that only a dead letter can keep.
-	dress func(t *transaction, n *Note) (contract int, bad bool)
+	// n goes by, and a mark for its id.
+	dress func(t *transaction, n *Note) (contract int, mark string)
 
 	// consume registers its handlers; nil for one handler in the consumers'
 	// group.
@@ -69,7 +69,12 @@ var paths = []path{
 		contracts: func(e dovetail.Event[Note]) []dovetail.Event[Note] {
 			return []dovetail.Event[Note]{e, e.Version(2)}
 		},
-		dress: func(t *transaction, _ *Note) (int, bool) { return t.r.IntN(2), false },
+		dress: func(t *transaction, _ *Note) (int, string) {
+			if t.r.IntN(2) == 0 {
+				return 0, ""
+			}
+			return 1, secondMark
+		},
 		consume: func(p *process, c consumption) {
 			one, _ := c.handlers(p.effect(versions, nil))
 			c.events[0].Subscribe(p.svc, one)
@@ -134,15 +139,15 @@ var paths = []path{
 		contracts: func(e dovetail.Event[Note]) []dovetail.Event[Note] {
 			return []dovetail.Event[Note]{e, e.Encoded(torn{})}
 		},
-		dress: func(t *transaction, n *Note) (int, bool) {
+		dress: func(t *transaction, n *Note) (int, string) {
 			switch {
 			case t.w.large.due():
 				n.Text = strings.Repeat("x", t.w.Large)
-				return 0, true
+				return 0, badMark
 			case t.r.IntN(16) == 0:
-				return 1, true
+				return 1, badMark
 			}
-			return 0, false
+			return 0, ""
 		},
 		consume: func(p *process, c consumption) {
 			one, _ := c.handlers(p.effect(poison, func(_ context.Context, n Note) error {

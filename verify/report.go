@@ -45,6 +45,7 @@ type Report struct {
 	Dead        int64 `json:"dead"`
 	Requeued    int   `json:"requeued"` // dead letters that the run sent again
 
+	Deploy *Deploy `json:"deploy,omitempty"` // of version 2, on path versions
 	Outage *Outage `json:"outage,omitempty"` // of the consumers' database, on path outage
 
 	Seconds      float64 `json:"seconds"`       // that the writers wrote
@@ -56,7 +57,14 @@ type Report struct {
 // report compares the databases, and says what was found.
 func (r *run) report(ctx context.Context, complete, interrupted bool) (*Report, error) {
 	c := NewChecker(r.groups)
-	if err := r.books.tables().readSent(ctx, c.Sent); err != nil {
+	second := int64(0)
+	err := r.books.tables().readSent(ctx, func(s Sent) error {
+		if strings.HasSuffix(s.ID, secondMark) {
+			second++
+		}
+		return c.Sent(s)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("verify: read what was committed: %w", err)
 	}
 	if r.plain != nil {
@@ -79,7 +87,7 @@ func (r *run) report(ctx context.Context, complete, interrupted bool) (*Report, 
 		r.letters.look(ctx)
 		r.letters.tell(c)
 	}
-	if !complete {
+	if c.missing() {
 		notes = r.tellStill(ctx, c)
 	}
 	rep := &Report{Notes: notes, Run: r.id, Seed: r.Seed, Transport: r.caps.Name, Complete: complete, Interrupted: interrupted, Verdict: *c.Verdict()}
@@ -90,6 +98,9 @@ func (r *run) report(ctx context.Context, complete, interrupted bool) (*Report, 
 	rep.Stops, rep.Cuts, rep.Restarts = r.faults.stops, r.faults.cuts, r.faults.restarts
 	rep.Seconds, rep.DrainSeconds, rep.TotalSeconds = seconds(r.wrote), seconds(r.drained), seconds(time.Since(r.began))
 	rep.Rate = math.Round(float64(rep.Handled) / max(0.001, (r.wrote+r.drained).Seconds()))
+	if rep.Deploy = r.deployed; rep.Deploy != nil {
+		rep.Deploy.Second, rep.Deploy.Waited = second, counts.Unhandled
+	}
 	rep.Outage = r.gone.report(r.fleet.lines(consuming))
 	rep.Holds = rep.Verdict.Holds() && rep.Committed > 0
 	r.words(rep)
@@ -200,6 +211,9 @@ func (rep *Report) Print(w io.Writer) error {
 	line("")
 	line("faults       kills %d, stops %d, cuts %d, restarts %d; processes that ended by themselves %d, failed starts %d", rep.Kills, rep.Stops, rep.Cuts, rep.Restarts, rep.Falls, rep.Starts)
 	line("time         %.1f s writing, %.1f s draining, %.1f s in all; %.0f messages/s", rep.Seconds, rep.DrainSeconds, rep.TotalSeconds, rep.Rate)
+	if d := rep.Deploy; d != nil {
+		line("deploy       %.1f s after the writers, %.1f s long; %d messages of version 2, of which %d or more came before their handler and waited", d.Began, d.Seconds, d.Second, d.Waited)
+	}
 	if o := rep.Outage; o != nil {
 		line("outage       %.1f s without the consumers' store; all of its path handled %.1f s after its return; %d lines logged from then on", o.Seconds, o.Recovered, o.Lines)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -51,6 +50,7 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	r.faults.begin(&r.Options)
+	r.writing = time.Now()
 	r.walk()
 	if err := r.write(ctx); err != nil {
 		return nil, err
@@ -70,28 +70,30 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 // run is a run in hand.
 type run struct {
 	Options
-	id      string
-	began   time.Time
-	caps    driver.Capabilities
-	groups  []Group
-	books   Store // the writers'
-	shelf   Store // the consumers'
-	walked  []*path
-	left    []string // paths that are not walked, with the reason
-	letters *letters // nil where the transport does not show them
-	plain   *stranger
-	gone    *episode // nil where the consumers' database cannot be kept away
-	walkers sync.WaitGroup
-	lookers sync.WaitGroup
-	rest    func() // ends what walk began
-	looked  func() // ends the watch over the letters
-	proxies []*netfault.Proxy
-	fleet   *fleet
-	faults  *faults
+	id       string
+	began    time.Time
+	caps     driver.Capabilities
+	groups   []Group
+	books    Store // the writers'
+	shelf    Store // the consumers'
+	walked   []*path
+	left     []string // paths that are not walked, with the reason
+	letters  *letters // nil where the transport does not show them
+	plain    *stranger
+	deployed *Deploy  // by path versions
+	gone     *episode // nil where the consumers' database cannot be kept away
+	walkers  sync.WaitGroup
+	lookers  sync.WaitGroup
+	rest     func() // ends what walk began
+	looked   func() // ends the watch over the letters
+	proxies  []*netfault.Proxy
+	fleet    *fleet
+	faults   *faults
 
 	broker, store, effects string // URLs, by way of proxies where there are any
 	cuttable               []string
 	diaries                []string
+	writing                time.Time
 	wrote, drained         time.Duration
 }
 
@@ -229,25 +231,6 @@ func (r *run) consumers() {
 	}
 }
 
-// A mainGroup is a group of the main path and how many consumers it has.
-type mainGroup struct {
-	Group
-	n     int
-	spare bool // they are not killed
-}
-
-func (r *run) mains() []mainGroup {
-	if r.caps.Order >= driver.OrderOwner {
-		return []mainGroup{{Group{Name: "all", Ordered: true}, r.Consumers, false}}
-	}
-	ordered := r.caps.Order == driver.OrderInstance
-	groups := []mainGroup{{Group{Name: "one", Ordered: ordered}, 1, ordered}}
-	if r.Consumers > 1 {
-		groups = append(groups, mainGroup{Group{Name: "many"}, r.Consumers - 1, false})
-	}
-	return groups
-}
-
 // come waits until all that was started is ready.
 func (r *run) come(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute+r.Patience, errors.New("they did not come up in time"))
@@ -260,48 +243,10 @@ func (r *run) come(ctx context.Context) error {
 
 func (r *run) length() time.Duration { return time.Duration(r.Seconds * float64(time.Second)) }
 
-// look is how far the databases say that the run is; ok is false while they do
-// not say.
-func (r *run) look(ctx context.Context) (p Progress, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	committed, err := r.books.tables().committed(ctx)
-	if err != nil {
-		return p, false
-	}
-	effects, err := r.shelf.tables().effects(ctx)
-	if err != nil {
-		return p, false
-	}
-	if r.plain != nil {
-		committed[foreign] = r.plain.confirmed()
-	}
-	if r.walks(outage) {
-		r.gone.seen(committed[outage], effects[outage])
-	}
-	kept, all := r.letters.counts(), int64(0)
-	slowest := maps.Clone(committed)
-	for _, g := range r.groups {
-		slowest[g.Path] = min(slowest[g.Path], effects[g.Name]+kept[g.Name])
-		all += effects[g.Name]
-	}
-	for path, n := range committed {
-		p.Committed += n
-		p.Handled += slowest[path]
-	}
-	p.ahead = committed[""] - slowest[""]
-	r.fleet.handled.Store(all)
-	_, p.Kills = r.fleet.counts()
-	return p, true
-}
-
-// lookEvery is how often the databases are asked.
-const lookEvery = 200 * time.Millisecond
-
 // write lets the writers write until their time is over or ctx ends, and keeps
 // them from running away from the consumers.
 func (r *run) write(ctx context.Context) error {
-	from := time.Now()
+	from := r.writing
 	defer func() { r.wrote = time.Since(from) }()
 	until, tick := time.NewTimer(r.length()), time.NewTicker(lookEvery)
 	defer until.Stop()

@@ -37,6 +37,25 @@ func (r *run) choose(ctx context.Context) (err error) {
 	return nil
 }
 
+// A mainGroup is a group of the main path and how many consumers it has.
+type mainGroup struct {
+	Group
+	n     int
+	spare bool // they are not killed
+}
+
+func (r *run) mains() []mainGroup {
+	if r.caps.Order >= driver.OrderOwner {
+		return []mainGroup{{Group{Name: "all", Ordered: true}, r.Consumers, false}}
+	}
+	ordered := r.caps.Order == driver.OrderInstance
+	groups := []mainGroup{{Group{Name: "one", Ordered: ordered}, 1, ordered}}
+	if r.Consumers > 1 {
+		groups = append(groups, mainGroup{Group{Name: "many"}, r.Consumers - 1, false})
+	}
+	return groups
+}
+
 // last is the group whose consumers walk the paths as well.
 func (r *run) last() Group {
 	m := r.mains()

@@ -250,10 +250,8 @@ func (t *transaction) publish(ctx context.Context, in work, key string) error {
 	note := Note{Key: key, N: n, Text: t.text()}
 	event, id := t.w.events[name][0], IDOf(t.id, t.ids)
 	if p := pathOf(name); p != nil && p.dress != nil {
-		i, bad := p.dress(t, &note)
-		if event = t.w.events[name][i]; bad {
-			id = badID(id)
-		}
+		i, mark := p.dress(t, &note)
+		event, id = t.w.events[name][i], id+mark
 	}
 	note.Sum = note.Check()
 	t.ids++

@@ -200,6 +200,7 @@ func (v *verification) run(ctx context.Context) (err error) {
 		level = slog.LevelInfo
 	}
 	v.o.Logger = slog.New(slog.NewTextHandler(v.a.err, &slog.HandlerOptions{Level: level}))
+	slog.SetDefault(v.o.Logger) // connections of the run's own meet the cuts as well
 	v.o.Dir = dir
 	if v.o.Store = v.a.store; v.o.Store == "" {
 		v.o.Store = "sqlite:" + url.PathEscape(filepath.Join(dir, "writers.db"))

@@ -89,8 +89,10 @@ func verdictCommand(ts *testscript.TestScript, neg bool, args []string) {
 	for _, f := range rep.Findings {
 		kinds[f.Kind] = true
 	}
-	if len(kinds) != len(verify.Kinds) {
-		ts.Fatalf("findings of %d kinds, want %v", len(kinds), verify.Kinds)
+	for _, k := range verify.Kinds {
+		if !kinds[k] && k != verify.Stuck && k != verify.Abandoned { // the store forgets and changes; it keeps nothing back
+			ts.Fatalf("no finding of kind %s", k)
+		}
 	}
 }
 

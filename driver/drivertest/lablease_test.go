@@ -2,6 +2,7 @@ package drivertest_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ type leases struct {
 	end     driver.Outcome // what becomes of a delivery whose lease runs out
 	endless bool           // none does
 	passive bool           // Extend does nothing
+	narrow  bool           // Extend does nothing for what was set aside
 }
 
 // A leaser is a receiver whose deliveries come again when their lease runs out.
@@ -23,6 +25,7 @@ type leaser struct {
 
 	mu     sync.Mutex
 	timers map[*driver.Delivery]*time.Timer
+	aside  []*driver.Delivery
 }
 
 func (r *leaser) Receive(ctx context.Context, n int) ([]*driver.Delivery, error) {
@@ -63,12 +66,22 @@ func (r *leaser) Settle(ctx context.Context, ss []driver.Settlement) error {
 func (r *leaser) Extend(_ context.Context, ds []*driver.Delivery) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, d := range ds {
+	for _, d := range slices.Concat(ds, r.aside) {
 		if t := r.timers[d]; t != nil && !r.how.passive {
 			t.Reset(r.lease)
 		}
 	}
 	return nil
+}
+
+// Widen implements driver.Widener.
+func (r *leaser) Widen(aside []*driver.Delivery) {
+	r.mu.Lock()
+	if !r.how.narrow {
+		r.aside = append(r.aside, aside...)
+	}
+	r.mu.Unlock()
+	r.linkReceiver.Widen(aside)
 }
 
 func (r *leaser) Close(ctx context.Context) error {

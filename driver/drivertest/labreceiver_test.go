@@ -115,6 +115,17 @@ func (r *linkReceiver) Settle(ctx context.Context, ss []driver.Settlement) error
 	return r.after(inner, inner.Settle(ctx, ss))
 }
 
+func (r *linkReceiver) Widen(aside []*driver.Delivery) {
+	inner, err := r.now(context.Background())
+	switch widen := r.l.e.m.widen; {
+	case err != nil: // they come again
+	case widen != nil:
+		widen(inner, aside)
+	default:
+		inner.(driver.Widener).Widen(aside)
+	}
+}
+
 func (r *linkReceiver) Backlog(ctx context.Context) (int64, error) {
 	inner, err := r.now(ctx)
 	if err != nil {

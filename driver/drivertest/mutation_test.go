@@ -31,6 +31,7 @@ type mutant struct {
 	receive     func(driver.Receiver, context.Context, int) ([]*driver.Delivery, error)
 	deliver     func(*linkReceiver, *driver.Delivery) // changes a copy
 	settle      func(driver.Receiver, context.Context, []driver.Settlement) error
+	widen       func(driver.Receiver, []*driver.Delivery)
 	backlog     func(int64) int64
 	close       func(r *linkReceiver, inner driver.Receiver, ctx context.Context, twice bool) error
 	closeConn   func(*link, context.Context) error
@@ -53,7 +54,7 @@ type mutant struct {
 // mutants are those of every subject, by what they do wrong.
 func mutants() map[string]mutant {
 	all := map[string]mutant{}
-	for _, some := range []map[string]mutant{sendMutants, textMutants, receiveMutants, settleMutants, groupMutants, broadcastMutants, engineMutants, handoverMutants, leaseMutants} {
+	for _, some := range []map[string]mutant{sendMutants, textMutants, receiveMutants, settleMutants, groupMutants, broadcastMutants, engineMutants, handoverMutants, leaseMutants, widenMutants} {
 		for name, m := range some {
 			if _, twice := all[name]; twice {
 				panic("two mutants " + name)
@@ -67,7 +68,7 @@ func mutants() map[string]mutant {
 // controls are engines without a fault.
 var controls = map[string]mutant{
 	"":            {by: ".*"},
-	"with leases": leasing(leases{end: driver.Retry}).caughtBy("Lease_.*|Settle_.*|Takeover_.*|Close_.*"),
+	"with leases": leasing(leases{end: driver.Retry}).caughtBy("Lease_.*|Widener_.*|Settle_.*|Takeover_.*|Close_.*"),
 }
 
 const mutantVariable = "DRIVERTEST_MUTANT"

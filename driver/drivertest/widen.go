@@ -1,9 +1,14 @@
 package drivertest
 
-import "github.com/dovetail-go/dovetail/driver"
+import (
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+)
 
 var widenTests = map[string]test{
 	"Widener_raises_the_window_and_a_receiver_opened_anew_has_all_in_order": {run: testWiden},
+	"Widener_keeps_the_leases_of_what_was_set_aside":                        {run: testWidenLease, gap: needsLease},
 }
 
 // A transport without a driver.Widener claims nothing.
@@ -19,18 +24,61 @@ func testWiden(e *env) {
 	if !ok {
 		return
 	}
-	e.take(r, 4)
-	e.nothing(r, "the window of 4 is full")
-	w.Widen(4, 4*sent[0].Size())
-	e.take(r, 4)
-	e.nothing(r, "the window of 8 is full")
+	take := func(r driver.Receiver, from, to int) []*driver.Delivery {
+		ds := e.take(r, to-from)
+		for i, d := range ds {
+			if d.Message.ID != sent[from+i].ID {
+				e.Fatalf("message %d is %s, want %s", from+i, d.Message.ID, sent[from+i].ID)
+			}
+		}
+		return ds
+	}
+	w.Widen(take(r, 0, 4))
+	w.Widen(take(r, 4, 8)[2:])
+	take(r, 8, 10)
+	e.nothing(r, "the window of 4 is full, beside 6 that were set aside")
 	e.closeReceiver(r)
 	s.Window, s.WindowBytes = 12, 0
 	next := e.receiver(c, s)
-	for i, d := range e.take(next, 12) {
-		if d.Message.ID != sent[i].ID {
-			e.Fatalf("message %d is %s, want %s", i, d.Message.ID, sent[i].ID)
+	for _, d := range take(next, 0, 12) {
+		e.settle(next, driver.Ack, d)
+	}
+	e.nothing(next, "all are settled")
+}
+
+func testWidenLease(e *env) {
+	c := e.conn()
+	ch, s := e.queue(c)
+	s.Window, s.Lease = 4, e.h.Lease
+	sent := e.messages(ch, 4, 1)
+	e.send(c, sent...)
+	r := e.receiver(c, s)
+	w, ok := r.(driver.Widener)
+	x, leased := r.(driver.Extender)
+	if !ok || !leased {
+		return
+	}
+	ds := e.take(r, 4)
+	w.Widen(ds[1:])
+	tick := time.NewTicker(e.h.Lease / 4)
+	defer tick.Stop()
+	for range 10 { // two and a half leases
+		<-tick.C
+		ctx, cancel := e.within()
+		if err := x.Extend(ctx, ds[:1]); err != nil {
+			e.Fatalf("extend: %v", err)
+		}
+		cancel()
+	}
+	e.nothing(r, "the leases were extended, also of what was set aside")
+	e.settle(r, driver.Ack, ds[0])
+	e.closeReceiver(r)
+	next := e.receiver(c, s)
+	for i, d := range e.take(next, 3) {
+		if d.Message.ID != sent[i+1].ID {
+			e.Fatalf("message %d is %s, want %s", i+1, d.Message.ID, sent[i+1].ID)
 		}
 		e.settle(next, driver.Ack, d)
 	}
+	e.nothing(next, "all are settled")
 }

@@ -364,12 +364,14 @@ func (r *receiver) signal() {
 }
 
 // Widen raises the window, as driver.Widener has it.
-func (r *receiver) Widen(n, bytes int) {
+func (r *receiver) Widen(aside []*driver.Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.window += n
-	if r.bytes > 0 {
-		r.bytes += bytes
+	r.window += len(aside)
+	for _, d := range aside {
+		if it, ok := d.Receipt.(*item); ok && r.bytes > 0 {
+			r.bytes += it.size
+		}
 	}
 	r.signal()
 }

@@ -69,7 +69,6 @@ func harness(t *testing.T, s *servers.Server) drivertest.Harness {
 		Quiet: 200 * time.Millisecond,
 		KnownGaps: map[string]string{
 			"Full": "Kafka refuses nothing for want of room: it deletes by its retention",
-			"Names_that_differ_in_a_character_are_two": "Kafka refuses a topic whose name differs from another's only in '.' and '_'; see TestProvision_refuses…",
 		},
 	}
 }

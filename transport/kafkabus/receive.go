@@ -180,7 +180,7 @@ func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, fits func(in
 	taken := 0
 	for _, rec := range p.queue {
 		size := sizeOf(rec)
-		if len(*ds) == n || p.tracker.Full() || !fits(size) {
+		if len(*ds) == n || p.tracker.Full() || !fits(size) && !fits(size-r.attributeBytes(rec)) {
 			break
 		}
 		taken++
@@ -197,6 +197,7 @@ func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, fits func(in
 		}
 		it := r.newItem(p, rec.Offset, size)
 		it.delivery.Fault = decode(&it.message, r.sub.Channel.Name, rec, r.rooms.take(size))
+		it.size = it.message.Size()
 		hand(it)
 	}
 	clear(p.queue[:taken])

@@ -93,6 +93,7 @@ var (
 	_ driver.Receiver   = (*receiver)(nil)
 	_ driver.Revoker    = (*receiver)(nil)
 	_ driver.Backlogger = (*receiver)(nil)
+	_ driver.Widener    = (*receiver)(nil)
 )
 
 // OpenReceiver joins the group, or finds where the topic ends, and begins to

@@ -189,7 +189,10 @@ func (r *receiver) giveBack(ctx context.Context) error {
 			back = append(back, unsettled{rc.seq, rc.reply})
 			rc.drop()
 		}
-		src.held = receipts{}
+		for seq, reply := range src.aside {
+			back = append(back, unsettled{seq, reply})
+		}
+		src.held, src.aside = receipts{}, nil
 	}
 	r.gather()
 	for _, m := range r.backlog {

@@ -96,6 +96,9 @@ func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.Cons
 	for rc := src.held.first; rc != nil; rc = rc.next {
 		skip[rc.seq] = true
 	}
+	for seq := range src.aside {
+		skip[seq] = true
+	}
 	src.skip, src.got, src.last, src.upto = skip, kept, info.Delivered.Consumer, last
 	src.want = info.NumAckPending - len(skip)
 	if len(kept) < src.want {

@@ -50,7 +50,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	r.in = make(chan *nats.Msg, 2*window*len(infos)+64*len(infos))
 	r.revoked = make(chan []int, len(infos))
 	for k, info := range infos {
-		src := &source{consumer: info.Name, index: k, partition: k, window: window, last: info.Delivered.Consumer, owned: st.owners && !s.Broadcast,
+		src := &source{consumer: info.Name, index: k, partition: k, window: window, most: max(window, s.Window/2), last: info.Delivered.Consumer, owned: st.owners && !s.Broadcast,
 			subject: "$JS.API.CONSUMER.MSG.NEXT." + r.stream + "." + info.Name, looked: time.Now()}
 		r.sources = append(r.sources, src)
 		if err := r.attach(ctx, src, info); err != nil {
@@ -80,7 +80,8 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 
 // sourceWindow is how many messages are asked for of each of so many partitions:
 // all of a small window, so that one partition can fill it, and of a large one
-// twice a share.
+// twice a share. In hand may be half of the window of each: what a key that fails
+// has there before the core sets it aside leaves room for others.
 func sourceWindow(window, sources int) int {
 	const small = 64
 	if sources == 1 {

@@ -210,7 +210,7 @@ func (p *partitioned) level(ctx context.Context, now time.Time) {
 	src := owned[rand.IntN(len(owned))]
 	src.leaving = true
 	p.retire(src)
-	idle := src.held.n == 0
+	idle := src.held.n == 0 && len(src.aside) == 0
 	if !idle {
 		p.revoked <- []int{src.partition} // there is room for all
 	}
@@ -262,7 +262,7 @@ func (r *receiver) won(src *source, m *nats.Msg) bool {
 func (r *receiver) lose(src *source) {
 	src.pin = ""
 	r.retire(src)
-	if src.held.n > 0 {
+	if src.held.n > 0 || len(src.aside) > 0 {
 		src.leaving = true
 		r.revoked <- []int{src.partition} // there is room for all
 		return
@@ -319,7 +319,7 @@ func (r *receiver) yield(ctx context.Context, src *source) error {
 	for rc := src.held.first; rc != nil; rc = rc.next {
 		rc.drop()
 	}
-	src.held = receipts{}
+	src.held, src.aside = receipts{}, nil
 	pin := src.pin
 	src.pin = ""
 	if pin == "" {

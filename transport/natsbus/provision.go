@@ -13,9 +13,10 @@ import (
 )
 
 // maxAckPending bounds what a group has in hand over all its instances; each
-// instance's own bound is its window. It is far above that because deliveries
-// that wait for a retry count too, and at the bound the group stands still.
-const maxAckPending = 65_536
+// instance's own bound is its window, and what the core sets aside: eight times
+// as much. It is far above that because deliveries that wait for a retry count
+// too, and at the bound the group stands still.
+const maxAckPending = 262_144
 
 // Provision makes the streams of channels and the consumers of subscriptions.
 // A subscription's channel is made along with it.
@@ -234,7 +235,7 @@ func (c *Conn) consumerConfig(s driver.Subscription, st *channelState, k int) je
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       c.lease(s),
 		MaxDeliver:    -1,
-		MaxAckPending: max(maxAckPending, 4*s.Window),
+		MaxAckPending: max(maxAckPending, 40*s.Window),
 		MaxWaiting:    512,
 		Metadata:      map[string]string{metaGroup: s.Group},
 	}

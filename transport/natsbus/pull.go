@@ -110,7 +110,7 @@ func (s *source) asks() int {
 	if s.owned && s.pin == "" || s.leaving || s.gap || s.short || s.joining {
 		return 0
 	}
-	n := s.window - s.credit - s.held.n
+	n := min(s.window, s.most-s.held.n) - s.credit
 	if n <= 0 || s.credit > 0 && n < (s.window+7)/8 {
 		return 0
 	}

@@ -54,6 +54,7 @@ var (
 	_ driver.Receiver   = (*receiver)(nil)
 	_ driver.Extender   = (*receiver)(nil)
 	_ driver.Backlogger = (*receiver)(nil)
+	_ driver.Widener    = (*receiver)(nil)
 )
 
 // Receive waits for deliveries and returns at most max of them.
@@ -260,6 +261,9 @@ func (r *receiver) deliver(src *source, s *slot, m *nats.Msg, now time.Time, sta
 	src.last = max(src.last, p.consumer)
 	if p.attempt > 1 {
 		r.delays.drop(p.stream)
+		if src.aside.has(p.stream, m.Reply) {
+			return nil
+		}
 		if held := src.held.find(p.stream); held != nil {
 			if now.Before(held.until) {
 				held.reply = m.Reply

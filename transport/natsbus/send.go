@@ -196,7 +196,7 @@ func (s *sending) publishTransient(i int, st *channelState) {
 func notWritten(err error) bool {
 	return errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrMaxPayload) ||
 		errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionDraining) ||
-		errors.Is(err, nats.ErrBadSubject) || errors.Is(err, driver.ErrTooLarge)
+		errors.Is(err, nats.ErrBadSubject) || errors.Is(err, nats.ErrBadHeaderMsg) || errors.Is(err, driver.ErrTooLarge)
 }
 
 // resolve finds a channel to send to. One that has no stream is transient if

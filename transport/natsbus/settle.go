@@ -171,5 +171,12 @@ func (r *receiver) Extend(ctx context.Context, deliveries []*driver.Delivery) er
 		}
 		rc.until = until
 	}
+	for _, src := range r.sources {
+		for _, reply := range src.aside {
+			if err := r.c.nc.Publish(reply, ackProgress); err != nil {
+				return translate("extend for "+r.s.Group+" of channel "+r.s.Channel.Name, err)
+			}
+		}
+	}
 	return nil
 }

@@ -32,13 +32,15 @@ type source struct {
 	sub       *nats.Subscription // of its inbox
 	reply     string             // the inbox
 	subject   string             // where requests go
-	window    int
+	window    int                // how many are asked for at a time
+	most      int                // how many are in hand at most
 
 	credit int      // messages asked for that have not been handed out
 	bytes  int      // what those may come to, as the server counts them
 	larger int      // the next message is larger than this; 0 where that is not known
 	alone  bool     // that message was asked for, whatever its size
 	held   receipts // handed out and not settled
+	aside  asides   // handed out, and set aside
 	heard  time.Time
 	last   uint64 // consumer sequence of the last delivery
 

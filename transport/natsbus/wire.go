@@ -45,7 +45,7 @@ func (e *encoder) encode(m *driver.Message) *nats.Msg {
 	for i := range m.Headers {
 		h := &m.Headers[i]
 		if wrap != nil && wrap[h.Name] {
-			e.add(escapedHeader, driver.EscapeValue(strings.ReplaceAll(h.Name, "=", "%3D"))+"="+driver.EscapeValue(h.Value))
+			e.add(escapedHeader, strings.ReplaceAll(driver.EscapeValue(h.Name), "=", "%3D")+"="+driver.EscapeValue(h.Value))
 			continue
 		}
 		e.add(h.Name, h.Value)
@@ -88,7 +88,7 @@ func mustWrap(name, value string) bool {
 		return true
 	}
 	for i := range len(name) {
-		if c := name[i]; c <= ' ' || c >= 0x7f || c == ':' {
+		if !inToken(name[i]) {
 			return true
 		}
 	}
@@ -97,6 +97,12 @@ func mustWrap(name, value string) bool {
 	}
 	first, last := value[0], value[len(value)-1]
 	return first <= ' ' || last <= ' ' || strings.ContainsAny(value, "\r\n\x00")
+}
+
+// inToken reports whether the client takes c in the name of a header: RFC 9110's
+// characters of a token.
+func inToken(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
 // known reports whether name is that of an attribute of ours.
@@ -151,7 +157,7 @@ func appendForeign(dst driver.Headers, header nats.Header, faulty bool) driver.H
 		case strings.EqualFold(name, escapedHeader):
 			for _, v := range values {
 				n, v, _ := strings.Cut(v, "=")
-				dst = append(dst, driver.Header{Name: text(driver.UnescapeValue(driver.UnescapeValue(n))), Value: text(driver.UnescapeValue(v))})
+				dst = append(dst, driver.Header{Name: text(driver.UnescapeValue(n)), Value: text(driver.UnescapeValue(v))})
 			}
 			continue
 		case !faulty && known(name):

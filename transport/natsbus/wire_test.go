@@ -30,6 +30,7 @@ func over(t testing.TB, m *driver.Message) (*driver.Message, error) {
 func TestEncode_carries_headers_that_NATS_would_change_or_act_on(t *testing.T) {
 	want := driver.Headers{
 		{Name: "Nats-Rollup", Value: "all"}, {Name: "Status", Value: "503"}, {Name: "a=b c:d", Value: "%41"}, {Name: "ce-id", Value: "not the id"},
+		{Name: "a%41=\"(b)[c]{d}<e>,;/?@\\", Value: "each"},
 		{Name: "ce-extension", Value: "kept"}, {Name: "dovetail-header", Value: "x=y"}, {Name: "spaces", Value: " both ends "}, {Name: "ünïcode", Value: "日本"},
 		{Name: "twice", Value: "1"}, {Name: "twice", Value: "2"},
 	}

@@ -93,27 +93,35 @@ func (r *receiver) prefetch() int {
 // owned reports whether the queues are partitions, which have one owner at a time.
 func (r *receiver) owned() bool { return r.st.exclusive() && !r.s.Broadcast }
 
-// adapt has the source opened again where its prefetch no longer fits, as long as
-// nothing of it is handed out. What waits here goes back to where it was: one
-// consumer had it all.
+// adapt has another consumer follow where the prefetch no longer fits. Where it is
+// too large, the source is opened again, as long as nothing of it is handed out:
+// what waits here goes back to where it was, since one consumer had it all.
 func (r *receiver) adapt(ctx context.Context) error {
-	if r.s.WindowBytes <= 0 || r.c.opts.Prefetch > 0 || r.owned() || r.sizes.largest() == 0 {
+	if r.owned() {
 		return nil
 	}
-	want := r.prefetch()
-	src := r.sources[0]
+	src, want := r.sources[0], r.prefetch()
+	fixed := r.s.WindowBytes <= 0 || r.c.opts.Prefetch > 0 || r.sizes.largest() == 0
 	r.mu.Lock()
-	fits := src.isDown() || src.held.first != nil || want < 2*src.prefetch && 2*want > src.prefetch
+	live := !src.isDown()
+	grows := live && len(src.arrived) == 0 && !fixed && want >= 2*src.budget
+	asides := live && src.consumers < mostConsumers && len(src.arrived) == 0 && 2*src.aside >= max(1, src.prefetch)
+	shrinks := live && src.held.first == nil && !fixed && 2*want <= src.budget
+	held := r.held
 	r.mu.Unlock()
-	if fits {
-		return nil
+	var err error
+	switch {
+	case asides: // what is in hand of the consumer before counts as well
+		err = src.follow(ctx, max(1, want/4, want-held), want)
+	case grows:
+		err = src.follow(ctx, want, want)
+	case shrinks:
+		if err = src.stop(ctx); err == nil {
+			r.mu.Lock()
+			r.forget(src)
+			src.ours = true
+			r.mu.Unlock()
+		}
 	}
-	if err := src.stop(ctx); err != nil {
-		return translate("receive from "+r.s.Channel.Name, err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.forget(src)
-	src.ours = true
-	return nil
+	return translate("receive from "+r.s.Channel.Name, err)
 }

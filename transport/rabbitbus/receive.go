@@ -40,6 +40,7 @@ type receiver struct {
 var (
 	_ driver.Receiver   = (*receiver)(nil)
 	_ driver.Backlogger = (*receiver)(nil)
+	_ driver.Widener    = (*receiver)(nil)
 )
 
 // OpenReceiver begins to receive for a group that was provisioned; a broadcast

@@ -38,7 +38,9 @@ func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
 		case src.ch != nil && src.session != nil && !src.session.isLost():
 			r.c.opts.Logger.Warn("rabbitbus: the server ended a consumer", "queue", src.queue, "error", src.down)
 		}
-		r.forget(src)
+		if r.forget(src) && err == nil {
+			err = fmt.Errorf("rabbitbus: receive as %s of channel %s: %w: the link was lost, and with it what was set aside", r.s.Group, r.s.Channel.Name, driver.ErrRetryable)
+		}
 	}
 	r.mu.Unlock()
 	if len(down) == 0 || err != nil {
@@ -84,13 +86,18 @@ func (r *receiver) tooLong(src *source) error {
 		r.s.Group, r.s.Channel.Name, driver.ErrRetryable, src.queue, r.c.opts.AckTimeout, withoutKind{src.down})
 }
 
-// forget drops what a source had that is the server's again.
-func (r *receiver) forget(src *source) {
+// forget drops what a source had that is the server's again. It reports whether
+// something of it was set aside.
+func (r *receiver) forget(src *source) (aside bool) {
 	if src.ch == nil {
-		return
+		return false
 	}
 	for rc := src.held.first; rc != nil; rc = rc.next {
 		rc.lost = true
+		if rc.aside {
+			aside = true
+			continue
+		}
 		r.held--
 		r.bytes -= rc.size
 	}
@@ -99,6 +106,7 @@ func (r *receiver) forget(src *source) {
 	// The server closes a connection from which it hears nothing for two
 	// heartbeats; until then what it had is not there for us.
 	src.grace = time.Now().Add(2*r.c.opts.Heartbeat + time.Second)
+	return aside
 }
 
 // explain turns what opening a source met into the error that Receive returns.

@@ -24,7 +24,12 @@ type source struct {
 	pumped  chan struct{} // closed when no delivery comes any more
 	down    error         // why, once pumped is closed
 
-	prefetch int // what the consumer began with
+	consumers int                // begun on this channel, one after another
+	closes    <-chan *amqp.Error // of the channel
+	passing   bool               // one consumer ends and another follows
+	prefetch  int                // what the consumer began with
+	budget    int                // what prefetch said then
+	aside     int                // of what the consumer brought, set aside
 
 	arrived []arrival // and not handed out
 	held    receipts  // handed out and not settled
@@ -50,6 +55,7 @@ type receipt struct {
 	tag        uint64
 	size       int
 	done       bool // settled
+	aside      bool // set aside: a copy, which has no message
 	lost       bool // the server has the message again
 	prev, next *receipt
 }
@@ -118,7 +124,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 			return errZombie
 		}
 		if err = ch.Qos(prefetch, 0, false); err == nil {
-			in, err = ch.Consume(src.queue, "", false, false, false, false, nil)
+			in, err = ch.Consume(src.queue, consumerTag(1), false, false, false, false, nil)
 		}
 		return err
 	}, func() { _ = ch.Close() })
@@ -132,9 +138,9 @@ func (src *source) open(ctx context.Context, s *session) error {
 		return fmt.Errorf("receiver %w", driver.ErrClosed)
 	}
 	src.session, src.ch, src.alone, src.owner = s, ch, alone, alone
-	src.pumped, src.down = make(chan struct{}), nil
+	src.pumped, src.down, src.closes, src.passing = make(chan struct{}), nil, closes, false
 	src.arrived, src.held, src.last = nil, receipts{}, 0
-	src.prefetch, src.ours = prefetch, false
+	src.prefetch, src.budget, src.consumers, src.aside, src.ours = prefetch, prefetch, 1, 0, false
 	go src.pump(ch, in, closes, src.pumped)
 	return nil
 }
@@ -157,7 +163,7 @@ func (src *source) pump(ch *amqp.Channel, in <-chan amqp.Delivery, closes <-chan
 		size := sizeOf(&d)
 		r.sizes.note(size)
 		r.mu.Lock()
-		if src.ch == ch {
+		if src.ch == ch && !r.closed {
 			src.arrived = append(src.arrived, arrival{d, size})
 		}
 		r.mu.Unlock()
@@ -175,7 +181,7 @@ func (src *source) pump(ch *amqp.Channel, in <-chan amqp.Delivery, closes <-chan
 	default:
 	}
 	r.mu.Lock()
-	if src.ch == ch {
+	if src.ch == ch && !src.passing {
 		src.down = err
 	}
 	close(pumped)

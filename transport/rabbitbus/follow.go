@@ -1,0 +1,90 @@
+package rabbitbus
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/dovetail-go/dovetail/driver"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// The server counts what is unsettled against the prefetch of its consumer, also
+// what was set aside. A consumer that was cancelled keeps what it has, on its
+// channel, and takes no more: another that follows it on the same channel goes on
+// behind that, with a prefetch of its own. Not so for partitions: when the active
+// consumer of a queue is cancelled, the next in line becomes its owner.
+
+// mostConsumers bounds how many consumers follow each other on a channel because of
+// what was set aside. With more, a quorum queue (3.10) knows no order of their tags.
+const mostConsumers = 32
+
+// follow ends the consumer and begins another on the same channel.
+func (src *source) follow(ctx context.Context, prefetch, budget int) error {
+	r := src.r
+	r.mu.Lock()
+	s, ch, pumped, n := src.session, src.ch, src.pumped, src.consumers
+	src.passing = true
+	r.mu.Unlock()
+	var in <-chan amqp.Delivery
+	err := s.call(ctx, func() (err error) {
+		if err = ch.Cancel(consumerTag(n), false); err != nil {
+			return err
+		}
+		<-pumped // all that came before is in arrived
+		if err = ch.Qos(prefetch, 0, false); err == nil {
+			in, err = ch.Consume(src.queue, consumerTag(n+1), false, false, false, false, nil)
+		}
+		return err
+	}, func() { _ = ch.Close() })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	src.passing = false
+	if err != nil {
+		if src.ch == ch && src.down == nil {
+			src.down = err // mend opens it anew
+		}
+		return err
+	}
+	src.pumped = make(chan struct{})
+	src.prefetch, src.budget, src.consumers, src.aside = prefetch, budget, n+1, 0
+	go src.pump(ch, in, src.closes, src.pumped)
+	return nil
+}
+
+// consumerTag names the nth consumer on a channel. A quorum queue takes back what
+// a channel had one consumer after another, in the order of their tags.
+func consumerTag(n int) string { return fmt.Sprintf("dovetail-%08d", n) }
+
+// Widen raises the window, as driver.Widener has it.
+func (r *receiver) Widen(aside []*driver.Delivery) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range aside {
+		rc, ok := d.Receipt.(*receipt)
+		if !ok || rc.src.r != r || rc.done || rc.lost {
+			continue
+		}
+		rc.done = true // the core does not settle it
+		rc.src.held.replace(rc, &receipt{src: rc.src, tag: rc.tag, aside: true})
+		rc.src.aside++
+		r.held--
+		r.bytes -= rc.size
+	}
+	r.kick()
+}
+
+// replace has b take the place of a.
+func (l *receipts) replace(a, b *receipt) {
+	b.prev, b.next = a.prev, a.next
+	if b.prev != nil {
+		b.prev.next = b
+	} else {
+		l.first = b
+	}
+	if b.next != nil {
+		b.next.prev = b
+	} else {
+		l.last = b
+	}
+	a.prev, a.next = nil, nil
+}

@@ -1,0 +1,48 @@
+package verify
+
+import (
+	"context"
+	"maps"
+	"time"
+)
+
+// look is how far the databases say that the run is; ok is false while they do
+// not say.
+func (r *run) look(ctx context.Context) (p Progress, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	committed, err := r.books.tables().committed(ctx)
+	if err != nil {
+		return p, false
+	}
+	effects, err := r.shelf.tables().effects(ctx)
+	if err != nil {
+		return p, false
+	}
+	if r.plain != nil {
+		committed[foreign] = r.plain.confirmed()
+		if effects[foreign], err = r.shelf.tables().messages(ctx, foreign); err != nil { // what comes twice has two
+			return p, false
+		}
+	}
+	if r.walks(outage) {
+		r.gone.seen(committed[outage], effects[outage])
+	}
+	kept, all := r.letters.counts(), int64(0)
+	slowest := maps.Clone(committed)
+	for _, g := range r.groups {
+		slowest[g.Path] = min(slowest[g.Path], effects[g.Name]+kept[g.Name])
+		all += effects[g.Name]
+	}
+	for path, n := range committed {
+		p.Committed += n
+		p.Handled += slowest[path]
+	}
+	p.ahead = committed[""] - slowest[""]
+	r.fleet.handled.Store(all)
+	_, p.Kills = r.fleet.counts()
+	return p, true
+}
+
+// lookEvery is how often the databases are asked.
+const lookEvery = 200 * time.Millisecond
