@@ -113,7 +113,7 @@ func (m mutant) try(ctx context.Context, name, dir string) verdict {
 		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestMutant$/^("+cases+")$", "-test.failfast", "-test.timeout=100s")
 		cmd.Env = append(os.Environ(), mutantVariable+"="+name, "TMPDIR="+dir)
 		v.out, v.err = cmd.CombinedOutput()
-		if failed := failure.FindSubmatch(v.out); failed != nil {
+		if failed := failure.FindSubmatch(v.out); failed != nil && !panicked.Match(v.out) {
 			v.caught, v.err = string(failed[1]), nil
 		}
 		if v.caught != "" || v.err != nil || !isMutant(name) {
@@ -126,7 +126,10 @@ func (m mutant) try(ctx context.Context, name, dir string) verdict {
 
 func isMutant(name string) bool { _, control := controls[name]; return !control }
 
-var failure = regexp.MustCompile(`--- FAIL: TestMutant/(\S+)`)
+var (
+	failure  = regexp.MustCompile(`--- FAIL: TestMutant/(\S+)`)
+	panicked = regexp.MustCompile(`(?m)^(panic|fatal error): `) // that is no finding
+)
 
 // uncaught are faults that the suite does not find, with the reason.
 var uncaught = map[string]string{}
