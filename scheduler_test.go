@@ -56,6 +56,7 @@ type schedulerModel struct {
 
 type modelKey struct {
 	next      int // to be delivered
+	delivered int // all before it were, at least once
 	concluded int // all before it have been handled
 }
 
@@ -82,6 +83,8 @@ func (m *schedulerModel) step() {
 		m.settle()
 	case 10:
 		switch m.rnd.IntN(10) {
+		case 3, 4:
+			m.heal()
 		case 0:
 			p := m.rnd.IntN(4)
 			m.lose(func(t *task) bool { return t.delivery.Partition == p }, newExit())
@@ -114,17 +117,49 @@ func (m *schedulerModel) push() {
 	ts := make([]*task, n)
 	for i := range ts {
 		k := m.rnd.IntN(8)
-		ts[i] = &task{from: m.src, size: 10, delivery: &driver.Delivery{Partition: k % 4}, sub: m.subs[k%2]}
-		ts[i].in.Message = &driver.Message{Type: strconv.Itoa(k)}
-		if k < 7 {
-			ts[i].in.Message.Key = fmt.Sprintf("k%d", k)
+		n := m.keys[k].next
+		ts[i] = m.task(k, n)
+		if n < m.keys[k].delivered {
+			ts[i].delivery.Attempt = 2
 		}
-		ts[i].in.Requeues = m.keys[k].next // the number, for the model
-		m.keys[k].next++
-		m.hand = append(m.hand, ts[i])
+		m.keys[k].next, m.keys[k].delivered = n+1, max(n+1, m.keys[k].delivered)
 	}
-	told := m.s.push(ts)
+	m.deliver(ts)
+}
+
+// task is the nth message of a key as it is delivered.
+func (m *schedulerModel) task(k, n int) *task {
+	t := &task{from: m.src, size: 10, delivery: &driver.Delivery{Partition: k % 4, Attempt: 1}, sub: m.subs[k%2]}
+	t.in.Message = &driver.Message{ID: fmt.Sprintf("%d/%d", k, n), Type: strconv.Itoa(k)}
+	if k < 7 {
+		t.in.Message.Key = fmt.Sprintf("k%d", k)
+	}
+	t.delivery.Message = t.in.Message
+	t.in.Requeues = n // the number, for the model
+	return t
+}
+
+// heal delivers again what is in hand, or the first of it, as a transport does
+// whose link was lost and came back.
+func (m *schedulerModel) heal() {
+	if len(m.aside) > 0 {
+		return // the receiver is opened anew
+	}
+	var ts []*task
+	for _, t := range m.hand[:min(len(m.hand), m.s.capacity())] {
+		again := m.task(atoi(t.in.Message.Type), t.in.Requeues)
+		again.delivery.Attempt = 2
+		ts = append(ts, again)
+	}
+	m.deliver(ts)
+}
+
+func (m *schedulerModel) deliver(ts []*task) {
+	told := m.s.push(slices.Clone(ts))
 	for _, t := range ts {
+		if m.isInHand(t) {
+			m.hand = append(m.hand, t)
+		}
 		if m.state(t) == taskDropped {
 			m.gone(t)
 			m.aside = append(m.aside, t)
@@ -137,6 +172,12 @@ func (m *schedulerModel) push() {
 	if len(told) > 0 {
 		m.t.Fatalf("%d messages more are told than were set aside", len(told))
 	}
+}
+
+func (m *schedulerModel) isInHand(t *task) bool {
+	m.s.mu.Lock()
+	defer m.s.mu.Unlock()
+	return t.prevAll != nil || m.s.all.head == t
 }
 
 func (m *schedulerModel) key(t *task) *modelKey { return &m.keys[atoi(t.in.Message.Type)] }
