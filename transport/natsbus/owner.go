@@ -190,27 +190,35 @@ func (r *receiver) nudge(ctx context.Context, src *source, info *jetstream.Consu
 }
 
 // level tells the others how many partitions are ours, and gives one up if
-// another has at least two fewer.
+// another has at least two fewer: one of which nothing is in hand, where there
+// is one. A partition that is being given up, and waits for a slow handler, does
+// not keep those from moving.
 func (p *partitioned) level(ctx context.Context, now time.Time) {
 	p.mu.Lock()
-	var owned []*source
+	var owned, free []*source
 	leaving := false
 	for _, src := range p.sources {
 		leaving = leaving || src.leaving
 		if src.pin != "" && !src.leaving && !src.gap && !src.joining {
 			owned = append(owned, src)
+			if src.held.n == 0 && len(src.aside) == 0 {
+				free = append(free, src)
+			}
 		}
 	}
 	p.roll.say(len(owned))
 	least, ok := p.roll.poorest(now)
-	if leaving || !ok || least > len(owned)-2 || p.closed {
+	idle := len(free) > 0
+	if leaving && !idle || !ok || least > len(owned)-2 || p.closed {
 		p.mu.Unlock()
 		return
 	}
 	src := owned[rand.IntN(len(owned))]
+	if idle {
+		src = free[rand.IntN(len(free))]
+	}
 	src.leaving = true
 	p.retire(src)
-	idle := src.held.n == 0 && len(src.aside) == 0
 	if !idle {
 		p.revoked <- []int{src.partition} // there is room for all
 	}
