@@ -6,7 +6,7 @@ import "github.com/dovetail-go/dovetail/driver"
 // comes beyond it is set aside: it stays unsettled at the broker, nothing of it
 // is kept here, and the receiver's window is raised by it, so that other keys go
 // on. When the last message of the key that is in hand has left, the receiver is
-// opened anew: all that is unsettled is then delivered again, in order. Receivers
+// opened again: all that is unsettled is then delivered again, in order. Receivers
 // that cannot be widened have no shares.
 
 // filled reports whether a held key has its share in hand: a quarter of what may be.
@@ -18,8 +18,8 @@ func (s *scheduler) filled(l *lane) bool {
 const mostAside = 8
 
 // full reports whether nothing more can be set aside. A lane of which nothing is
-// left in hand waits for its receiver to be opened anew, which who receives does:
-// it must not wait for room before that.
+// left in hand waits for its receiver to be opened again. The goroutine that
+// receives does that, and so it must not wait for room first.
 func (s *scheduler) full() bool {
 	if s.aside < mostAside*(s.window+s.held) && s.asides < mostAside*s.maxBytes {
 		return false
@@ -88,5 +88,5 @@ func (src *source) widen(aside []*driver.Delivery) {
 	}
 }
 
-// reread has the receiver opened anew.
+// reread has the receiver opened again.
 func (src *source) reread() { src.renew(src.current()) }

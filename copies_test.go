@@ -2,6 +2,7 @@ package dovetail_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -107,6 +108,35 @@ func TestLetter_that_waits_and_is_delivered_again_is_handled_once(t *testing.T) 
 		<-time.After(time.Minute)
 		if n := conn.unsettled(t); n != 0 || handled.Load() != 2 {
 			t.Errorf("%d messages are not settled, %d were handled", n, handled.Load())
+		}
+	})
+}
+
+func TestCopy_of_a_message_that_fails_settles_both(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := &recounting{scripted: scriptedConn(t)}
+		conn.again.Store(true)
+		svc := dovetail.New("mail", conn, quick)
+		svc.Sends(welcome)
+		var attempts atomic.Int32
+		welcome.Handle(svc, func(context.Context, item) error {
+			<-time.After(10 * time.Second)
+			if attempts.Add(1) == 1 {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+		defer runBubble(t, svc)()
+		for range 2 {
+			m := driver.Message{Channel: welcome.Spec().Channel.Name, Type: welcome.Spec().Type(), ID: "1", Source: "shop", Time: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), Body: []byte(`{}`)}
+			if err := conn.Conn.Send(t.Context(), []*driver.Message{&m}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		<-time.After(time.Minute)
+		if n := conn.unsettled(t); n != 0 || attempts.Load() != 2 {
+			t.Errorf("%d messages are not settled, %d attempts", n, attempts.Load())
 		}
 	})
 }

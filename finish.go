@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -282,8 +283,9 @@ func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 				Err: fmt.Errorf("its dead letter is too large for the broker even without its body: %w; it failed with: %w", why, c.of.err)})
 			return true
 		case driver.NotFound: // the broker has lost it
-			s.waiting.note(c.m.Channel, false)
-			if err := s.Provision(ctx); err != nil {
+			if strings.HasPrefix(c.m.Channel, unhandledPrefix) { // the next attempt provisions it
+				s.waiting.note(c.m.Channel, false)
+			} else if err := s.Provision(ctx); err != nil {
 				s.notice(Notice{Kind: NoticeSettle, Channel: c.m.Channel, Err: err})
 			}
 		}

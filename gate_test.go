@@ -105,3 +105,39 @@ func TestOutage_is_not_over_because_of_messages_that_reach_no_handler(t *testing
 		}
 	})
 }
+
+// A broadcast has a group of its own, and so an outage of it stops no other
+// handler of the same event.
+func TestOutage_of_a_broadcast_handler_stops_no_other_of_the_event(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := scriptedConn(t)
+		svc := dovetail.New("mail", conn.Conn, quick)
+		svc.Sends(ranLow)
+		var away atomic.Bool
+		away.Store(true)
+		var heard, handled atomic.Int32
+		ranLow.Subscribe(svc, func(context.Context, item) error {
+			if away.Load() {
+				return errNoDatabase
+			}
+			heard.Add(1)
+			return nil
+		}, dovetail.Broadcast())
+		ranLow.Subscribe(svc, func(context.Context, item) error { handled.Add(1); return nil })
+		defer runBubble(t, svc)()
+		for i := range 50 {
+			if err := ranLow.Publish(t.Context(), svc, item{"a", i}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-time.After(time.Hour)
+		if handled.Load() != 50 {
+			t.Errorf("%d of 50 were handled", handled.Load())
+		}
+		away.Store(false)
+		<-time.After(time.Minute)
+		if heard.Load() != 50 || svc.Stats().Stalls != 0 {
+			t.Errorf("%d of 50 were heard, %d stalls", heard.Load(), svc.Stats().Stalls)
+		}
+	})
+}

@@ -13,17 +13,12 @@ import (
 // take takes in deliveries, all at once, so that a batch handler sees them
 // together.
 func (b *inbound) take(from *source, ds []*driver.Delivery) {
-	ts := b.tasks(from, ds)
-	if slices.ContainsFunc(ts, (*task).again) {
-		ts = b.sched.refresh(ts)
-	}
-	from.widen(b.sched.push(ts))
+	from.widen(b.sched.push(b.tasks(from, ds)))
 }
 
 // tasks makes deliveries tasks of this inbound.
 func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 	ts := make([]*task, len(ds))
-	again := false
 	for i, d := range ds {
 		t := new(task)
 		ts[i] = t
@@ -42,12 +37,8 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 		}
 		t.size = m.Size()
 		if t.again() {
-			again = true
 			b.s.counts.redelivered.Add(1)
 		}
-	}
-	if again {
-		b.sched.twice(ts)
 	}
 	return ts
 }

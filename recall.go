@@ -4,14 +4,18 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
 )
 
 // A recall remembers messages that come again: those whose settlement was not
 // taken, or may not have been, with what became of them; those that were handed
-// back, with how often they were tried; and those that are still handled although
-// they are delivered again. When such a message comes to this process, what was
-// handled is settled alone, what was tried goes on counting, and what is still
-// handled waits. The oldest are forgotten.
+// back, with how often they were tried and when they are to be tried next; and
+// those that are still handled although they are delivered again. When such a
+// message comes to this process, what was handled is settled alone, what was
+// tried goes on counting and waiting, and what is still handled waits. The oldest
+// are forgotten.
 type recall struct {
 	some atomic.Bool // it may remember anything: most never do
 
@@ -36,6 +40,7 @@ type remembered struct {
 	state    recallState
 	verdict  verdict
 	attempts int
+	due      time.Time // of one that was tried: not before
 }
 
 type recallState int
@@ -101,6 +106,9 @@ func (r *recall) begins(t *task) bool {
 		t.waits++
 		t.verdict, t.after = again, gatePolicy.Wait(t.waits)
 		return false
+	case time.Until(what.due) > 0:
+		t.verdict, t.after = again, time.Until(what.due)
+		return false
 	default:
 		t.in.Attempt = what.attempts
 	}
@@ -110,7 +118,7 @@ func (r *recall) begins(t *task) bool {
 // settled remembers what became of t, whose settlement was not taken.
 func (r *recall) settled(t *task) {
 	if r != nil {
-		r.note(t, remembered{recallConcluded, t.verdict, 0})
+		r.note(t, remembered{state: recallConcluded, verdict: t.verdict})
 	}
 }
 
@@ -124,14 +132,14 @@ func (r *recall) running(t *task) {
 	known := r.of[id].state == recallConcluded
 	r.mu.Unlock()
 	if !known {
-		r.note(t, remembered{recallRunning, 0, 0})
+		r.note(t, remembered{state: recallRunning})
 	}
 }
 
-// handedBack remembers how often t was tried.
+// handedBack remembers how often t was tried, and when it is to be tried next.
 func (r *recall) handedBack(t *task) {
 	if r != nil && (t.in.Attempt > 0 || t.lost) {
-		r.note(t, remembered{recallTried, 0, t.in.Attempt})
+		r.note(t, remembered{state: recallTried, attempts: t.in.Attempt, due: t.due})
 	}
 }
 
@@ -144,65 +152,60 @@ func (r *recall) forget(t *task) {
 	}
 }
 
-// twice finds those in hand that have begun and that are delivered again in ts:
-// the engine took them back. The earlier delivery goes on, and this one waits for it.
-func (s *scheduler) twice(ts []*task) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var begun map[identity]*task
+// refresh gives what is in hand the newer of two deliveries, since the engine took
+// the earlier one back: the message keeps its place in the lane of its key, and
+// its attempts. Were it to take a place at the end of the lane, later messages
+// would overtake it where the attempt under way fails. Two copies of one message
+// look the same, and so the earlier delivery is settled as well. What is handled,
+// and not settled yet, goes on, and its later delivery waits for that. Those of ts
+// are returned that are to be taken in.
+func (s *scheduler) refresh(ts []*task) []*task {
+	inHand := make(map[identity]*task)
+	for _, t := range ts {
+		if id, ok := identityOf(t); ok && t.again() {
+			inHand[id] = nil
+		}
+	}
 	for t := s.all.head; t != nil; t = t.nextAll {
-		if t.state != taskRunning && t.state != taskDone {
+		id, ok := identityOf(t)
+		if !ok || t.lost {
 			continue
 		}
-		if id, ok := identityOf(t); ok {
-			if begun == nil {
-				begun = make(map[identity]*task)
-			}
-			begun[id] = t
+		switch _, again := inHand[id]; {
+		case !again:
+		case t.state != taskDone:
+			inHand[id] = t
+		default:
+			t.lost = true
+			s.recall.running(t)
 		}
-	}
-	if begun == nil {
-		return
-	}
-	for _, t := range ts {
-		id, ok := identityOf(t)
-		if first := begun[id]; ok && t.again() && first != nil && !first.lost {
-			first.lost = true
-			s.recall.running(first)
-		}
-	}
-}
-
-// refresh gives what is in hand and has not begun the newer of two deliveries,
-// since the engine took the earlier one back. It returns those of ts that are not
-// in hand yet. Two copies of one message look the same, and so the earlier
-// delivery is settled as well.
-func (s *scheduler) refresh(ts []*task) []*task {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var waits map[identity]*task
-	for t := s.all.head; t != nil; t = t.nextAll {
-		switch t.state {
-		case taskWaiting, taskReady, taskHeld, taskGated:
-			if id, ok := identityOf(t); ok {
-				if waits == nil {
-					waits = make(map[identity]*task)
-				}
-				waits[id] = t
-			}
-		}
-	}
-	if waits == nil {
-		return ts
 	}
 	return slices.DeleteFunc(ts, func(t *task) bool {
 		id, ok := identityOf(t)
-		first := waits[id]
+		first := inHand[id]
 		if !ok || !t.again() || first == nil || first.from != t.from {
 			return false
 		}
-		first.earlier = append(first.earlier, first.delivery)
-		first.delivery, first.receiver = t.delivery, t.receiver
+		first.newer = append(first.newer, newer{t.delivery, t.receiver})
+		if first.state != taskRunning {
+			first.renew()
+		}
 		return true
 	})
+}
+
+// A newer is a delivery of what is in hand.
+type newer struct {
+	delivery *driver.Delivery
+	receiver driver.Receiver
+}
+
+// renew has the newest delivery of t take the place of the earlier ones. t does
+// not run.
+func (t *task) renew() {
+	for _, n := range t.newer {
+		t.earlier = append(t.earlier, t.delivery)
+		t.delivery, t.receiver = n.delivery, n.receiver
+	}
+	t.newer = nil
 }

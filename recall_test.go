@@ -178,3 +178,31 @@ func TestPolicy_that_holds_longer_than_the_engine_lets_it_is_refused(t *testing.
 		}
 	}
 }
+
+// A receiver that is opened again does not cut the wait for the next attempt short.
+func TestAttempt_is_waited_for_although_a_receiver_is_opened_again(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := &copying{scripted: scriptedConn(t)}
+		opts := quick
+		opts.Retry = dovetail.RetryPolicy{Attempts: 3, First: time.Minute, Max: time.Minute, Factor: 1, Jitter: -1}
+		svc := dovetail.New("mail", conn, opts)
+		var attempts atomic.Int32
+		welcome.Handle(svc, func(context.Context, item) error { attempts.Add(1); return errors.New("no") })
+		svc.Sends(welcome)
+		defer runBubble(t, svc)()
+		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			conn.broken.Store(true)
+			<-time.After(5 * time.Second)
+		}
+		if n := attempts.Load(); n != 1 {
+			t.Errorf("%d attempts in the first minute, want 1", n)
+		}
+		<-time.After(2 * time.Minute)
+		if n := attempts.Load(); n != 3 || svc.Stats().Dead != 1 {
+			t.Errorf("%d attempts and %d dead letters, want 3 and 1", n, svc.Stats().Dead)
+		}
+	})
+}

@@ -53,9 +53,6 @@ func (r *run) returning(sub driver.Subscription) *source {
 	src.feed = func(src *source, ds []*driver.Delivery) {
 		for _, d := range ds {
 			b, one := r.revive(src, d)
-			if one[0].again() {
-				one = b.sched.refresh(one)
-			}
 			src.widen(b.sched.push(one))
 		}
 	}

@@ -1,6 +1,7 @@
 package dovetail
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -72,6 +73,9 @@ func (s *scheduler) capacity() int {
 func (s *scheduler) push(tasks []*task) (aside []*driver.Delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if slices.ContainsFunc(tasks, (*task).again) {
+		tasks = s.refresh(tasks)
+	}
 	for _, t := range tasks {
 		if s.draining {
 			t.state = taskDropped
@@ -182,12 +186,16 @@ func (s *scheduler) giveBack(tasks []*task) {
 
 // over takes back a task after an attempt.
 func (s *scheduler) over(t *task) {
+	t.renew()
 	switch {
 	case t.verdict == unbegun:
 	case t.unseen: // it says nothing of whether handlers can begin
 		s.gate.forget(t)
 	default:
 		s.gate.passed(t)
+	}
+	if t.verdict == again {
+		t.due = time.Now().Add(t.after)
 	}
 	leaves := t.abandoned || s.draining || t.lost // what is to be tried again is handed back
 	switch {

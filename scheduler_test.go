@@ -316,7 +316,7 @@ func TestScheduler_takes_in_no_more_large_messages_than_fit(t *testing.T) {
 	push := func(n, size int) {
 		ts := make([]*task, n)
 		for i := range ts {
-			ts[i] = &task{size: size}
+			ts[i] = &task{size: size, delivery: new(driver.Delivery)}
 			ts[i].in.Message = &driver.Message{}
 		}
 		s.push(ts)
@@ -351,7 +351,7 @@ func TestScheduler_window_lets_go_of_what_is_handled(t *testing.T) {
 		}
 		ts := make([]*task, window)
 		for i := range ts {
-			ts[i] = &task{size: 1, verdict: done}
+			ts[i] = &task{size: 1, verdict: done, delivery: new(driver.Delivery)}
 			ts[i].in.Message = &driver.Message{}
 		}
 		s.push(ts)

@@ -56,7 +56,9 @@ const (
 )
 
 // Open connects to the broker that url names and returns the service of that
-// name, which closes the connection when Run ends. The transport for the URL's
+// name, which closes the connection when Run ends. A broker that is away at that
+// moment is an error, to be tried again by the caller or by whatever starts the
+// program again; one that goes away later is waited for. The transport for the URL's
 // scheme must be linked in: import its package. At most one Options may be given.
 func Open(ctx context.Context, name, url string, opts ...Options) (*Service, error) {
 	var o Options
@@ -121,7 +123,8 @@ func (s *Service) Conn() driver.Conn { return s.conn }
 func (s *Service) Logger() *slog.Logger { return s.opts.Logger }
 
 // Ready returns a channel that is closed when Run serves: everything is
-// provisioned and every receiver is open.
+// provisioned and every receiver is open. It stays open if Run ends before that:
+// who waits for it waits for Run as well.
 func (s *Service) Ready() <-chan struct{} { return s.ready }
 
 func (s *Service) caller() *Service { return s }

@@ -73,7 +73,7 @@ func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []
 		return
 	}
 	if i := slices.IndexFunc(s.subs, func(o *subscription) bool {
-		return o.wire == sub.wire && o.as == sub.as && o.channel.Name == sub.channel.Name
+		return o.wire == sub.wire && o.as == sub.as && o.broadcast == sub.broadcast && o.channel.Name == sub.channel.Name
 	}); i >= 0 {
 		remedy := "name one of them with dovetail.As"
 		if sub.channel.Kind == driver.PointToPoint {

@@ -16,6 +16,7 @@ type task struct {
 	receiver driver.Receiver // of from that delivered it
 	delivery *driver.Delivery
 	earlier  []*driver.Delivery // in whose place it came; the scheduler's mutex guards both while t waits
+	newer    []newer            // that came while it runs; the scheduler's mutex guards it
 	sub      *subscription      // nil: nobody handles it
 	fault    error              // it cannot be handled: why
 	letter   bool               // it came back from the dead letters, or waited
@@ -26,6 +27,7 @@ type task struct {
 	err     error         // of the last attempt
 	after   time.Duration // until the next attempt
 	timer   *time.Timer   // while held
+	due     time.Time     // when the next attempt is, after one that failed
 
 	concluded bool  // an earlier delivery was handled: it is to be settled alone
 	unseen    bool  // the last attempt came to an end before its handler
@@ -62,6 +64,9 @@ func (t *task) deliveries(f func(*driver.Delivery)) {
 	f(t.delivery)
 	for _, d := range t.earlier {
 		f(d)
+	}
+	for _, n := range t.newer {
+		f(n.delivery)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -53,9 +54,14 @@ const maxWaitingChannels = 32
 
 // waitingChannels are those that this process has sent letters to.
 type waitingChannels struct {
-	mu   sync.Mutex
-	made map[string]bool // name → it is provisioned
+	mu     sync.Mutex
+	made   map[string]bool      // name → it is provisioned
+	failed map[string]time.Time // when it could not be provisioned
 }
+
+// provisionAgain is how long after one attempt at provisioning a waiting channel
+// the next may follow: other letters and answers get their turn between.
+const provisionAgain = 5 * time.Second
 
 // name returns the waiting channel of a group and type, and false where the
 // dead-letter channel takes its place.
@@ -78,10 +84,20 @@ func (w *waitingChannels) name(service, group, wire string) (channel string, ok 
 	return channel, true
 }
 
-func (w *waitingChannels) provisioned(channel string) bool {
+// due reports whether a channel is to be provisioned now.
+func (w *waitingChannels) due(channel string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.made[channel]
+	return !w.made[channel] && time.Since(w.failed[channel]) >= provisionAgain
+}
+
+func (w *waitingChannels) noteFailure(channel string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failed == nil {
+		w.failed = make(map[string]time.Time)
+	}
+	w.failed[channel] = time.Now()
 }
 
 func (w *waitingChannels) note(channel string, provisioned bool) {
@@ -146,13 +162,15 @@ func (b *inbound) forward(t *task) *driver.Message {
 // provisionWaiting makes the waiting channels exist that letters go to. Where
 // the broker refuses one, its letters go to the dead-letter channel.
 func (s *Service) provisionWaiting(ctx context.Context, cs []consequence) {
+	timed, cancel := context.WithTimeout(ctx, errandTimeout)
+	defer cancel()
 	for i := range cs {
 		channel := cs[i].m.Channel
-		if !cs[i].letter || !strings.HasPrefix(channel, unhandledPrefix) || s.waiting.provisioned(channel) {
+		if !cs[i].letter || !strings.HasPrefix(channel, unhandledPrefix) || !s.waiting.due(channel) {
 			continue
 		}
 		sub, mark := s.waitingSubscription(channel), s.waitingSubscription(waitingMark(s.name))
-		err := s.conn.Provision(ctx, []driver.Channel{sub.Channel, mark.Channel}, []driver.Subscription{sub, mark})
+		err := s.conn.Provision(timed, []driver.Channel{sub.Channel, mark.Channel}, []driver.Subscription{sub, mark})
 		switch {
 		case err == nil:
 			s.waiting.note(channel, true)
@@ -161,6 +179,8 @@ func (s *Service) provisionWaiting(ctx context.Context, cs []consequence) {
 			m := *cs[i].m
 			m.Channel = DeadLetterChannel(s.name)
 			cs[i].m = &m
+		default:
+			s.waiting.noteFailure(channel)
 		}
 	}
 }

@@ -246,3 +246,26 @@ func TestUnhandled_letter_that_is_requeued_to_an_old_instance_waits_again(t *tes
 		}
 	})
 }
+
+func TestUnhandled_type_that_only_a_handler_of_any_type_takes_comes_back(t *testing.T) {
+	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
+		var got handled
+		old := h.Service("billing", dovetail.Options{Instance: "old"})
+		billV1.Handle(old, got.by("old"))
+		h.Start()
+		for _, typ := range []string{"com.other", "com.another"} {
+			h.Deliver(&driver.Message{Channel: "billing.bill", ID: typ, Type: typ, Body: []byte(`{"SKU":"x"}`)})
+		}
+		h.Settle()
+		if n := len(h.Waiting("billing")); n != 2 {
+			t.Fatalf("%d wait", n)
+		}
+		fresh := h.Service("billing", dovetail.Options{Instance: "new"})
+		billV2.Handle(fresh, got.by("new"), dovetail.AnyType())
+		h.Start()
+		h.Advance(2 * time.Minute)
+		if n := len(h.Waiting("billing")); got.sorted() != "new x, new x" || n != 0 {
+			t.Errorf("handled %s, %d wait", got.sorted(), n)
+		}
+	})
+}

@@ -3,6 +3,8 @@ package dovetail
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ const (
 	lookPerHandler = 20 * time.Millisecond // of a service with many
 	lookSooner     = 5                     // times as often, while
 	lookRecent     = time.Minute           // one was found so lately
+	listEvery      = time.Minute           // for a handler of any type
 )
 
 // A lookout receives from the waiting channels of what this instance handles, as
@@ -25,7 +28,8 @@ type lookout struct {
 	leases  context.Context
 	keeping *sync.WaitGroup
 
-	marked bool // waiting channels exist, or did
+	marked bool      // waiting channels exist, or did
+	listed time.Time // when the channels were last listed
 
 	mu    sync.Mutex
 	open  map[string]*source // by channel
@@ -75,7 +79,7 @@ func (l *lookout) look(channels []string) (failed bool) {
 		}
 		l.marked = true
 	}
-	for _, channel := range channels {
+	for _, channel := range slices.Concat(channels, l.ofAnyType(channels)) {
 		l.mu.Lock()
 		_, open := l.open[channel]
 		l.mu.Unlock()
@@ -97,6 +101,41 @@ func (l *lookout) look(channels []string) (failed bool) {
 		l.start(src)
 	}
 	return failed
+}
+
+// ofAnyType are the waiting channels, beside those that are known, whose letters
+// a handler of any type takes. Their names do not say of which type they are: the
+// channels are listed, now and then, and a letter of each says it. Where the
+// transport cannot list channels, there are none.
+func (l *lookout) ofAnyType(known []string) (channels []string) {
+	anyType := slices.ContainsFunc(l.r.inbounds, func(b *inbound) bool { return b.any != nil && !b.channel.Transient && !b.broadcast })
+	lister, canList := l.r.s.conn.(driver.Lister)
+	browser, canBrowse := l.r.s.conn.(driver.Browser)
+	if !anyType || !canList || !canBrowse || time.Since(l.listed) < listEvery {
+		return nil
+	}
+	l.listed = time.Now()
+	all, err := lister.Channels(l.receive)
+	if err != nil {
+		return nil // it is asked again
+	}
+	for _, c := range all {
+		if !strings.HasPrefix(c.Channel.Name, unhandledPrefix+l.r.s.name+".") || slices.Contains(known, c.Channel.Name) {
+			continue
+		}
+		letters, err := browser.Browse(l.receive, c.Channel.Name, "", 1)
+		if err != nil || len(letters) == 0 {
+			continue
+		}
+		d, err := ParseDeadLetter(letters[0].Message)
+		if err != nil || d.Service != l.r.s.name || c.Channel.Name != UnhandledChannel(d.Service, d.Group, d.Handler) {
+			continue
+		}
+		if _, sub, _ := l.r.find(&d); sub != nil {
+			channels = append(channels, c.Channel.Name)
+		}
+	}
+	return channels
 }
 
 // exists returns an error unless a channel is there.

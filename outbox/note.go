@@ -20,6 +20,14 @@ type unnoted struct {
 // noteAgain is how often the store is asked to take them after all.
 const noteAgain = 10 * time.Second
 
+// due says when the store is asked again, zero if there are none.
+func (u *unnoted) due() time.Time {
+	if len(u.rows) == 0 {
+		return time.Time{}
+	}
+	return u.retry
+}
+
 func (u *unnoted) lanes() []laneKey {
 	var all []laneKey
 	for _, h := range u.rows {

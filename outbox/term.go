@@ -202,7 +202,7 @@ func (t *term[Tx]) round(ctx context.Context) (idle bool, next time.Time, err er
 
 // earliest is the first of next, the next poll and the next advance.
 func (t *term[Tx]) earliest(next time.Time) time.Time {
-	others := []time.Time{t.step.due(t.opts.Advance)}
+	others := []time.Time{t.step.due(t.opts.Advance), t.unnoted.due()}
 	if !t.full() && t.reader.page == nil {
 		others = append(others, t.reader.pollAt)
 	}
@@ -295,6 +295,9 @@ func (t *term[Tx]) stamp() {
 
 func (t *term[Tx]) advanceDue() bool {
 	p := &t.step
+	if at := t.unnoted.due(); !at.IsZero() && !time.Now().Before(at) {
+		return true
+	}
 	at := p.due(t.opts.Advance)
 	return !at.IsZero() && (!time.Now().Before(at) || len(p.hold) >= t.opts.Batch ||
 		p.passed >= 4*t.opts.Batch || p.pending && t.window.waiting == 0)
@@ -303,7 +306,8 @@ func (t *term[Tx]) advanceDue() bool {
 // advance writes down what was published and held.
 func (t *term[Tx]) advance(ctx context.Context) error {
 	p := &t.step
-	if p.passed == 0 && len(p.hold) == 0 {
+	before := len(t.unnoted.rows)
+	if p.passed == 0 && len(p.hold)+before == 0 {
 		return nil
 	}
 	if err := t.note(ctx, p); err != nil {
@@ -313,7 +317,7 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 	if p.pending {
 		t.reader.pollAt = time.Time{}
 	}
-	if len(p.hold) > 0 {
+	if len(p.hold) > 0 || len(t.unnoted.rows) < before {
 		crash.RelayHeld.Pass()
 		t.channels.written(t.unnoted.lanes())
 		t.wakeDrain()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,15 +138,27 @@ func TestRelay_without_a_broker_leaves_the_outbox_to_another(t *testing.T) {
 	})
 }
 
-// picky is a store that cannot hold some messages.
+// picky is a store that cannot hold one message.
 type picky struct {
 	*memstore.Store
-	not map[string]bool
+	mu  sync.Mutex
+	not string // its id; empty: it can
+}
+
+func newPicky(not string) *picky { return &picky{Store: memstore.New(), not: not} }
+
+// holdAll has it hold every message from now on.
+func (p *picky) holdAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.not = ""
 }
 
 func (p *picky) Advance(ctx context.Context, t store.Term, step store.Progress) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, h := range step.Hold {
-		if p.not[h.Message.ID] {
+		if h.Message.ID == p.not {
 			return fmt.Errorf("index row size exceeds the maximum: %s", h.Message.ID)
 		}
 	}
@@ -154,7 +167,7 @@ func (p *picky) Advance(ctx context.Context, t store.Term, step store.Progress) 
 
 func TestRelay_publishes_beside_a_message_that_the_store_cannot_hold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		db := &picky{memstore.New(), map[string]bool{"bad1": true}}
+		db := newPicky("bad1")
 		b := &bench{T: t, broker: &broker{caps: driver.Capabilities{Name: "stub"}}, db: db.Store, logs: &logs{}}
 		b.svc = &service{name: "catalog", conn: b.broker, log: discard()}
 		b.box = outbox.New(b.svc, store.DB[*memstore.Tx](db))
@@ -179,7 +192,7 @@ func TestRelay_publishes_beside_a_message_that_the_store_cannot_hold(t *testing.
 		if st.Held != 1 || !strings.Contains(st.Trouble, "bad1") && !strings.Contains(st.Trouble, "bad3") {
 			b.Errorf("stats %+v, want bad3 held, and the trouble said", st)
 		}
-		db.not["bad1"] = false
+		db.holdAll()
 		b.pass(time.Minute)
 		b.publish("stock", "good", "last")
 		b.pass(time.Minute)

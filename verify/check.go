@@ -188,6 +188,19 @@ func (c *Checker) Waiting(groups []string, n int64, where string) {
 	c.waiting = append(c.waiting, &waiting{groups, n, where})
 }
 
+// missing reports whether anything that is to be handled has no effect and is
+// not kept.
+func (c *Checker) missing() bool {
+	for _, g := range c.groups {
+		for i, s := range c.sent {
+			if PathOf(s.key) == g.Path && !s.unsure && !g.kept[int32(i)] && (g.handled == nil || !g.handled[i]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // where takes one message of a group from those that wait; "" if none do.
 func (c *Checker) where(group string) string {
 	for _, w := range c.waiting {

@@ -28,7 +28,8 @@ const foreignEvery = 50 * time.Millisecond
 // foreignID names a note that came without an id.
 func foreignID(n Note) string { return fmt.Sprintf("%s/%d", n.Key, n.N) }
 
-// send sends until ctx ends. What was not sent it forgets.
+// send sends until ctx ends, each message until it is confirmed. What was not
+// sent in the end it forgets.
 func (s *stranger) send(ctx context.Context) {
 	for n := int64(1); pause(ctx, foreignEvery); n++ {
 		note := Note{Key: keyOf(foreign, int(n%keysPerPath)), N: n, Text: "known to nobody"}
@@ -37,12 +38,18 @@ func (s *stranger) send(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		at := time.Now()
-		sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		err = s.conn.Send(sending, []*driver.Message{{Channel: s.channel, ContentType: "application/json", Key: note.Key, Body: body}})
-		cancel()
-		var failed *driver.SendError
-		unsure := errors.As(err, &failed) && len(failed.Failures) > 0 && failed.Failures[0].Unknown
+		at, unsure := time.Now(), false
+		for again := true; again; again = pause(ctx, foreignEvery) {
+			sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			err = s.conn.Send(sending, []*driver.Message{{Channel: s.channel, ContentType: "application/json", Key: note.Key, Body: body}})
+			cancel()
+			if err == nil {
+				unsure = false
+				break
+			}
+			var failed *driver.SendError
+			unsure = unsure || errors.As(err, &failed) && len(failed.Failures) > 0 && failed.Failures[0].Unknown
+		}
 		if err != nil && !unsure {
 			continue
 		}

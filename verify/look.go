@@ -21,6 +21,9 @@ func (r *run) look(ctx context.Context) (p Progress, ok bool) {
 	}
 	if r.plain != nil {
 		committed[foreign] = r.plain.confirmed()
+		if effects[foreign], err = r.shelf.tables().messages(ctx, foreign); err != nil { // what comes twice has two
+			return p, false
+		}
 	}
 	if r.walks(outage) {
 		r.gone.seen(committed[outage], effects[outage])

@@ -111,18 +111,18 @@ func TestEpisode_tells_how_long_it_took_to_recover(t *testing.T) {
 		}}
 		e.seen(10, 5) // before it, nothing is due
 		go e.keepAway(t.Context(), 45*time.Second, func() int64 { return 3 })
-		time.Sleep(time.Second)
+		pause(t.Context(), time.Second)
 		if !held.Load() || !e.is() {
 			t.Error("the database is not away")
 		}
 		e.seen(20, 20)
-		time.Sleep(44 * time.Second)
+		pause(t.Context(), 44*time.Second)
 		synctest.Wait()
 		if held.Load() || e.is() {
 			t.Error("the database is not back")
 		}
 		e.seen(30, 20)
-		time.Sleep(2 * time.Second)
+		pause(t.Context(), 2*time.Second)
 		e.seen(50, 30)
 		if o := e.report(40); o == nil || *o != (Outage{Seconds: 45, Recovered: 2, Lines: 37}) {
 			t.Errorf("%+v, want 45 s, recovered 2 s after its return, with 37 lines", o)

@@ -87,7 +87,7 @@ func (r *run) report(ctx context.Context, complete, interrupted bool) (*Report, 
 		r.letters.look(ctx)
 		r.letters.tell(c)
 	}
-	if !complete {
+	if c.missing() {
 		notes = r.tellStill(ctx, c)
 	}
 	rep := &Report{Notes: notes, Run: r.id, Seed: r.Seed, Transport: r.caps.Name, Complete: complete, Interrupted: interrupted, Verdict: *c.Verdict()}

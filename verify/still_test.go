@@ -41,6 +41,9 @@ func TestRun_finds_what_is_stuck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if !c.missing() {
+		t.Error("nothing is missing, where nothing was handled")
+	}
 	if notes := r.tellStill(ctx, c); len(notes) > 0 {
 		t.Errorf("notes %q", notes)
 	}

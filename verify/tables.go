@@ -75,6 +75,11 @@ func (t tables) effects(ctx context.Context) (map[string]int64, error) {
 	return t.sums(ctx, `SELECT grp, CAST(sum(n) AS BIGINT) FROM ~position GROUP BY grp`)
 }
 
+// messages is how many different messages a group has effects of.
+func (t tables) messages(ctx context.Context, group string) (int64, error) {
+	return t.number(ctx, `SELECT count(DISTINCT id) FROM ~effect WHERE grp = $1`, group)
+}
+
 func (t tables) sums(ctx context.Context, query string) (map[string]int64, error) {
 	all := map[string]int64{}
 	err := t.run.Query(ctx, t.sql(query), nil, func(scan func(...any) error) error {

@@ -22,7 +22,9 @@ import (
 // it looks at the heap of the process.
 func TestMemory_of_a_service_stays_near_its_window(t *testing.T) {
 	for name, url := range map[string]func(*testing.T) string{
-		"file":     func(t *testing.T) string { return "file:" + filepath.Join(t.TempDir(), "bus") + "?partitions=8&sync=os" },
+		"file": func(t *testing.T) string {
+			return "file:" + filepath.Join(t.TempDir(), "bus") + "?partitions=8&sync=os"
+		},
 		"NATS":     func(t *testing.T) string { return servers.Shared(t, servers.NATS).URL() + "?partitions=8" },
 		"RabbitMQ": func(t *testing.T) string { return servers.Shared(t, servers.RabbitMQ).URL() + "?partitions=8" },
 		"Kafka":    func(t *testing.T) string { return servers.Shared(t, servers.Kafka).URL() + "?partitions=8" },

@@ -85,11 +85,11 @@ func testWidenLease(e *env) {
 	e.nothing(next, "all are settled")
 }
 
-// testWidenMemory sets all of 32 MiB aside, of which a receiver may have one in hand.
+// testWidenMemory sets all of 12 MiB aside, of which a receiver may have one in hand.
 func testWidenMemory(e *env) {
 	sender := e.conn()
 	ch, s := e.windowed(sender)
-	const n = 512
+	const n = 192
 	s.Window = n
 	e.large(sender, ch, n)
 	c := e.conn()

@@ -33,7 +33,7 @@ func (s *Store) hold(rows []store.Held) {
 			if n < 0 || s.rows[n].Position.Seq != h.Position.Seq {
 				continue // it was discarded meanwhile
 			}
-			h.Message = s.rows[n].Message.Clone()
+			h.Row = store.Row{Position: h.Position, Message: s.rows[n].Message.Clone()}
 			s.held = slices.Insert(s.held, i, heldRow{Held: h})
 		}
 		s.held[i].released = time.Time{}

@@ -24,6 +24,7 @@ func (e *env[Tx]) beside() (tx func() Tx, together bool) {
 	wait := func() Tx {
 		e.Helper()
 		b := <-came
+		came <- b // for who asks again
 		e.must(b.err)
 		return b.tx
 	}
@@ -62,35 +63,52 @@ func (r *reading[Tx]) read() {
 
 // lateCommit has transactions commit in another order than they wrote, while a
 // relay reads between them: the trap of a reader that goes on after the largest
-// number that it has seen.
+// number that it has seen, of messages or, the second time, of messages of
+// transactions that are older than any that is open.
 func (suite[Tx]) lateCommit(e *env[Tx]) {
 	r := &reading[Tx]{e: e, t: e.lead()}
-	early := e.begin()
-	e.must(e.DB.Write(e.ctx, early, store.Writes{Messages: []*driver.Message{message("early", "stock", "a")}}))
-	wait, together := e.beside()
-	if !together {
+	for _, older := range []bool{false, true} {
+		first := e.begin()
+		write := func(tx Tx, id string) {
+			e.Helper()
+			e.must(e.DB.Write(e.ctx, tx, store.Writes{Messages: []*driver.Message{message(id, "stock", id)}}))
+		}
+		if older {
+			_, err := e.Count(e.ctx, first, "tea") // the transaction has its number now
+			e.must(err)
+		} else {
+			write(first, "early")
+		}
+		wait, together := e.beside()
+		if !together {
+			e.must(e.DB.Rollback(e.ctx, first))
+			write(wait(), "early")
+			e.must(e.DB.Commit(e.ctx, wait(), store.Writes{}))
+			r.read()
+			e.same(r.got, []string{"early"}, "what was read, where one writes at a time")
+			return
+		}
+		early, late := first, wait()
+		if older {
+			early, late = late, early
+			write(early, "early")
+		}
+		write(late, "late")
+		e.must(e.DB.Commit(e.ctx, late, store.Writes{}))
+		r.read()
+		e.put(message("more", "stock", "more"))
 		r.read()
 		e.must(e.DB.Commit(e.ctx, early, store.Writes{}))
-		e.must(e.DB.Rollback(e.ctx, wait()))
 		r.read()
-		e.same(r.got, []string{"early"}, "what was read, where one writes at a time")
-		return
+		e.put(message("last", "stock", "last")) // for a store that looks once more when something is written
+		r.read()
+		seen := map[string]int{}
+		for _, id := range r.got {
+			seen[id]++
+		}
+		e.same(seen, map[string]int{"early": 1, "late": 1, "more": 1, "last": 1}, "how often each was read")
+		r.got = nil
 	}
-	late := wait()
-	e.must(e.DB.Write(e.ctx, late, store.Writes{Messages: []*driver.Message{message("late", "stock", "b")}}))
-	e.must(e.DB.Commit(e.ctx, late, store.Writes{}))
-	r.read()
-	e.put(message("more", "stock", "c"))
-	r.read()
-	e.must(e.DB.Commit(e.ctx, early, store.Writes{}))
-	r.read()
-	e.put(message("last", "stock", "d")) // for a store that looks once more when something is written
-	r.read()
-	seen := map[string]int{}
-	for _, id := range r.got {
-		seen[id]++
-	}
-	e.same(seen, map[string]int{"early": 1, "late": 1, "more": 1, "last": 1}, "how often each was read")
 }
 
 // lockOrder has a transaction that began first get a lock second: the trap of a

@@ -14,10 +14,14 @@ import (
 // maxTaken bounds the bytes of one Receive; the first message is always taken.
 const maxTaken = 8 << 20
 
+// largePayload is from how many bytes on a message is large.
+const largePayload = 4 << 10
+
 // errDamaged is the fault of what cannot be read.
 var errDamaged = errors.New("the log is damaged here")
 
-// A slot is a delivery with all that belongs to it, allocated in blocks.
+// A slot is a delivery with all that belongs to it. Slots are allocated in blocks,
+// and whoever holds one holds its block; those of large messages are alone.
 type slot struct {
 	delivery driver.Delivery
 	message  driver.Message
@@ -61,6 +65,7 @@ func (r *receiver) fetch(ds []*driver.Delivery, n int) ([]*driver.Delivery, erro
 			break
 		}
 		var it *item
+		fresh := false
 		if rec.seq < p.next.seq {
 			if it = p.meet(rec.seq); it == nil {
 				continue
@@ -83,13 +88,22 @@ func (r *receiver) fetch(ds []*driver.Delivery, n int) ([]*driver.Delivery, erro
 				continue
 			}
 		}
-		if len(block) == 0 {
-			block = make([]slot, min(n-len(ds), 32))
+		var s *slot
+		if len(rec.payload) >= largePayload {
+			s = new(slot)
+			if it == nil {
+				it, fresh = new(item), true // it stays until it is settled, the message need not
+			}
+		} else {
+			if len(block) == 0 {
+				block = make([]slot, min(n-len(ds), 32))
+			}
+			s, block = &block[0], block[1:]
+			if it == nil {
+				it, fresh = &s.item, true
+			}
 		}
-		s := &block[0]
-		block = block[1:]
-		if it == nil {
-			it = &s.item
+		if fresh {
 			it.p = p
 			p.open = append(p.open, it)
 			p.refill = len(p.open)

@@ -126,11 +126,15 @@ func (r *receiver) take(max int) (ds []*driver.Delivery, wait time.Duration, err
 		ds = make([]*driver.Delivery, 0, min(room, r.g.queued))
 		var slab []hand
 		r.g.take(r, room, func(it item) {
-			if len(slab) == 0 {
-				slab = make([]hand, min(slabSize, cap(ds)-len(ds)))
+			var h *hand
+			if it.m.size >= largeMessage {
+				h = new(hand)
+			} else {
+				if len(slab) == 0 {
+					slab = make([]hand, min(slabSize, cap(ds)-len(ds)))
+				}
+				h, slab = &slab[0], slab[1:]
 			}
-			h := &slab[0]
-			slab = slab[1:]
 			h.it, h.r = it, r
 			r.link(h)
 			h.d.Receipt = h

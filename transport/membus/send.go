@@ -93,14 +93,20 @@ func (c *Conn) prepare(l *lot, messages []*driver.Message, failed []driver.SendF
 	partitions := l.ch.spec.Partitions
 	var slab []stored
 	for n := range l.count {
-		if len(slab) == 0 {
-			slab = make([]stored, min(slabSize, l.count-n))
+		index := l.place(n)
+		m := driver.Foreign(messages[index])
+		size := m.Size()
+		var s *stored
+		if size >= largeMessage {
+			s = new(stored)
+		} else {
+			if len(slab) == 0 {
+				slab = make([]stored, min(slabSize, l.count-n))
+			}
+			s, slab = &slab[0], slab[1:]
 		}
-		s := &slab[0]
-		slab = slab[1:]
-		s.index = l.place(n)
-		s.msg = driver.Foreign(messages[s.index])
-		if s.size = s.msg.Size(); s.size > limit {
+		s.index, s.msg, s.size = index, m, size
+		if s.size > limit {
 			err := fmt.Errorf("membus: %d bytes, the limit is %d: %w", s.size, limit, driver.ErrTooLarge)
 			failed = append(failed, driver.SendFailure{Index: s.index, Err: err})
 			continue
@@ -115,8 +121,11 @@ func (c *Conn) prepare(l *lot, messages []*driver.Message, failed []driver.SendF
 }
 
 // What the bus keeps is made in slabs of so many, which the slowest of them
-// keeps alive: few enough that this is little.
-const slabSize = 64
+// keeps alive: few enough that this is little. Large messages are made alone.
+const (
+	slabSize     = 64
+	largeMessage = 4 << 10
+)
 
 // admit puts what there is room for into the channel and returns what to wait
 // on for the rest, nil if there is none.

@@ -191,6 +191,9 @@ func (r *receiver) close(ctx context.Context) error {
 	var errs []error
 	for _, src := range r.sources {
 		errs = append(errs, src.stop(ctx))
+		r.mu.Lock()
+		src.arrived = nil // whoever still holds a delivery holds this receiver, and no more
+		r.mu.Unlock()
 	}
 	return translate("close receiver of "+r.s.Group+" for "+r.s.Channel.Name, errors.Join(errs...))
 }

@@ -165,7 +165,7 @@ func (src *source) pump(ch *amqp.Channel, in <-chan amqp.Delivery, closes <-chan
 		size := sizeOf(&d)
 		r.sizes.note(size)
 		r.mu.Lock()
-		if src.ch == ch {
+		if src.ch == ch && !r.closed {
 			src.arrived = append(src.arrived, arrival{d, size})
 		}
 		r.mu.Unlock()
