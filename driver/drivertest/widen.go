@@ -19,7 +19,7 @@ func testWiden(e *env) {
 	ch, s := e.queue(c)
 	s.Window = 4
 	sent := e.messages(ch, 12, 1)
-	s.WindowBytes = 4 * sent[0].Size()
+	s.WindowBytes = 8 * sent[0].Size() // fewer than are set aside and in hand
 	e.send(c, sent...)
 	r := e.receiver(c, s)
 	w, ok := r.(driver.Widener)
