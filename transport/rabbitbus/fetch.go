@@ -104,8 +104,9 @@ func (r *receiver) adapt(ctx context.Context) error {
 	fixed := r.s.WindowBytes <= 0 || r.c.opts.Prefetch > 0 || r.sizes.largest() == 0
 	r.mu.Lock()
 	live := !src.isDown()
-	grows := live && len(src.arrived) == 0 && !fixed && want >= 2*src.budget
-	asides := live && src.consumers < mostConsumers && len(src.arrived) == 0 && 2*src.aside >= max(1, src.prefetch)
+	follows := live && len(src.arrived) == 0 && src.isFull()
+	grows := follows && !fixed && want >= 2*src.budget
+	asides := follows && src.consumers < mostConsumers && 2*src.aside >= max(1, src.prefetch)
 	shrinks := live && src.held.first == nil && !fixed && 2*want <= src.budget
 	held := r.held
 	r.mu.Unlock()

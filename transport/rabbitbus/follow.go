@@ -3,6 +3,7 @@ package rabbitbus
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/dovetail-go/dovetail/driver"
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -18,16 +19,32 @@ import (
 // what was set aside. With more, a quorum queue (3.10) knows no order of their tags.
 const mostConsumers = 32
 
-// follow ends the consumer and begins another on the same channel.
+// isFull reports whether the consumer has brought all that its prefetch allows, so
+// that nothing is on its way. What is on its way when a consumer is cancelled goes
+// back to a quorum queue (3.10), and comes behind later messages, which the next
+// consumer has had by then.
+func (src *source) isFull() bool { return src.unsettled >= src.prefetch }
+
+// follow ends the consumer and begins another on the same channel, where the
+// consumer is full still. Nothing is settled while it ends: that would make room.
 func (src *source) follow(ctx context.Context, prefetch, budget int) error {
 	r := src.r
+	r.settling.Lock()
+	unlock := sync.OnceFunc(r.settling.Unlock)
 	r.mu.Lock()
 	s, ch, pumped, n := src.session, src.ch, src.pumped, src.consumers
-	src.passing = true
+	full := !src.isDown() && src.isFull()
+	src.passing = full
 	r.mu.Unlock()
+	if !full {
+		unlock()
+		return nil
+	}
 	var in <-chan amqp.Delivery
 	err := s.call(ctx, func() (err error) {
-		if err = ch.Cancel(consumerTag(n), false); err != nil {
+		err = ch.Cancel(consumerTag(n), false)
+		unlock()
+		if err != nil {
 			return err
 		}
 		<-pumped // all that came before is in arrived
@@ -47,6 +64,7 @@ func (src *source) follow(ctx context.Context, prefetch, budget int) error {
 	}
 	src.pumped = make(chan struct{})
 	src.prefetch, src.budget, src.consumers, src.aside = prefetch, budget, n+1, 0
+	src.before, src.unsettled = src.came, 0
 	go src.pump(ch, in, src.closes, src.pumped)
 	return nil
 }

@@ -97,6 +97,9 @@ func (r *receiver) verdicts(settlements []driver.Settlement) (out []*verdict, st
 		}
 		rc.done = true
 		rc.src.held.remove(rc)
+		if rc.tag > rc.src.before {
+			rc.src.unsettled--
+		}
 		r.held--
 		r.bytes -= rc.size
 		if v == nil || v.src != rc.src {
