@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"runtime"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -8,6 +9,7 @@ import (
 
 var widenTests = map[string]test{
 	"Widener_raises_the_window_and_a_receiver_opened_anew_has_all_in_order": {run: testWiden},
+	"Widener_keeps_no_message_that_was_set_aside":                           {run: testWidenMemory, gap: needsOwnMemory},
 	"Widener_keeps_the_leases_of_what_was_set_aside":                        {run: testWidenLease, gap: needsLease},
 }
 
@@ -81,4 +83,45 @@ func testWidenLease(e *env) {
 		e.settle(next, driver.Ack, d)
 	}
 	e.nothing(next, "all are settled")
+}
+
+// testWidenMemory sets all of 32 MiB aside, of which a receiver may have one in hand.
+func testWidenMemory(e *env) {
+	sender := e.conn()
+	ch, s := e.windowed(sender)
+	const n = 512
+	s.Window = n
+	e.large(sender, ch, n)
+	c := e.conn()
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC() // what pools hold goes with the second
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	r := e.receiver(c, s)
+	w, ok := r.(driver.Widener)
+	if !ok {
+		return
+	}
+	for came := 0; came < n; {
+		ds := e.take(r, 1)
+		w.Widen(ds)
+		came += len(ds)
+	}
+	grown := heap() - before
+	e.Logf("the heap grew by %d KiB while %d MiB were set aside", grown>>10, n*windowedBody>>20)
+	if grown > windowBytes+windowSlack+(6<<20) { // 6 MiB for the client's buffers
+		e.Errorf("a receiver of which %d messages were set aside took %d bytes of memory", n, grown)
+	}
+	e.closeReceiver(r)
+	if rm, ok := sender.(driver.Remover); ok {
+		ctx, cancel := e.within()
+		defer cancel()
+		if err := rm.RemoveChannel(ctx, ch.Name); err != nil {
+			e.Errorf("remove channel: %v", err)
+		}
+	}
 }

@@ -13,7 +13,7 @@ func TestStore(t *testing.T) {
 	gaps := map[string]string{
 		"Spoil": "messages are kept as they are, and nobody can spoil one",
 		"End":   "nothing but Commit and Rollback ends a transaction", "Cut": "a transaction has no connection",
-		"Sharded": "there is one shard",
+		"Sharded": "there is one shard", "Durable": "it is memory",
 	}
 	storetest.Run(t, storetest.Harness[*memstore.Tx]{KnownGaps: gaps, Open: func(t testing.TB, _ string) storetest.Database[*memstore.Tx] {
 		s := memstore.New()

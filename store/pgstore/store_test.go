@@ -64,6 +64,12 @@ func openPgxShards(t testing.TB, dir string, shards int) storetest.Database[pgx.
 	t.Helper()
 	s, err := pgstore.Open(t.Context(), server(t), pgstore.Options{Schema: schema(dir), Shards: shards})
 	must(t, err)
+	return pgxDatabase(t, s, dir)
+}
+
+// pgxDatabase is a store as the suite uses it.
+func pgxDatabase(t testing.TB, s *pgstore.Store, dir string) storetest.Database[pgx.Tx] {
+	t.Helper()
 	makeCounter(t, s.Pool(), schema(dir))
 	fastLeaves(t, s.Pool(), dir)
 	table := schema(dir) + ".counter"

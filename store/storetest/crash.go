@@ -34,9 +34,7 @@ func names(points ...*crash.Point) (all []string) {
 // again on the same database, and in the end compares what was committed with
 // what was published.
 func (s suite[Tx]) crash(e *env[Tx]) {
-	if !e.h.Durable {
-		e.Skip("declared gap: the store is not durable")
-	}
+	e.killed()
 	if j := childJob(); j != nil {
 		e.die(*j)
 		return
@@ -52,6 +50,13 @@ func (s suite[Tx]) crash(e *env[Tx]) {
 	e.open()
 	e.publishRest()
 	e.compare()
+}
+
+// killed ends a case that kills processes, where the store outlives none.
+func (e *env[Tx]) killed() {
+	e.Helper()
+	e.needs("Durable", e.h.Durable)
+	e.needs("Kill", e.h.KnownGaps["Kill"] == "")
 }
 
 // die writes and publishes until the process dies at the job's point.

@@ -84,19 +84,9 @@ func (suite[Tx]) enterRace(e *env[Tx]) {
 		var wg sync.WaitGroup
 		for range 3 {
 			wg.Go(func() {
-				tx, err := e.DB.Begin(e.ctx)
-				if err != nil {
-					e.Error(err)
-					return
-				}
-				found, err := e.DB.Enter(e.ctx, tx, entries)
-				if err == nil && found[0].State == "" {
-					_, err = e.Count(e.ctx, tx, "effects")
-				}
-				if err == nil {
-					err = e.DB.Commit(e.ctx, tx, store.Writes{})
-				} else {
-					err = errors.Join(err, e.DB.Rollback(e.ctx, tx))
+				err := e.enterAndCount(entries)
+				for e.again(err) {
+					err = e.enterAndCount(entries)
 				}
 				if err != nil {
 					e.Error(err)
@@ -108,6 +98,22 @@ func (suite[Tx]) enterRace(e *env[Tx]) {
 	counts, err := e.Counts(e.ctx)
 	e.must(err)
 	e.same(counts["effects"], rounds, "effects")
+}
+
+// enterAndCount is a transaction of a consumer.
+func (e *env[Tx]) enterAndCount(entries []store.Entry) error {
+	tx, err := e.DB.Begin(e.ctx)
+	if err != nil {
+		return err
+	}
+	found, err := e.DB.Enter(e.ctx, tx, entries)
+	if err == nil && found[0].State == "" {
+		_, err = e.Count(e.ctx, tx, "effects")
+	}
+	if err != nil {
+		return errors.Join(err, e.DB.Rollback(e.ctx, tx))
+	}
+	return e.DB.Commit(e.ctx, tx, store.Writes{})
 }
 
 func (suite[Tx]) reply(e *env[Tx]) {

@@ -54,6 +54,8 @@ type lab struct {
 	count                          func(context.Context, tx, string) (int64, error)
 	end                            func(context.Context, tx)
 
+	reopened func() // it was opened again
+
 	stores func(*driver.Message) // what is made of a message that is written
 	reads  func(*store.Row)      // what is made of a row that is read
 	keys   func(*store.Key)      // what is made of a key of the inbox
@@ -75,7 +77,7 @@ func newLab(m mutant) *lab {
 		acquire: s.Acquire, resign: s.Resign, resume: s.Resume, next: s.Next, advance: s.Advance, promote: s.Promote,
 		rewind: s.Rewind, retire: s.Retire, stats: s.Stats, blocked: s.Blocked, due: s.Due, retryHeld: s.RetryHeld,
 		browse: s.Browse, edit: s.Edit, discard: s.Discard, migrate: s.Migrate,
-		count: count, stores: func(*driver.Message) {}, keys: func(*store.Key) {},
+		count: count, reopened: func() {}, stores: func(*driver.Message) {}, keys: func(*store.Key) {},
 		spoilt: map[string]bool{}, cut: map[tx]bool{},
 	}
 	l.reads = l.read

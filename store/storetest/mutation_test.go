@@ -29,7 +29,7 @@ func mutants() map[string]mutant {
 	all := map[string]mutant{}
 	for _, some := range []map[string]mutant{
 		transactionMutants, textMutants, outboxMutants, relayMutants, heldMutants, repairMutants, leaseMutants, inboxMutants, readerMutants, shardMutants,
-		largeMutants,
+		largeMutants, durableMutants,
 	} {
 		for name, m := range some {
 			if _, twice := all[name]; twice {
@@ -72,9 +72,16 @@ func TestMutant(t *testing.T) {
 		})
 		return
 	}
+	var labs sync.Map // by directory: it outlives Close
 	storetest.Run(t, storetest.Harness[tx]{
-		Patience: patience,
-		Open:     func(testing.TB, string) storetest.Database[tx] { return newLab(m).database() },
+		Patience: patience, Durable: true, KnownGaps: map[string]string{"Kill": "other processes do not get into this one's memory"},
+		Open: func(_ testing.TB, dir string) storetest.Database[tx] {
+			l, again := labs.LoadOrStore(dir, newLab(m))
+			if again {
+				l.(*lab).reopened()
+			}
+			return l.(*lab).database()
+		},
 		Sharded: func(_ testing.TB, _ string, n int) storetest.Database[tx] {
 			return newSharded(m, n).database()
 		},
@@ -82,7 +89,7 @@ func TestMutant(t *testing.T) {
 }
 
 var noHooks = map[string]string{
-	"Spoil": "it has other faults", "End": "it has other faults", "Cut": "it has other faults", "Sharded": "it has other faults",
+	"Spoil": "side by side", "End": "side by side", "Cut": "side by side", "Sharded": "side by side",
 }
 
 // A verdict is what the suite says of a mutant.
@@ -106,7 +113,7 @@ func (m mutant) try(ctx context.Context, name, dir string) verdict {
 		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestMutant$/^("+cases+")$", "-test.failfast", "-test.timeout=100s")
 		cmd.Env = append(os.Environ(), mutantVariable+"="+name, "TMPDIR="+dir)
 		v.out, v.err = cmd.CombinedOutput()
-		if failed := failure.FindSubmatch(v.out); failed != nil {
+		if failed := failure.FindSubmatch(v.out); failed != nil && !panicked.Match(v.out) {
 			v.caught, v.err = string(failed[1]), nil
 		}
 		if v.caught != "" || v.err != nil || !isMutant(name) {
@@ -119,7 +126,10 @@ func (m mutant) try(ctx context.Context, name, dir string) verdict {
 
 func isMutant(name string) bool { _, control := controls[name]; return !control }
 
-var failure = regexp.MustCompile(`--- FAIL: TestMutant/(\S+)`)
+var (
+	failure  = regexp.MustCompile(`--- FAIL: TestMutant/(\S+)`)
+	panicked = regexp.MustCompile(`(?m)^(panic|fatal error): `) // that is no finding
+)
 
 // uncaught are faults that the suite does not find, with the reason.
 var uncaught = map[string]string{}

@@ -26,6 +26,7 @@ func (e *env[Tx]) beside() (tx func() Tx, together bool) {
 		b := <-came
 		came <- b // for who asks again
 		e.must(b.err)
+		e.begun = append(e.begun, b.tx)
 		return b.tx
 	}
 	select {
@@ -129,6 +130,11 @@ func (suite[Tx]) lockOrder(e *env[Tx]) {
 		count := func(tx Tx, n int64) {
 			e.Helper()
 			got, err := e.Count(e.ctx, tx, key)
+			if e.again(err) {
+				e.must(e.DB.Rollback(e.ctx, tx))
+				tx = e.begin()
+				got, err = e.Count(e.ctx, tx, key)
+			}
 			e.must(err)
 			e.same(got, n, "counter")
 			e.must(e.DB.Commit(e.ctx, tx, store.Writes{Messages: []*driver.Message{message([]string{"", "one", "two"}[n], "stock", key)}}))

@@ -447,9 +447,7 @@ func (suite[Tx]) stats(e *env[Tx]) {
 }
 
 func (s suite[Tx]) reopen(e *env[Tx]) {
-	if !e.h.Durable {
-		e.Skip("declared gap: the store is not durable")
-	}
+	e.needs("Durable", e.h.Durable)
 	e.put(messages(3, "stock", "tea")...)
 	t := e.lead()
 	rows := e.next(t, store.Position{})

@@ -210,7 +210,11 @@ func (suite[Tx]) writers(e *env[Tx]) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(w), 7))
 			for i := range each {
-				if err := e.work(r, i); err != nil {
+				err := e.work(r, i)
+				for e.again(err) {
+					err = e.work(r, i)
+				}
+				if err != nil {
 					e.Errorf("writer %d: %v", w, err)
 					return
 				}

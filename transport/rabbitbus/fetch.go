@@ -93,9 +93,10 @@ func (r *receiver) prefetch() int {
 // owned reports whether the queues are partitions, which have one owner at a time.
 func (r *receiver) owned() bool { return r.st.exclusive() && !r.s.Broadcast }
 
-// adapt has another consumer follow where the prefetch no longer fits. Where it is
-// too large, the source is opened again, as long as nothing of it is handed out:
-// what waits here goes back to where it was, since one consumer had it all.
+// adapt has another consumer follow where the prefetch is used up and too small, or
+// used up by what was set aside. Where nothing of the source is handed out, it is
+// opened again if the prefetch no longer fits: what waits here goes back to where it
+// was, since one consumer had it all.
 func (r *receiver) adapt(ctx context.Context) error {
 	if r.owned() {
 		return nil
@@ -103,20 +104,16 @@ func (r *receiver) adapt(ctx context.Context) error {
 	src, want := r.sources[0], r.prefetch()
 	fixed := r.s.WindowBytes <= 0 || r.c.opts.Prefetch > 0 || r.sizes.largest() == 0
 	r.mu.Lock()
-	live := !src.isDown()
-	follows := live && len(src.arrived) == 0 && src.isFull()
-	grows := follows && !fixed && want >= 2*src.budget
-	asides := follows && src.consumers < mostConsumers && 2*src.aside >= max(1, src.prefetch)
-	shrinks := live && src.held.first == nil && !fixed && 2*want <= src.budget
-	held := r.held
+	grows, shrinks := !fixed && want >= 2*src.budget, !fixed && 2*want <= src.budget
+	follows := src.full() && (grows || src.aside > src.prefetch/8 && src.consumers < mostConsumers)
+	reopens := !src.isDown() && src.held.first == nil && (grows || shrinks)
+	prefetch := max(1, want/4, want-r.held) // what is in hand counts as well
 	r.mu.Unlock()
 	var err error
 	switch {
-	case asides: // what is in hand of the consumer before counts as well
-		err = src.follow(ctx, max(1, want/4, want-held), want)
-	case grows:
-		err = src.follow(ctx, want, want)
-	case shrinks:
+	case follows:
+		err = src.follow(ctx, prefetch, want)
+	case reopens:
 		if err = src.stop(ctx); err == nil {
 			r.mu.Lock()
 			r.forget(src)

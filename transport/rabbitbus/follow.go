@@ -3,7 +3,6 @@ package rabbitbus
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"github.com/dovetail-go/dovetail/driver"
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -12,38 +11,33 @@ import (
 // The server counts what is unsettled against the prefetch of its consumer, also
 // what was set aside. A consumer that was cancelled keeps what it has, on its
 // channel, and takes no more: another that follows it on the same channel goes on
-// behind that, with a prefetch of its own. Not so for partitions: when the active
+// behind that, with a prefetch of its own. A consumer is cancelled only when it has
+// used up its prefetch, and so nothing is on its way to it: a quorum queue would give
+// that to the next one behind what that already has. Not so for partitions: when the active
 // consumer of a queue is cancelled, the next in line becomes its owner.
 
 // mostConsumers bounds how many consumers follow each other on a channel because of
 // what was set aside. With more, a quorum queue (3.10) knows no order of their tags.
 const mostConsumers = 32
 
-// isFull reports whether the consumer has brought all that its prefetch allows, so
-// that nothing is on its way. What is on its way when a consumer is cancelled goes
-// back to a quorum queue (3.10), and comes behind later messages, which the next
-// consumer has had by then.
-func (src *source) isFull() bool { return src.unsettled >= src.prefetch }
-
-// follow ends the consumer and begins another on the same channel, where the
-// consumer is full still. Nothing is settled while it ends: that would make room.
+// follow ends the consumer and begins another on the same channel, if it is still
+// full. Nothing is settled while it ends: the server would have room for more.
 func (src *source) follow(ctx context.Context, prefetch, budget int) error {
 	r := src.r
 	r.settling.Lock()
-	unlock := sync.OnceFunc(r.settling.Unlock)
 	r.mu.Lock()
 	s, ch, pumped, n := src.session, src.ch, src.pumped, src.consumers
-	full := !src.isDown() && src.isFull()
+	full := src.full()
 	src.passing = full
 	r.mu.Unlock()
 	if !full {
-		unlock()
+		r.settling.Unlock()
 		return nil
 	}
 	var in <-chan amqp.Delivery
 	err := s.call(ctx, func() (err error) {
 		err = ch.Cancel(consumerTag(n), false)
-		unlock()
+		r.settling.Unlock()
 		if err != nil {
 			return err
 		}
@@ -63,23 +57,33 @@ func (src *source) follow(ctx context.Context, prefetch, budget int) error {
 		return err
 	}
 	src.pumped = make(chan struct{})
-	src.prefetch, src.budget, src.consumers, src.aside = prefetch, budget, n+1, 0
-	src.before, src.unsettled = src.came, 0
+	src.prefetch, src.budget, src.consumers, src.out, src.aside = prefetch, budget, n+1, 0, 0
 	go src.pump(ch, in, src.closes, src.pumped)
 	return nil
+}
+
+// full reports whether a source's consumer has used up its prefetch, and all that it
+// brought is handed out.
+func (src *source) full() bool {
+	return !src.isDown() && len(src.arrived) == 0 && src.out >= src.prefetch
 }
 
 // consumerTag names the nth consumer on a channel. A quorum queue takes back what
 // a channel had one consumer after another, in the order of their tags.
 func consumerTag(n int) string { return fmt.Sprintf("dovetail-%08d", n) }
 
+// A whole is a receiver of a queue that is no partition: it can be widened.
+type whole struct{ *receiver }
+
+var _ driver.Widener = (*whole)(nil)
+
 // Widen raises the window, as driver.Widener has it.
-func (r *receiver) Widen(aside []*driver.Delivery) {
+func (r *whole) Widen(aside []*driver.Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range aside {
 		rc, ok := d.Receipt.(*receipt)
-		if !ok || rc.src.r != r || rc.done || rc.lost {
+		if !ok || rc.src.r != r.receiver || rc.done || rc.lost {
 			continue
 		}
 		rc.done = true // the core does not settle it

@@ -48,7 +48,8 @@ func TestReceiver_opened_anew_has_in_order_what_many_consumers_brought(t *testin
 			if err := r.Close(within(t)); err != nil {
 				t.Fatal(err)
 			}
-			for i, d := range take(t, openReceiver(t, c, s), 20) {
+			s.Window = n + 20
+			for i, d := range take(t, openReceiver(t, c, s), n+20) {
 				if d.Message.ID != sent[i].ID {
 					t.Fatalf("message %d is %s, want %s", i, d.Message.ID, sent[i].ID)
 				}

@@ -40,7 +40,6 @@ type receiver struct {
 var (
 	_ driver.Receiver   = (*receiver)(nil)
 	_ driver.Backlogger = (*receiver)(nil)
-	_ driver.Widener    = (*receiver)(nil)
 )
 
 // OpenReceiver begins to receive for a group that was provisioned; a broadcast
@@ -78,7 +77,10 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	if len(r.sources) > 1 {
 		return share(r), nil
 	}
-	return r, nil
+	if r.owned() {
+		return r, nil
+	}
+	return &whole{r}, nil
 }
 
 // channels are as many as r uses: one for each queue, and one to be counted by.
@@ -208,7 +210,8 @@ func (r *receiver) take(max int) []*driver.Delivery {
 			a := &src.arrived[i]
 			s := new(slot) // alone, since it may be held for long
 			raw = append(raw, a.d)
-			s.r = receipt{src: src, tag: a.d.DeliveryTag, size: a.size}
+			s.r = receipt{src: src, tag: a.d.DeliveryTag, size: a.size, consumer: src.consumers}
+			src.out++
 			src.held.add(&s.r)
 			src.last = a.d.DeliveryTag
 			s.d = driver.Delivery{Message: &s.m, Partition: src.partition, Receipt: &s.r}

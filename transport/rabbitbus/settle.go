@@ -97,11 +97,11 @@ func (r *receiver) verdicts(settlements []driver.Settlement) (out []*verdict, st
 		}
 		rc.done = true
 		rc.src.held.remove(rc)
-		if rc.tag > rc.src.before {
-			rc.src.unsettled--
-		}
 		r.held--
 		r.bytes -= rc.size
+		if rc.consumer == rc.src.consumers {
+			rc.src.out--
+		}
 		if v == nil || v.src != rc.src {
 			n := slices.IndexFunc(out, func(v *verdict) bool { return v.src == rc.src })
 			if n < 0 {

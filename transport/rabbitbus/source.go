@@ -29,10 +29,8 @@ type source struct {
 	passing   bool               // one consumer ends and another follows
 	prefetch  int                // what the consumer began with
 	budget    int                // what prefetch said then
-	aside     int                // of what the consumer brought, set aside
-	came      uint64             // tag of the last that arrived
-	before    uint64             // tag of the last that an earlier consumer brought
-	unsettled int                // of what the consumer brought, unsettled
+	out       int                // what the consumer brought, handed out and not settled
+	aside     int                // of these, set aside
 
 	arrived []arrival // and not handed out
 	held    receipts  // handed out and not settled
@@ -57,6 +55,7 @@ type receipt struct {
 	src        *source
 	tag        uint64
 	size       int
+	consumer   int  // which of the channel's brought it
 	done       bool // settled
 	aside      bool // set aside: a copy, which has no message
 	lost       bool // the server has the message again
@@ -143,8 +142,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 	src.session, src.ch, src.alone, src.owner = s, ch, alone, alone
 	src.pumped, src.down, src.closes, src.passing = make(chan struct{}), nil, closes, false
 	src.arrived, src.held, src.last = nil, receipts{}, 0
-	src.came, src.before, src.unsettled = 0, 0, 0
-	src.prefetch, src.budget, src.consumers, src.aside, src.ours = prefetch, prefetch, 1, 0, false
+	src.prefetch, src.budget, src.consumers, src.out, src.aside, src.ours = prefetch, prefetch, 1, 0, 0, false
 	go src.pump(ch, in, closes, src.pumped)
 	return nil
 }
@@ -169,8 +167,6 @@ func (src *source) pump(ch *amqp.Channel, in <-chan amqp.Delivery, closes <-chan
 		r.mu.Lock()
 		if src.ch == ch && !r.closed {
 			src.arrived = append(src.arrived, arrival{d, size})
-			src.came = d.DeliveryTag
-			src.unsettled++
 		}
 		r.mu.Unlock()
 		r.kick()
