@@ -12,7 +12,7 @@ import (
 // A recall remembers messages that come again: those whose settlement was not
 // taken, or may not have been, with what became of them; those that were handed
 // back, with how often they were tried and when they are to be tried next; and
-// those that are still handled although they are delivered again. When such a
+// those that are still handled although their receiver is opened again. When such a
 // message comes to this process, what was handled is settled alone, what was
 // tried goes on counting and waiting, and what is still handled waits. The oldest
 // are forgotten.
@@ -122,7 +122,8 @@ func (r *recall) settled(t *task) {
 	}
 }
 
-// running remembers that t is handled although it is delivered again.
+// running remembers that t is handled, or not settled yet, although it is
+// delivered again.
 func (r *recall) running(t *task) {
 	if r == nil {
 		return

@@ -20,16 +20,25 @@ import (
 // what was set aside. With more, a quorum queue (3.10) knows no order of their tags.
 const mostConsumers = 32
 
-// follow ends the consumer and begins another on the same channel.
+// follow ends the consumer and begins another on the same channel, if it is still
+// full. Nothing is settled while it ends: the server would have room for more.
 func (src *source) follow(ctx context.Context, prefetch, budget int) error {
 	r := src.r
+	r.settling.Lock()
 	r.mu.Lock()
 	s, ch, pumped, n := src.session, src.ch, src.pumped, src.consumers
-	src.passing = true
+	full := src.full()
+	src.passing = full
 	r.mu.Unlock()
+	if !full {
+		r.settling.Unlock()
+		return nil
+	}
 	var in <-chan amqp.Delivery
 	err := s.call(ctx, func() (err error) {
-		if err = ch.Cancel(consumerTag(n), false); err != nil {
+		err = ch.Cancel(consumerTag(n), false)
+		r.settling.Unlock()
+		if err != nil {
 			return err
 		}
 		<-pumped // all that came before is in arrived
