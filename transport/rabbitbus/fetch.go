@@ -24,7 +24,7 @@ const (
 	unseenMost = 8
 
 	// partitionSize is what a message of a partition is taken to have.
-	partitionSize = 32 << 10
+	partitionSize = 48 << 10
 )
 
 // sizes is how large the messages of a group's queues were lately.

@@ -62,7 +62,7 @@ type Options struct {
 	// Prefetch bounds what the server delivers ahead, in messages of each queue
 	// and receiver. Default 0: the subscription's window, and fewer where its
 	// WindowBytes is less: by the size of the messages that came lately, or, with
-	// partitions, as if each had 32 KiB. Quorum queues with partitions want the
+	// partitions, as if each had 48 KiB. Quorum queues with partitions want the
 	// same for all instances of a group.
 	Prefetch int
 

@@ -92,8 +92,9 @@ func (r *receiver) forget(src *source) (aside bool) {
 	if src.ch == nil {
 		return false
 	}
-	for rc := src.held.first; rc != nil; rc = rc.next {
+	for rc := src.held.first; rc != nil; rc = src.held.first {
 		rc.lost = true
+		src.held.remove(rc) // whoever holds one delivery holds no other
 		if rc.aside {
 			aside = true
 			continue
@@ -101,7 +102,7 @@ func (r *receiver) forget(src *source) (aside bool) {
 		r.held--
 		r.bytes -= rc.size
 	}
-	src.held, src.arrived = receipts{}, nil
+	src.arrived = nil
 	src.ch = nil
 	// The server closes a connection from which it hears nothing for two
 	// heartbeats; until then what it had is not there for us.

@@ -192,7 +192,11 @@ func (r *receiver) close(ctx context.Context) error {
 	for _, src := range r.sources {
 		errs = append(errs, src.stop(ctx))
 		r.mu.Lock()
-		src.arrived = nil // whoever still holds a delivery holds this receiver, and no more
+		src.arrived = nil
+		for rc := src.held.first; rc != nil; rc = src.held.first {
+			rc.lost = true
+			src.held.remove(rc) // whoever holds one delivery holds no other
+		}
 		r.mu.Unlock()
 	}
 	return translate("close receiver of "+r.s.Group+" for "+r.s.Channel.Name, errors.Join(errs...))
