@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"hash/fnv"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -11,9 +13,17 @@ import (
 // leave behind can be told from what others put into the machine's.
 type tempDir string
 
-func newTempDir() (tempDir, error) {
-	dir, err := os.MkdirTemp("", "dovetail-test-")
-	if err != nil {
+// newTempDir makes the directory. It is the same for every run of one clone, so
+// that go test finds in its cache what has not changed; what a run left there
+// that was interrupted is removed.
+func newTempDir(clone string) (tempDir, error) {
+	h := fnv.New32a()
+	h.Write([]byte(clone))
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("dovetail-test-%08x", h.Sum32()))
+	if err := os.RemoveAll(dir); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
 	}
 	// Servers run as other users and have their directories in it.
