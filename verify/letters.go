@@ -127,6 +127,13 @@ func (l *letters) counts() map[string]int64 {
 	return all
 }
 
+// last is how many were sent again, and what was wrong with the last look.
+func (l *letters) last() (requeued int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.requeued, l.err
+}
+
 // tell gives a checker what is kept.
 func (l *letters) tell(c *Checker) {
 	l.mu.Lock()

@@ -153,9 +153,10 @@ func (r *run) words(rep *Report) {
 		rep.Notes = []string{}
 	}
 	if r.letters != nil {
-		rep.Requeued = r.letters.requeued
-		if r.letters.err != nil {
-			rep.Notes = append(rep.Notes, "the dead letters could not be read in the end, and what is kept may be called lost: "+r.letters.err.Error())
+		requeued, err := r.letters.last()
+		rep.Requeued = requeued
+		if err != nil {
+			rep.Notes = append(rep.Notes, "the dead letters could not be read in the end, and what is kept may be called lost: "+err.Error())
 		}
 	}
 	if r.gone != nil && r.gone.err != nil {
