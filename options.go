@@ -68,7 +68,7 @@ type Options struct {
 	RevokeTimeout time.Duration
 
 	// StallAfter is how long a receiver may deliver nothing while its backlog
-	// is not empty before it is opened anew. Default: 1 min.
+	// is not empty before it is opened again. Default: 1 min.
 	StallAfter time.Duration
 
 	// Middleware wraps every handler of single messages, the first outermost;

@@ -176,7 +176,7 @@ func (src *source) run(ctx context.Context) error {
 			return nil
 		}
 		// A broken link heals in the transport; a receiver that is gone, or
-		// that stays broken, is opened anew. So is one that may deliver again
+		// that stays broken, is opened again. So is one that may deliver again
 		// what was set aside: it would be set aside twice.
 		if kind != driver.Retryable || failed%5 == 0 || src.aside.Load() {
 			if err := src.reopen(ctx, r); err != nil {
@@ -302,7 +302,7 @@ func (src *source) settle(ctx context.Context, list []driver.Settlement) (driver
 	}
 }
 
-// renew has a receiver opened anew by the goroutine that receives, unless that
+// renew has a receiver opened again by the goroutine that receives, unless that
 // was done already.
 func (src *source) renew(old driver.Receiver) {
 	src.mu.Lock()
@@ -363,7 +363,7 @@ func (src *source) notice(n Notice) {
 // watch opens the receiver anew when it delivers nothing although messages
 // wait: clients and brokers are known to stall in silence. What waits at two
 // looks in a row is taken for stalled. It may as well be another instance's that
-// is slow, and so a receiver that delivers nothing when it was opened anew is
+// is slow, and so a receiver that delivers nothing when it was opened again is
 // given ever more time.
 func (src *source) watch(ctx context.Context) {
 	if _, ok := src.current().(driver.Backlogger); !ok {

@@ -14,7 +14,7 @@
 //     was provisioned, and at the start of partitions that are added later.
 //   - A broadcast subscription: no consumer group at all; the receiver reads every
 //     partition from where it ended when the receiver was first opened, and one
-//     that is opened anew goes on where the Conn knows that the last one was.
+//     that is opened again goes on where the Conn knows that the last one was.
 //   - A reply channel "reply.<service>.<instance>": the topic "reply.<service>",
 //     with the channel's name in a header, read like a broadcast and filtered.
 //

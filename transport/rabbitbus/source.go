@@ -193,7 +193,7 @@ func (src *source) pump(ch *amqp.Channel, in <-chan amqp.Delivery, closes <-chan
 
 var errConsumerGone = errors.New("the consumer is gone")
 
-// isDown reports whether src needs to be opened anew.
+// isDown reports whether src needs to be opened again.
 func (src *source) isDown() bool { return src.ch == nil || src.down != nil }
 
 // stop ends the consumer; the server takes back what is unsettled, in order.
