@@ -1,6 +1,7 @@
 package dovetail
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,7 +26,7 @@ type claims struct {
 	echoed chan struct{} // closed when this instance has heard itself
 
 	mu    sync.Mutex
-	clock uint64
+	clock uint64    // later than any that it has heard of; it begins with the time, and so never repeats itself
 	at    int64     // of what was published last
 	heard time.Time // when this instance last heard itself
 	since time.Time // when it first told something since then; zero for not yet
@@ -51,7 +52,7 @@ type peer struct {
 
 // Pace of what instances tell each other.
 const (
-	tellEvery  = 5 * time.Second // where nothing is claimed
+	tellEvery  = 3 * time.Second // where nothing is claimed
 	tellOften  = time.Second     // else
 	peerGone   = 3 * tellEvery   // after which one that says nothing is taken for gone
 	deafAfter  = 2 * peerGone    // after which an instance that does not hear itself goes on alone, as the others do without it
@@ -65,6 +66,7 @@ const (
 	maxClaims     = 256
 	maxClaimBytes = 128 << 10 // of keys; at least one claim
 	maxPeers      = 1000
+	maxClock      = 1 << 62
 )
 
 // claimsType is the type of the messages.
@@ -94,7 +96,7 @@ func (r *run) newClaims() *claims {
 	if !r.sharesKeys() {
 		return nil
 	}
-	c := &claims{s: r.s, wake: make(chan struct{}, 1), echoed: make(chan struct{}), heard: time.Now(), own: make(map[claimID]*claim), peers: make(map[string]*peer)}
+	c := &claims{s: r.s, clock: uint64(time.Now().UnixMicro()), wake: make(chan struct{}, 1), echoed: make(chan struct{}), heard: time.Now(), own: make(map[claimID]*claim), peers: make(map[string]*peer)}
 	for _, b := range r.inbounds {
 		if b.ordered {
 			c.inbounds = append(c.inbounds, b)
@@ -199,7 +201,7 @@ func (c *claims) earliest() []*claim {
 	for _, n := range c.own {
 		list = append(list, n)
 	}
-	slices.SortFunc(list, func(a, b *claim) int { return int(int64(a.id.Time - b.id.Time)) })
+	slices.SortFunc(list, func(a, b *claim) int { return cmp.Compare(a.id.Time, b.id.Time) })
 	return list
 }
 
@@ -316,7 +318,7 @@ func (c *claims) note(st *claimState, claimed map[claimID]claimLine) bool {
 		c.peers[st.Instance] = p
 		c.changed() // it wants to know of us
 	}
-	c.clock = max(c.clock, st.Clock)
+	c.clock = max(c.clock, min(st.Clock, maxClock))
 	p.at, p.heard, p.granted = st.At, time.Now(), make(map[claimID]bool, len(st.Granted))
 	for _, id := range st.Granted {
 		if _, ours := c.own[id]; ours {

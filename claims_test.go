@@ -312,3 +312,65 @@ func TestLetter_is_handled_where_instances_cannot_hear_each_other(t *testing.T) 
 		})
 	}
 }
+
+// The partitions of keys whose letters are handled move to an instance that joins.
+// A letter that had not begun goes on where it is, too.
+func TestLetters_keep_their_keys_while_partitions_move(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bus := memBus(t)
+		watch := newBeside()
+		var mu sync.Mutex
+		ill := true
+		by := map[string]int{}
+		start := func(instance string) (*dovetail.Service, func()) {
+			opts := quick
+			opts.Instance = instance
+			svc := dovetail.New("mail", bus.Connect(), opts)
+			ordered.Handle(svc, func(_ context.Context, i item) error {
+				mu.Lock()
+				fails := ill
+				by[instance]++
+				mu.Unlock()
+				if fails {
+					return dovetail.Permanent(errors.New("not yet"))
+				}
+				watch.handle(i, 20*time.Second)
+				return nil
+			}, dovetail.Ordered())
+			svc.Sends(ordered)
+			return svc, runBubble(t, svc)
+		}
+		first, stop := start("first")
+		defer stop()
+		<-first.Ready()
+		const keys = 16
+		send := func(n int) {
+			for k := range keys {
+				if err := ordered.Send(t.Context(), first, item{fmt.Sprint("key ", k), n}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		send(0)
+		send(1)
+		<-time.After(time.Second)
+		mu.Lock()
+		ill = false
+		mu.Unlock()
+		if n := requeue(t, first.Conn(), "mail"); n != 2*keys {
+			t.Fatalf("%d dead letters", n)
+		}
+		<-time.After(time.Second)
+		_, stop = start("second")
+		defer stop()
+		<-time.After(time.Second)
+		send(2)
+		<-time.After(2 * time.Minute)
+		watch.check(t, 3*keys)
+		mu.Lock()
+		defer mu.Unlock()
+		if by["second"] == 0 {
+			t.Error("no partition has moved")
+		}
+	})
+}
