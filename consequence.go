@@ -54,6 +54,9 @@ func (b *inbound) consequences(due []consequence, t *task) []consequence {
 		}
 		return due
 	}
+	if t.unanswered != nil {
+		return append(due, consequence{m: t.unanswered, of: t})
+	}
 	if r := b.answer(t); r != nil {
 		due = append(due, consequence{m: b.reply(t, r), of: t})
 	}

@@ -214,7 +214,7 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 		messages[i] = c.m
 	}
 	sending, cancel := context.WithTimeout(ctx, errandTimeout)
-	err := s.conn.Send(sending, messages)
+	err := s.carry(sending, messages)
 	cancel()
 	why, whole := unconfirmed(err, len(cs))
 	if whole && len(cs) > 1 && s.conn.Classify(err) != driver.Retryable && ctx.Err() == nil { // one of them spoils it for the others

@@ -100,7 +100,7 @@ func (b *inbound) attempt(base context.Context, t *task) {
 		defer cancel()
 	}
 	var err error
-	if b.s.opts.Hooks.Handle != nil {
+	if len(b.s.hooks.handle) > 0 {
 		err = b.observe(t.sub.handler, ctx, &t.in)
 	} else {
 		err = protect(t.sub.handler, ctx, &t.in)
@@ -112,12 +112,14 @@ func (b *inbound) attempt(base context.Context, t *task) {
 
 // observe is protect with a hook, which hears of the end whatever it is.
 func (b *inbound) observe(h Handler, ctx context.Context, in *Incoming) (err error) {
-	ctx, after := b.s.handleHook(ctx, in)
+	root := ctx
+	hooked, after := b.s.handleHook(root, in)
+	in.item = &itemContext{handlerContext: handlerContext{nil, in}, root: root, hooked: hooked}
 	if after != nil {
 		err = errEnded
 		defer func() { after(err) }()
 	}
-	return protect(h, ctx, in)
+	return protect(h, hooked, in)
 }
 
 // answerNow sends an answer to a waiting caller from the worker: transient
@@ -129,7 +131,10 @@ func (b *inbound) answerNow(ctx context.Context, t *task) {
 		return
 	}
 	if r := b.answer(t); r != nil {
-		t.answered = b.s.conn.Send(ctx, []*driver.Message{b.reply(t, r)}) == nil
+		m := b.reply(t, r)
+		if t.answered = b.s.carry(ctx, []*driver.Message{m}) == nil; !t.answered {
+			t.unanswered = m
+		}
 		crash.ConsumerReplied.Pass()
 	}
 }
@@ -214,7 +219,7 @@ func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incom
 		errs   []error
 		broken error
 	)
-	if b.s.opts.Hooks.Handle != nil {
+	if len(b.s.hooks.handle) > 0 {
 		errs, broken = b.observeBatch(begun[0].sub.batch, ctx, ins)
 	} else {
 		errs, broken = protectBatch(begun[0].sub.batch, ctx, ins)

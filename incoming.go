@@ -28,7 +28,7 @@ type Incoming struct {
 	replyCodec codec.Codec  // of the contract; nil where nothing is replied
 	answer     *Reply       // what the handler answered
 	token      string       // of the request that it is, for the reply
-	item       *itemContext // of a message of a batch, what hooks gave it; its Context is not set
+	item       *itemContext // what hooks and middleware gave it; its Context is not set
 	begun      func()       // who waits for the handler to begin; nil for nobody
 
 	mu     sync.Mutex

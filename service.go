@@ -21,6 +21,7 @@ type Service struct {
 	owns bool // closes conn at the end
 	opts Options
 
+	hooks     hookSet
 	fitter    driver.Fitter // the connection's; nil if it has none
 	counts    counters
 	failing   sync.Map                            // group → when a failing attempt of it was last logged as a warning
@@ -93,6 +94,7 @@ func New(name string, conn driver.Conn, opts Options) *Service {
 		ready: make(chan struct{}),
 		ended: make(chan struct{}),
 	}
+	s.hooks.add(opts.Hooks)
 	s.fitter, _ = conn.(driver.Fitter)
 	s.sends.Store(&map[string]declared{})
 	s.topo.changed()

@@ -9,7 +9,7 @@ import (
 
 // Stats counts what a service has done since it was made. Counts only grow.
 type Stats struct {
-	Sent        int64 `json:"sent"`        // messages confirmed by the broker, answers and dead letters left out
+	Sent        int64 `json:"sent"`        // messages confirmed by the broker, those of relays of this process too, answers and dead letters left out
 	Handled     int64 `json:"handled"`     // messages whose handler succeeded or refused
 	Redelivered int64 `json:"redelivered"` // messages that the broker delivered again
 	Retried     int64 `json:"retried"`     // attempts that failed and were tried again

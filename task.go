@@ -38,9 +38,10 @@ type task struct {
 	abandoned bool  // its partition is another instance's: it is not settled
 	exit      *exit // who waits until it is out of hand
 
-	answered bool // its answer is sent
-	unsent   int  // consequences that must be sent before it is settled
-	rare     *rare
+	answered   bool            // its answer is sent
+	unanswered *driver.Message // its answer, which was tried and is not sent
+	unsent     int             // consequences that must be sent before it is settled
+	rare       *rare
 
 	lane               *lane
 	ahead, behind      *task // in its lane

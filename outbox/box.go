@@ -17,7 +17,8 @@ import (
 type Service interface {
 	Name() string
 	Instance() string
-	Prepare(messages []*driver.Message) error
+	Prepare(ctx context.Context, messages []*driver.Message) error
+	Relay(ctx context.Context, messages []*driver.Message) error
 	Provision(ctx context.Context) error
 	Conn() driver.Conn
 	Logger() *slog.Logger

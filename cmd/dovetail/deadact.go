@@ -144,7 +144,7 @@ func (d *deadItem) edit(body []byte, given bool, contentType string, headers []s
 		if value == "" {
 			m.Headers = m.Headers.Without(name)
 		} else {
-			m.Headers = m.Headers.Set(name, value)
+			m.Headers = m.Headers.With(name, value)
 		}
 	}
 	d.Message = m
