@@ -8,12 +8,6 @@ import (
 	"github.com/dovetail-go/dovetail/driver"
 )
 
-// A Handler handles one message; typed handlers are wrapped into it.
-type Handler func(ctx context.Context, in *Incoming) error
-
-// Middleware wraps a handler. It runs once for every attempt.
-type Middleware func(next Handler) Handler
-
 // Hooks tell telemetry what happens. Each may be nil; they are called from
 // several goroutines and must not block. A hook that panics is logged, and what it
 // watches goes on. JoinHooks makes one of several.

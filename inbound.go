@@ -3,6 +3,7 @@ package dovetail
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 
@@ -93,6 +94,11 @@ func (b *inbound) attempt(base context.Context, t *task) {
 	ctx := context.Context(&t.ctx)
 	if t.ctx.Context == nil { // what an earlier attempt left behind may still read it
 		t.ctx.Context = base
+	}
+	if until, ok := deadline(t.in.Message); ok {
+		d := &deadlineContext{Context: ctx, until: until}
+		defer d.release()
+		ctx = d
 	}
 	if t.sub.timeout > 0 {
 		var cancel context.CancelFunc
@@ -209,10 +215,10 @@ func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incom
 	if len(begun) == 0 {
 		return ins
 	}
-	ctx := base
+	ctx := context.WithValue(base, batchKey{}, slices.Clone(ins))
 	if d := begun[0].sub.timeout; d > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(base, d)
+		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
 	var (
@@ -251,7 +257,7 @@ func (b *inbound) judgeBatch(base context.Context, tasks []*task, err error) {
 }
 
 // observeBatch is protectBatch with a hook, which is called for each message.
-func (b *inbound) observeBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
+func (b *inbound) observeBatch(h BatchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
 	after := make([]func(error), len(ins))
 	for i, in := range ins {
 		root := &handlerContext{ctx, in}
@@ -285,8 +291,13 @@ func (b *inbound) judge(ctx context.Context, t *task, err error) {
 	}
 	t.err = err
 	t.verdict, t.after = policy.judge(err, t.in.Attempt)
-	if t.verdict == bury && ctx.Err() != nil {
-		t.verdict = again // it failed because the service ends: it is handed back
+	if t.verdict == bury {
+		switch {
+		case ctx.Err() != nil:
+			t.verdict = again // it failed because the service ends: it is handed back
+		case errors.Is(err, context.DeadlineExceeded) && t.in.Expired():
+			t.verdict, t.after = again, 0 // it failed because its caller has left: it is answered so
+		}
 	}
 	switch t.verdict {
 	case unbegun:

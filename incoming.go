@@ -250,7 +250,16 @@ func (in *Incoming) Expired() bool { return expired(in.Message, time.Now()) }
 const clockSkew = 2 * time.Second
 
 func expired(m *driver.Message, at time.Time) bool {
-	return m.Timeout > 0 && !m.Time.IsZero() && at.After(m.Time.Add(m.Timeout+clockSkew))
+	until, ok := deadline(m)
+	return ok && !at.Before(until)
+}
+
+// deadline is when the sender of m has surely stopped waiting for its answer.
+func deadline(m *driver.Message) (until time.Time, ok bool) {
+	if m.Timeout <= 0 || m.Time.IsZero() {
+		return until, false
+	}
+	return m.Time.Add(m.Timeout).Add(clockSkew), true
 }
 
 // now is the time for a message's attribute: UTC, to the microsecond, so that

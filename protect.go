@@ -50,13 +50,20 @@ func protect(h Handler, ctx context.Context, in *Incoming) (err error) {
 }
 
 // protectBatch is protect for a batch handler; broken is its panic.
-func protectBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
+func protectBatch(h BatchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
 	defer func() {
 		if v := recover(); v != nil {
-			errs, broken = nil, &PanicError{v, debug.Stack()}
+			errs, broken = nil, asPanic(v)
 		}
 	}()
 	errs = h(ctx, ins)
+	switch len(errs) {
+	case len(ins):
+	case 0:
+		errs = make([]error, len(ins))
+	default:
+		return nil, errCount(len(errs), len(ins))
+	}
 	for i, err := range errs {
 		errs[i] = sound(err)
 	}

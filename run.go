@@ -273,18 +273,6 @@ func (b *inbound) add(sub *subscription) {
 	b.channel.Partitions = max(b.channel.Partitions, sub.channel.Partitions)
 }
 
-// wrap puts the middleware around the handlers, the service's outermost.
-func (b *inbound) wrap() {
-	for _, sub := range b.subs {
-		if sub.handler == nil {
-			continue
-		}
-		for _, m := range slices.Backward(slices.Concat(b.s.opts.Middleware, sub.middleware)) {
-			sub.handler = m(sub.handler)
-		}
-	}
-}
-
 // window is how many messages that can move are in hand at most.
 func (b *inbound) window() int { return max(b.s.opts.Window, 4*b.concurrency) }
 

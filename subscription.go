@@ -16,7 +16,7 @@ type subscription struct {
 	wire    string         // the message type that it handles
 	channel driver.Channel // that it comes on
 	handler Handler        // one message at a time, or
-	batch   batchHandler   // several
+	batch   BatchHandler   // several
 
 	as          string
 	concurrency int
@@ -28,13 +28,15 @@ type subscription struct {
 	timeout     time.Duration
 	retry       *RetryPolicy
 	middleware  []Middleware
+
+	batchMiddleware []BatchMiddleware
 }
 
 func (s *Service) handle(c Contract, h Handler, opts []SubscribeOption) {
 	s.subscribe(c, &subscription{handler: h}, h == nil, opts)
 }
 
-func (s *Service) handleBatch(c Contract, h batchHandler, opts []SubscribeOption) {
+func (s *Service) handleBatch(c Contract, h BatchHandler, opts []SubscribeOption) {
 	s.subscribe(c, &subscription{batch: h, batchSize: 100}, h == nil, opts)
 }
 
@@ -111,14 +113,17 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 	if sub.broadcast && sub.channel.Kind == driver.PointToPoint {
 		errs = append(errs, errors.New("Broadcast: a message of a point-to-point channel goes to one instance: use an event"))
 	}
-	if sub.batch != nil && len(sub.middleware) > 0 {
-		errs = append(errs, errors.New("Use: middleware wraps handlers of single messages, not batch handlers"))
+	if sub.batch == nil && len(sub.batchMiddleware) > 0 {
+		errs = append(errs, errors.New("UseBatch: the handler takes single messages: wrap it with Use"))
 	}
 	if sub.limited && sub.concurrency < 1 {
 		errs = append(errs, fmt.Errorf("Concurrency(%d): want 1 or more, or leave it out for Options.Concurrency", sub.concurrency))
 	}
 	if slices.ContainsFunc(sub.middleware, func(m Middleware) bool { return m == nil }) {
 		errs = append(errs, errors.New("Use: middleware is nil: leave it out"))
+	}
+	if slices.ContainsFunc(sub.batchMiddleware, func(m BatchMiddleware) bool { return m == nil }) {
+		errs = append(errs, errors.New("UseBatch: middleware is nil: leave it out"))
 	}
 	if sub.timeout < 0 {
 		errs = append(errs, fmt.Errorf("Timeout(%v): want a positive time, or 0 for none", sub.timeout))
