@@ -90,6 +90,7 @@ const (
 	NoticeStall        NoticeKind = "stall"         // a receiver delivered nothing while messages waited, and was opened anew
 	NoticeSettle       NoticeKind = "settle"        // settling failed; messages will come again
 	NoticeRevoke       NoticeKind = "revoke"        // partitions went to another instance
+	NoticeUnordered    NoticeKind = "unordered"     // another instance receives messages of the same keys side by side with this one
 	NoticePositionLost NoticeKind = "position-lost" // the broker no longer has what this group had not handled
 )
 

@@ -21,6 +21,7 @@ type inbound struct {
 	group       string
 	broadcast   bool
 	ordered     bool
+	keyed       bool // some of its messages have keys
 	concurrency int
 	subs        map[string]*subscription // by message type
 	names       map[string]bool          // of the contracts, without versions

@@ -77,9 +77,9 @@ func (s *Service) conflicts() (errs []error) {
 		if sub.wire == sub.spec.Type() {
 			check(sub.spec, sub.channel)
 		}
-		if sub.ordered && s.caps.Order < driver.OrderOwner {
-			errs = append(errs, fmt.Errorf("%s is subscribed Ordered, which %s cannot give across instances: leave Ordered out and run one instance, or use a transport whose partitions have owners",
-				sub.wire, s.caps.Name))
+		if sub.ordered && !s.owned(sub.channel) {
+			errs = append(errs, fmt.Errorf("%s is subscribed Ordered, which %s cannot give across instances: leave Ordered out and run one instance, or %s",
+				sub.wire, s.caps.Name, s.ownersRemedy()))
 		}
 		if err := s.holdsTooLong(sub); err != nil {
 			errs = append(errs, err)

@@ -109,6 +109,7 @@ func (r *run) serve(ctx context.Context) error {
 	defer stopLeases()
 	var keeping sync.WaitGroup
 	keeping.Go(func() { r.trim(leases) })
+	keeping.Go(func() { r.watchCompany(receive) })
 	for _, src := range r.sources {
 		r.receiving.Go(func() { r.fail(src.run(receive)) })
 		r.receiving.Go(func() { src.watch(receive) })
@@ -270,6 +271,7 @@ func (b *inbound) add(sub *subscription) {
 	}
 	b.concurrency = max(b.concurrency, n)
 	b.ordered = b.ordered || sub.ordered
+	b.keyed = b.keyed || sub.spec.Keyed
 	b.channel.Partitions = max(b.channel.Partitions, sub.channel.Partitions)
 }
 

@@ -89,7 +89,7 @@ func (s *Service) firstTold(n Notice) bool {
 func (s *Service) log(n Notice) {
 	level := slog.LevelDebug
 	switch n.Kind {
-	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle, NoticeOutage:
+	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle, NoticeOutage, NoticeUnordered:
 		level = slog.LevelWarn
 	case NoticeOutageOver:
 		level = slog.LevelInfo
