@@ -19,8 +19,9 @@ type Options struct {
 	// as in "1.4.2".
 	Version string
 
-	// Logger gets what an operator should know; never bodies. Default:
-	// slog.Default().
+	// Logger gets what an operator should know; never bodies. What Open connects
+	// with logs there too; a connection that is given to New logs where its own
+	// options say. Default: slog.Default().
 	Logger *slog.Logger
 
 	// Limits bound messages, both ways.

@@ -70,7 +70,7 @@ func Open(ctx context.Context, name, url string, opts ...Options) (*Service, err
 	default:
 		return nil, fmt.Errorf("open service %s: %d Options given: want one", name, len(opts))
 	}
-	conn, err := driver.Open(ctx, url)
+	conn, err := driver.Open(driver.WithLogger(ctx, o.withDefaults().Logger), url)
 	if err != nil {
 		return nil, fmt.Errorf("open service %s: %w", name, err)
 	}
