@@ -60,6 +60,8 @@ func remedyFor(err error) string {
 		return "grant the connection's user the rights of the tables' owner, or have it own them"
 	case "25006":
 		return "the server is a standby or read-only; connect to the primary, with target_session_attrs=read-write"
+	case "26000", "42P05":
+		return "a pooler such as PgBouncer gives sessions away by the transaction, and prepared statements stay with them: add default_query_exec_mode=exec to the URL"
 	case "53300":
 		return "the server has no connections left; lower Options.Conns or raise max_connections"
 	}

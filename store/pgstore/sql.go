@@ -74,8 +74,8 @@ func (s *SQLStore) Begin(ctx context.Context) (*sql.Tx, error) {
 	timer.Stop()
 	if err != nil {
 		cancel()
-		stat := s.db.Stats()
-		return nil, fail("begin", exhausted(err, stat.InUse, stat.MaxOpenConnections))
+		stat := s.pool.Stat()
+		return nil, fail("begin", exhausted(err, int(stat.AcquiredConns()), int(stat.MaxConns())))
 	}
 	s.txs.Store(tx, &sqlState{cancel: cancel})
 	return tx, nil
