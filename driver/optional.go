@@ -42,14 +42,6 @@ type Backlogger interface {
 	Backlog(ctx context.Context) (int64, error)
 }
 
-// A Sharer is a Receiver that knows whether others of its group receive side by
-// side with it, in any process, from the same channel or partition: messages of
-// one key may then overtake each other. Transports whose channels may have no
-// owners (Order below OrderOwner) should be one, for people to be warned.
-type Sharer interface {
-	Shared(ctx context.Context) (bool, error)
-}
-
 // Stored is a message at rest in a channel.
 type Stored struct {
 	Position string // the transport's own; opaque, ordered as the channel is
