@@ -13,7 +13,8 @@ type consequence struct {
 	letter  bool // a dead letter, or one that waits; else it is an answer
 	cut     int  // how much of the letter was left out, as cuts has it
 	attempt int
-	lost    bool // an answer in place of one that the broker found too large
+	why     error // the last attempt failed
+	lost    bool  // an answer in place of one that the broker found too large
 }
 
 // told tells of a letter that the broker has confirmed.

@@ -168,6 +168,7 @@ func (f *finisher) proceed(ctx context.Context, p progress) {
 	}
 	f.sending = false
 	f.late = append(f.late, p.failed...)
+	f.unsent(p.failed)
 	var ready []*task
 	for _, t := range p.over {
 		if f.toNote(t) {
@@ -239,8 +240,9 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 			}
 			continue
 		}
-		if c.attempt++; c.attempt == 1 || c.attempt%10 == 0 {
-			s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: c.m, Attempt: c.attempt, Err: why[i]})
+		c.why = why[i]
+		if c.attempt++; c.attempt == 1 || c.attempt%10 == 0 { // the log has one line for all of them: see unsent
+			s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: c.m, Attempt: c.attempt, Err: why[i], quiet: true})
 		}
 		left = append(left, c)
 	}

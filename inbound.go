@@ -28,6 +28,7 @@ type inbound struct {
 	any         *subscription            // takes what no other does; may be nil
 	sched       *scheduler
 	recall      recall
+	overdue     overdue
 	workers     sync.WaitGroup
 }
 

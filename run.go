@@ -74,6 +74,7 @@ func (r *run) serve(ctx context.Context) error {
 	s := r.s
 	r.failed = make(chan error, 1)
 	r.plan()
+	s.underway.Store(r)
 	if err := s.provisionAll(ctx); err != nil {
 		return ignoreCancel(ctx, err)
 	}
@@ -375,6 +376,7 @@ func (r *run) trim(ctx context.Context) {
 		}
 		for _, b := range r.inbounds {
 			b.sched.trim()
+			b.sched.tick()
 		}
 	}
 }

@@ -187,6 +187,7 @@ func (s *scheduler) giveBack(tasks []*task) {
 // over takes back a task after an attempt.
 func (s *scheduler) over(t *task) {
 	t.renew()
+	t.ticks = 0
 	switch {
 	case t.verdict == unbegun:
 	case t.unseen: // it says nothing of whether handlers can begin
@@ -277,6 +278,9 @@ func (s *scheduler) quit(t *task) {
 
 // hold has t's key wait with it.
 func (s *scheduler) hold(t *task) {
+	if t.since.IsZero() {
+		t.since = time.Now()
+	}
 	if t.lane != nil {
 		t.lane.held, t.lane.failed = true, true
 		s.stuck += t.lane.n

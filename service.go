@@ -29,7 +29,8 @@ type Service struct {
 	toldTypes atomic.Int64                        // how many
 	sends     atomic.Pointer[map[string]declared] // what may be sent, by wire type; replaced, never changed
 	replies   replyBox
-	broker    broker // as the receivers see it
+	broker    broker              // as the receivers see it
+	underway  atomic.Pointer[run] // what Run has opened; nil before
 	waiting   waitingChannels
 
 	mu         sync.Mutex

@@ -28,6 +28,8 @@ type task struct {
 	after   time.Duration // until the next attempt
 	timer   *time.Timer   // while held
 	due     time.Time     // when the next attempt is, after one that failed
+	since   time.Time     // it was first held, or its partition lost
+	ticks   int           // for how long its handler has been running
 
 	concluded bool  // an earlier delivery was handled: it is to be settled alone
 	unseen    bool  // the last attempt came to an end before its handler

@@ -195,6 +195,9 @@ func (c component[Tx]) Run(ctx context.Context) error {
 	return c.b.relay(ctx)
 }
 
+// Stuck tells what of the outbox does not go on.
+func (c component[Tx]) Stuck() []dovetail.Stuck { return c.b.trouble.stuck() }
+
 // Replied looks for the reply that the inbox keeps for a request.
 func (c component[Tx]) Replied(ctx context.Context, in *dovetail.Incoming) (r dovetail.Reply, found bool, err error) {
 	key := store.Key{Group: in.Group, Handler: in.Handler, Source: in.Message.Source, ID: in.Message.ID}

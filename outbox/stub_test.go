@@ -232,6 +232,9 @@ func (b *bench) stats() outbox.Stats {
 	return st
 }
 
+// stuck is what the service is told of the box.
+func (b *bench) stuck() []dovetail.Stuck { return b.svc.components[0].(dovetail.Troubled).Stuck() }
+
 // faulty is a store whose calls can be made to fail.
 type faulty struct {
 	*memstore.Store
