@@ -67,7 +67,7 @@ func (s *Service) conflicts() (errs []error) {
 				c.Name, first.Kind, first.Type(), first.Channel.Kind, spec.Kind, spec.Type(), c.Kind))
 		}
 		if first.Channel.Transient != c.Transient {
-			errs = append(errs, fmt.Errorf("channel %s: %s and %s differ in AtMostOnce", c.Name, first.Type(), spec.Type()))
+			errs = append(errs, fmt.Errorf("channel %s: %s and %s differ in AtMostOnce: declare both alike, or give them channels of their own with On", c.Name, first.Type(), spec.Type()))
 		}
 	}
 	for _, spec := range sortedSends(*s.sends.Load()) {
@@ -85,7 +85,7 @@ func (s *Service) conflicts() (errs []error) {
 			errs = append(errs, err)
 		}
 		if sub.broadcast && !s.caps.Broadcast {
-			errs = append(errs, fmt.Errorf("%s is to reach every instance, which %s cannot do", sub.wire, s.caps.Name))
+			errs = append(errs, fmt.Errorf("%s is to reach every instance, which %s cannot do: leave Broadcast out, or use another transport for it", sub.wire, s.caps.Name))
 		}
 	}
 	return errs

@@ -146,7 +146,7 @@ func (s *Service) Sends(contracts ...Contract) {
 	}
 	for _, c := range contracts {
 		if c == nil {
-			s.errs = append(s.errs, fmt.Errorf("service %s sends: contract is nil", s.name))
+			s.errs = append(s.errs, fmt.Errorf("service %s sends: contract is nil: leave it out", s.name))
 			continue
 		}
 		if err := c.Err(); err != nil {

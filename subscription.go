@@ -79,7 +79,7 @@ func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []
 	}); i >= 0 {
 		remedy := "name one of them with dovetail.As"
 		if sub.channel.Kind == driver.PointToPoint {
-			remedy = "a point-to-point message has one handler"
+			remedy = "a point-to-point message has one handler: leave one out, or use an event"
 		}
 		fail(fmt.Errorf("service %s handles %s twice in group %s: %s", s.name, sub.wire, s.group(sub), remedy))
 		return
@@ -97,14 +97,14 @@ func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []
 func (sub *subscription) check(missing bool, state serviceState) error {
 	var errs []error
 	if missing {
-		errs = append(errs, errors.New("handler is nil"))
+		errs = append(errs, errors.New("handler is nil: give a function"))
 	}
 	if state != idle {
 		errs = append(errs, errors.New("registered after Run: register before"))
 	}
 	if sub.as != "" {
 		if sub.channel.Kind == driver.PointToPoint {
-			errs = append(errs, fmt.Errorf("As(%q): a point-to-point channel has one group", sub.as))
+			errs = append(errs, fmt.Errorf("As(%q): a point-to-point channel has one group: leave As out, or use an event", sub.as))
 		}
 	}
 	if sub.anyType && (sub.spec.Kind == KindCall || sub.spec.Kind == KindSurvey) {
@@ -138,7 +138,7 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 		errs = append(errs, errors.New("Ordered: its messages have no key, in whose order they could come: declare the contract Keyed, or leave Ordered out"))
 	}
 	if sub.broadcast && sub.ordered {
-		errs = append(errs, errors.New("Broadcast and Ordered: an instance that hears everything alone has its order already"))
+		errs = append(errs, errors.New("Broadcast and Ordered: an instance that hears everything alone has its order already: leave Ordered out"))
 	}
 	if sub.retry != nil {
 		p := sub.retry.withDefaults()
