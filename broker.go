@@ -2,6 +2,7 @@ package dovetail
 
 import (
 	"sync"
+	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -15,6 +16,8 @@ type broker struct {
 	who   map[any]bool         // cannot reach it
 	all   map[any]bool         // could not, in this outage
 	kinds map[driver.Kind]bool // of errors that were told
+	since time.Time            // it began
+	err   error                // the latest
 }
 
 // away notes that who cannot reach the broker. The first, and the first with an
@@ -23,7 +26,9 @@ func (b *broker) away(who any, kind driver.Kind, n Notice) {
 	b.mu.Lock()
 	if b.who == nil {
 		b.who, b.all, b.kinds = make(map[any]bool), make(map[any]bool), make(map[driver.Kind]bool)
+		b.since = time.Now()
 	}
+	b.err = n.Err
 	first := !b.kinds[kind]
 	b.who[who], b.all[who], b.kinds[kind] = true, true, true
 	b.mu.Unlock()
@@ -45,7 +50,7 @@ func (b *broker) back(who any) {
 	n := len(b.all)
 	over := len(b.who) == 0
 	if over {
-		b.who, b.all, b.kinds = nil, nil, nil
+		b.who, b.all, b.kinds, b.err = nil, nil, nil, nil
 	}
 	b.mu.Unlock()
 	if over {

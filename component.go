@@ -27,7 +27,7 @@ func (s *Service) Attach(c Component) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c == nil {
-		s.errs = append(s.errs, fmt.Errorf("service %s: attached component is nil", s.name))
+		s.errs = append(s.errs, fmt.Errorf("service %s: attached component is nil: leave Attach out", s.name))
 		return
 	}
 	s.components = append(s.components, c)

@@ -13,7 +13,8 @@ type consequence struct {
 	letter  bool // a dead letter, or one that waits; else it is an answer
 	cut     int  // how much of the letter was left out, as cuts has it
 	attempt int
-	lost    bool // an answer in place of one that the broker found too large
+	why     error // the last attempt failed
+	lost    bool  // an answer in place of one that the broker found too large
 }
 
 // told tells of a letter that the broker has confirmed.
@@ -53,6 +54,9 @@ func (b *inbound) consequences(due []consequence, t *task) []consequence {
 				Err: fmt.Errorf("channel %s is none on which answers are awaited", m.ReplyTo)})
 		}
 		return due
+	}
+	if t.unanswered != nil {
+		return append(due, consequence{m: t.unanswered, of: t})
 	}
 	if r := b.answer(t); r != nil {
 		due = append(due, consequence{m: b.reply(t, r), of: t})

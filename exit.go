@@ -1,6 +1,9 @@
 package dovetail
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // An exit counts the messages of one partition that had begun when the partition
 // was lost, until each of them is settled or handed back.
@@ -64,7 +67,7 @@ func (s *scheduler) dropOne(t *task, e *exit) {
 		s.recall.running(t)
 		if t.exit == nil && e != nobody {
 			e.left.Add(1)
-			t.exit = e
+			t.exit, t.since = e, time.Now()
 		}
 		return
 	case taskHeld:

@@ -168,6 +168,7 @@ func (f *finisher) proceed(ctx context.Context, p progress) {
 	}
 	f.sending = false
 	f.late = append(f.late, p.failed...)
+	f.unsent(p.failed)
 	var ready []*task
 	for _, t := range p.over {
 		if f.toNote(t) {
@@ -214,7 +215,7 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 		messages[i] = c.m
 	}
 	sending, cancel := context.WithTimeout(ctx, errandTimeout)
-	err := s.conn.Send(sending, messages)
+	err := s.carry(sending, messages)
 	cancel()
 	why, whole := unconfirmed(err, len(cs))
 	if whole && len(cs) > 1 && s.conn.Classify(err) != driver.Retryable && ctx.Err() == nil { // one of them spoils it for the others
@@ -239,8 +240,9 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 			}
 			continue
 		}
-		if c.attempt++; c.attempt == 1 || c.attempt%10 == 0 {
-			s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: c.m, Attempt: c.attempt, Err: why[i]})
+		c.why = why[i]
+		if c.attempt++; c.attempt == 1 || c.attempt%10 == 0 { // the log has one line for all of them: see unsent
+			s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: c.m, Attempt: c.attempt, Err: why[i], quiet: true})
 		}
 		left = append(left, c)
 	}

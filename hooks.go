@@ -2,24 +2,30 @@ package dovetail
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
 
-// A Handler handles one message; typed handlers are wrapped into it.
-type Handler func(ctx context.Context, in *Incoming) error
-
-// Middleware wraps a handler. It runs once for every attempt.
-type Middleware func(next Handler) Handler
-
 // Hooks tell telemetry what happens. Each may be nil; they are called from
 // several goroutines and must not block. A hook that panics is logged, and what it
-// watches goes on.
+// watches goes on. JoinHooks makes one of several.
 type Hooks struct {
-	// Send is called before messages are handed to the broker; it may add
-	// headers to them. It returns the context to send with and a function that
-	// is called with the outcome.
+	// Prepare is called once for every message, when it is handed over: to the
+	// service, to a transaction of an outbox, or as the answer of a handler. ctx
+	// is that of who sends. Prepare may add headers, such as a trace context:
+	// they travel with the message, and an outbox stores them with it. A message
+	// that is refused afterwards, or whose transaction is rolled back, is not sent.
+	Prepare func(ctx context.Context, messages []*driver.Message)
+
+	// Send is called when messages are handed to the broker, and must not change
+	// them. It returns the context to send with and a function that is called
+	// with the outcome, a *SendError where only some were not confirmed. It
+	// is called once for what the service sends, however often that is tried
+	// again. What an outbox's relay publishes, later and perhaps in another
+	// process, and what a handler leaves behind (answers, dead letters), it sees
+	// with each attempt: with a nil error once, unless a crash repeats it.
 	Send func(ctx context.Context, messages []*driver.Message) (context.Context, func(error))
 
 	// Handle is called before each attempt at handling a message. It returns
@@ -28,6 +34,39 @@ type Hooks struct {
 
 	// Notice is called for what happens beside the handlers.
 	Notice func(Notice)
+
+	others []Hooks // see JoinHooks
+}
+
+// JoinHooks returns hooks that call all of these. The first is outermost: its
+// context is given to the second, and its end is called after the second's. One
+// that panics does not keep the others from being called.
+func JoinHooks(hooks ...Hooks) Hooks { return Hooks{others: slices.Clone(hooks)} }
+
+// hookSet is the hooks of a service, by kind.
+type hookSet struct {
+	prepare []func(context.Context, []*driver.Message)
+	send    []func(context.Context, []*driver.Message) (context.Context, func(error))
+	handle  []func(context.Context, *Incoming) (context.Context, func(error))
+	notice  []func(Notice)
+}
+
+func (s *hookSet) add(h Hooks) {
+	if h.Prepare != nil {
+		s.prepare = append(s.prepare, h.Prepare)
+	}
+	if h.Send != nil {
+		s.send = append(s.send, h.Send)
+	}
+	if h.Handle != nil {
+		s.handle = append(s.handle, h.Handle)
+	}
+	if h.Notice != nil {
+		s.notice = append(s.notice, h.Notice)
+	}
+	for _, other := range h.others {
+		s.add(other)
+	}
 }
 
 // NoticeKind says what a Notice is about.
@@ -51,6 +90,7 @@ const (
 	NoticeStall        NoticeKind = "stall"         // a receiver delivered nothing while messages waited, and was opened anew
 	NoticeSettle       NoticeKind = "settle"        // settling failed; messages will come again
 	NoticeRevoke       NoticeKind = "revoke"        // partitions went to another instance
+	NoticeUnordered    NoticeKind = "unordered"     // another instance receives messages of the same keys side by side with this one
 	NoticePositionLost NoticeKind = "position-lost" // the broker no longer has what this group had not handled
 )
 
@@ -70,9 +110,9 @@ type Notice struct {
 // notice tells hooks and log. What is routine goes to the log at debug level.
 func (s *Service) notice(n Notice) {
 	s.counts.add(n.Kind)
-	if s.opts.Hooks.Notice != nil {
+	for _, told := range s.hooks.notice {
 		s.hooked("Notice", apart(func() error { // from goroutines that everything depends on
-			s.opts.Hooks.Notice(n)
+			told(n)
 			return nil
 		}))
 	}

@@ -3,6 +3,7 @@ package dovetail
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 
@@ -20,12 +21,14 @@ type inbound struct {
 	group       string
 	broadcast   bool
 	ordered     bool
+	keyed       bool // some of its messages have keys
 	concurrency int
 	subs        map[string]*subscription // by message type
 	names       map[string]bool          // of the contracts, without versions
 	any         *subscription            // takes what no other does; may be nil
 	sched       *scheduler
 	recall      recall
+	overdue     overdue
 	workers     sync.WaitGroup
 }
 
@@ -94,13 +97,18 @@ func (b *inbound) attempt(base context.Context, t *task) {
 	if t.ctx.Context == nil { // what an earlier attempt left behind may still read it
 		t.ctx.Context = base
 	}
+	if until, ok := deadline(t.in.Message); ok {
+		d := &deadlineContext{Context: ctx, until: until}
+		defer d.release()
+		ctx = d
+	}
 	if t.sub.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, t.sub.timeout)
 		defer cancel()
 	}
 	var err error
-	if b.s.opts.Hooks.Handle != nil {
+	if len(b.s.hooks.handle) > 0 {
 		err = b.observe(t.sub.handler, ctx, &t.in)
 	} else {
 		err = protect(t.sub.handler, ctx, &t.in)
@@ -112,12 +120,14 @@ func (b *inbound) attempt(base context.Context, t *task) {
 
 // observe is protect with a hook, which hears of the end whatever it is.
 func (b *inbound) observe(h Handler, ctx context.Context, in *Incoming) (err error) {
-	ctx, after := b.s.handleHook(ctx, in)
+	root := ctx
+	hooked, after := b.s.handleHook(root, in)
+	in.item = &itemContext{handlerContext: handlerContext{nil, in}, root: root, hooked: hooked}
 	if after != nil {
 		err = errEnded
 		defer func() { after(err) }()
 	}
-	return protect(h, ctx, in)
+	return protect(h, hooked, in)
 }
 
 // answerNow sends an answer to a waiting caller from the worker: transient
@@ -129,7 +139,10 @@ func (b *inbound) answerNow(ctx context.Context, t *task) {
 		return
 	}
 	if r := b.answer(t); r != nil {
-		t.answered = b.s.conn.Send(ctx, []*driver.Message{b.reply(t, r)}) == nil
+		m := b.reply(t, r)
+		if t.answered = b.s.carry(ctx, []*driver.Message{m}) == nil; !t.answered {
+			t.unanswered = m
+		}
 		crash.ConsumerReplied.Pass()
 	}
 }
@@ -204,17 +217,17 @@ func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incom
 	if len(begun) == 0 {
 		return ins
 	}
-	ctx := base
+	ctx := context.WithValue(base, batchKey{}, slices.Clone(ins))
 	if d := begun[0].sub.timeout; d > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(base, d)
+		ctx, cancel = context.WithTimeout(ctx, d)
 		defer cancel()
 	}
 	var (
 		errs   []error
 		broken error
 	)
-	if b.s.opts.Hooks.Handle != nil {
+	if len(b.s.hooks.handle) > 0 {
 		errs, broken = b.observeBatch(begun[0].sub.batch, ctx, ins)
 	} else {
 		errs, broken = protectBatch(begun[0].sub.batch, ctx, ins)
@@ -246,7 +259,7 @@ func (b *inbound) judgeBatch(base context.Context, tasks []*task, err error) {
 }
 
 // observeBatch is protectBatch with a hook, which is called for each message.
-func (b *inbound) observeBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
+func (b *inbound) observeBatch(h BatchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
 	after := make([]func(error), len(ins))
 	for i, in := range ins {
 		root := &handlerContext{ctx, in}
@@ -280,8 +293,13 @@ func (b *inbound) judge(ctx context.Context, t *task, err error) {
 	}
 	t.err = err
 	t.verdict, t.after = policy.judge(err, t.in.Attempt)
-	if t.verdict == bury && ctx.Err() != nil {
-		t.verdict = again // it failed because the service ends: it is handed back
+	if t.verdict == bury {
+		switch {
+		case ctx.Err() != nil:
+			t.verdict = again // it failed because the service ends: it is handed back
+		case errors.Is(err, context.DeadlineExceeded) && t.in.Expired():
+			t.verdict, t.after = again, 0 // it failed because its caller has left: it is answered so
+		}
 	}
 	switch t.verdict {
 	case unbegun:

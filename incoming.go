@@ -28,7 +28,7 @@ type Incoming struct {
 	replyCodec codec.Codec  // of the contract; nil where nothing is replied
 	answer     *Reply       // what the handler answered
 	token      string       // of the request that it is, for the reply
-	item       *itemContext // of a message of a batch, what hooks gave it; its Context is not set
+	item       *itemContext // what hooks and middleware gave it; its Context is not set
 	begun      func()       // who waits for the handler to begin; nil for nobody
 
 	mu     sync.Mutex
@@ -250,7 +250,16 @@ func (in *Incoming) Expired() bool { return expired(in.Message, time.Now()) }
 const clockSkew = 2 * time.Second
 
 func expired(m *driver.Message, at time.Time) bool {
-	return m.Timeout > 0 && !m.Time.IsZero() && at.After(m.Time.Add(m.Timeout+clockSkew))
+	until, ok := deadline(m)
+	return ok && !at.Before(until)
+}
+
+// deadline is when the sender of m has surely stopped waiting for its answer.
+func deadline(m *driver.Message) (until time.Time, ok bool) {
+	if m.Timeout <= 0 || m.Time.IsZero() {
+		return until, false
+	}
+	return m.Time.Add(m.Timeout).Add(clockSkew), true
 }
 
 // now is the time for a message's attribute: UTC, to the microsecond, so that

@@ -87,11 +87,11 @@ func writable(t time.Time) bool {
 func (l *Limits) checkIncoming(m *driver.Message) error {
 	switch n := m.Size() - len(m.Body); {
 	case len(m.Body) > l.Body:
-		return fmt.Errorf("%w: body of %d bytes, limit %d (Options.Limits.Body)", ErrInvalid, len(m.Body), l.Body)
+		return fmt.Errorf("%w: body of %d bytes, limit %d: raise Options.Limits.Body here and where it is handled, or send a reference to the data", ErrInvalid, len(m.Body), l.Body)
 	case len(m.Headers) > l.Headers:
-		return fmt.Errorf("%w: %d headers, limit %d (Options.Limits.Headers)", ErrInvalid, len(m.Headers), l.Headers)
+		return fmt.Errorf("%w: %d headers, limit %d: raise Options.Limits.Headers here and where it is handled, or put the data into the body", ErrInvalid, len(m.Headers), l.Headers)
 	case n > l.HeaderBytes:
-		return fmt.Errorf("%w: headers of %d bytes, limit %d (Options.Limits.HeaderBytes)", ErrInvalid, n, l.HeaderBytes)
+		return fmt.Errorf("%w: headers of %d bytes, limit %d: raise Options.Limits.HeaderBytes here and where it is handled, or put the data into the body", ErrInvalid, n, l.HeaderBytes)
 	}
 	for _, a := range [...]struct {
 		name, value string

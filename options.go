@@ -19,8 +19,9 @@ type Options struct {
 	// as in "1.4.2".
 	Version string
 
-	// Logger gets what an operator should know; never bodies. Default:
-	// slog.Default().
+	// Logger gets what an operator should know; never bodies. What Open connects
+	// with logs there too; a connection that is given to New logs where its own
+	// options say. Default: slog.Default().
 	Logger *slog.Logger
 
 	// Limits bound messages, both ways.
@@ -71,9 +72,13 @@ type Options struct {
 	// is not empty before it is opened again. Default: 1 min.
 	StallAfter time.Duration
 
-	// Middleware wraps every handler of single messages, the first outermost;
-	// batch handlers are not wrapped.
+	// Middleware wraps every handler, the first outermost; around a batch
+	// handler it runs for each message.
 	Middleware []Middleware
+
+	// BatchMiddleware wraps every batch handler, the first outermost, outside
+	// Middleware. Handlers of single messages are not wrapped.
+	BatchMiddleware []BatchMiddleware
 
 	// Hooks tell telemetry what happens.
 	Hooks Hooks
@@ -131,6 +136,11 @@ func (o *Options) check() error {
 			return fmt.Errorf("Options.Middleware[%d] is nil: leave it out", i)
 		}
 	}
+	for i, m := range o.BatchMiddleware {
+		if m == nil {
+			return fmt.Errorf("Options.BatchMiddleware[%d] is nil: leave it out", i)
+		}
+	}
 	return o.Retry.check("Options.Retry")
 }
 
@@ -172,7 +182,13 @@ func Timeout(d time.Duration) SubscribeOption { return func(s *subscription) { s
 // Retry is the subscription's retry policy.
 func Retry(p RetryPolicy) SubscribeOption { return func(s *subscription) { s.retry = &p } }
 
-// Use wraps the subscription's handler, inside the service's middleware.
+// Use wraps the subscription's handler, inside the service's middleware. Around a
+// batch handler it runs for each message.
 func Use(m ...Middleware) SubscribeOption {
 	return func(s *subscription) { s.middleware = append(s.middleware, m...) }
+}
+
+// UseBatch wraps the subscription's batch handler, inside the service's.
+func UseBatch(m ...BatchMiddleware) SubscribeOption {
+	return func(s *subscription) { s.batchMiddleware = append(s.batchMiddleware, m...) }
 }

@@ -47,7 +47,7 @@ func TestPrepare_names_the_field_that_no_broker_or_database_would_take(t *testin
 	} {
 		m := &driver.Message{ID: "1", Channel: welcome.Spec().Channel.Name, Type: welcome.Spec().Type()}
 		c.change(m)
-		err := svc.Prepare([]*driver.Message{m})
+		err := svc.Prepare(t.Context(), []*driver.Message{m})
 		if !errors.Is(err, dovetail.ErrInvalid) || !strings.Contains(err.Error(), ": "+c.field+" ") && !strings.Contains(err.Error(), ": "+c.field+":") {
 			t.Errorf("want an ErrInvalid that names %s, got %v", c.field, err)
 		}
@@ -66,11 +66,11 @@ func TestPrepare_knows_the_limit_of_the_transport(t *testing.T) {
 	svc.Sends(raw)
 	m := &driver.Message{ID: "1", Source: "mail", Channel: "mail.raw", Type: "mail.raw.v1", Body: make([]byte, 20<<20)}
 	m.Body = m.Body[:len(m.Body)-(m.Size()-conn.Capabilities().MaxBytes)]
-	if err := svc.Prepare([]*driver.Message{m}); err != nil {
+	if err := svc.Prepare(t.Context(), []*driver.Message{m}); err != nil {
 		t.Errorf("%d bytes: %v", m.Size(), err)
 	}
 	m.Body = m.Body[:len(m.Body)+1]
-	if err := svc.Prepare([]*driver.Message{m}); !errors.Is(err, dovetail.ErrInvalid) || !errors.Is(err, driver.ErrTooLarge) {
+	if err := svc.Prepare(t.Context(), []*driver.Message{m}); !errors.Is(err, dovetail.ErrInvalid) || !errors.Is(err, driver.ErrTooLarge) {
 		t.Errorf("%d bytes: %v", m.Size(), err)
 	}
 }
@@ -100,7 +100,7 @@ func FuzzPrepare(f *testing.F) {
 			Time: time.Unix(at, 123456789).UTC(), Due: time.Unix(due, 1).UTC(), Timeout: time.Duration(timeout),
 			Headers: driver.Headers{{Name: name, Value: value}, {Name: "x", Value: key}},
 		}
-		if svc.Prepare([]*driver.Message{want}) != nil {
+		if svc.Prepare(t.Context(), []*driver.Message{want}) != nil {
 			return
 		}
 		if want.Timeout > 0 { // in ms, as the wire has it

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 
 	"github.com/dovetail-go/dovetail/driver"
 )
@@ -49,13 +50,20 @@ func protect(h Handler, ctx context.Context, in *Incoming) (err error) {
 }
 
 // protectBatch is protect for a batch handler; broken is its panic.
-func protectBatch(h batchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
+func protectBatch(h BatchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
 	defer func() {
 		if v := recover(); v != nil {
-			errs, broken = nil, &PanicError{v, debug.Stack()}
+			errs, broken = nil, asPanic(v)
 		}
 	}()
 	errs = h(ctx, ins)
+	switch len(errs) {
+	case len(ins):
+	case 0:
+		errs = make([]error, len(ins))
+	default:
+		return nil, errCount(len(errs), len(ins))
+	}
 	for i, err := range errs {
 		errs[i] = sound(err)
 	}
@@ -91,45 +99,63 @@ func errText(err error) (text string) {
 	return err.Error()
 }
 
-// sendHook calls the hook for what is sent. It returns the context to send with
+// prepareHook calls the hooks for messages that are handed over.
+func (s *Service) prepareHook(ctx context.Context, messages []*driver.Message) {
+	for _, prepare := range s.hooks.prepare {
+		s.hook("Prepare", func() error {
+			prepare(ctx, messages)
+			return nil
+		})
+	}
+}
+
+// sendHook calls the hooks for what is sent. It returns the context to send with
 // and what to call with the outcome, which may be nil.
 func (s *Service) sendHook(ctx context.Context, messages []*driver.Message) (context.Context, func(error)) {
-	if s.opts.Hooks.Send == nil {
-		return ctx, nil
+	var after []func(error)
+	for _, send := range s.hooks.send {
+		ctx = s.around("Send", ctx, &after, func() (context.Context, func(error)) { return send(ctx, messages) })
 	}
-	hooked, after := ctx, (func(error))(nil)
-	s.hook("Send", func() error {
-		hooked, after = s.opts.Hooks.Send(ctx, messages)
-		return nil
-	})
-	if hooked == nil {
-		hooked = ctx
-	}
-	return hooked, s.afterHook("Send", after)
+	return ctx, s.afterHooks("Send", after)
 }
 
-// handleHook calls the hook for an attempt, as sendHook does for what is sent.
+// handleHook calls the hooks for an attempt, as sendHook does for what is sent.
 func (s *Service) handleHook(ctx context.Context, in *Incoming) (context.Context, func(error)) {
-	hooked, after := ctx, (func(error))(nil)
-	s.hook("Handle", func() error {
-		hooked, after = s.opts.Hooks.Handle(ctx, in)
-		return nil
-	})
-	if hooked == nil {
-		hooked = ctx
+	var after []func(error)
+	for _, handle := range s.hooks.handle {
+		ctx = s.around("Handle", ctx, &after, func() (context.Context, func(error)) { return handle(ctx, in) })
 	}
-	return hooked, s.afterHook("Handle", after)
+	return ctx, s.afterHooks("Handle", after)
 }
 
-func (s *Service) afterHook(name string, after func(error)) func(error) {
-	if after == nil {
+// around calls a hook that has an end, and returns the context that it gave, or
+// ctx where it gave none.
+func (s *Service) around(name string, ctx context.Context, after *[]func(error), call func() (context.Context, func(error))) context.Context {
+	s.hook(name, func() error {
+		hooked, end := call()
+		if hooked != nil {
+			ctx = hooked
+		}
+		if end != nil {
+			*after = append(*after, end)
+		}
+		return nil
+	})
+	return ctx
+}
+
+// afterHooks calls the ends of hooks, that of the first last.
+func (s *Service) afterHooks(name string, after []func(error)) func(error) {
+	if len(after) == 0 {
 		return nil
 	}
 	return func(err error) {
-		s.hook(name, func() error {
-			after(err)
-			return nil
-		})
+		for _, end := range slices.Backward(after) {
+			s.hook(name, func() error {
+				end(err)
+				return nil
+			})
+		}
 	}
 }
 

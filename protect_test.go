@@ -117,7 +117,8 @@ func (panicking) Enabled(context.Context, slog.Level) bool  { return true }
 
 func TestPanics_of_hooks_and_the_log_change_nothing(t *testing.T) {
 	for name, hooks := range map[string]dovetail.Hooks{
-		"send": {Send: func(context.Context, []*driver.Message) (context.Context, func(error)) { panic("x") }},
+		"prepare": {Prepare: func(context.Context, []*driver.Message) { panic("x") }},
+		"send":    {Send: func(context.Context, []*driver.Message) (context.Context, func(error)) { panic("x") }},
 		"after send": {Send: func(context.Context, []*driver.Message) (context.Context, func(error)) {
 			return nil, func(error) { panic("x") }
 		}},

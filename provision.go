@@ -70,7 +70,7 @@ func (s *Service) conflicts() (errs []error) {
 				c.Name, first.Kind, first.Type(), first.Channel.Kind, spec.Kind, spec.Type(), c.Kind))
 		}
 		if first.Channel.Transient != c.Transient {
-			errs = append(errs, fmt.Errorf("channel %s: %s and %s differ in AtMostOnce", c.Name, first.Type(), spec.Type()))
+			errs = append(errs, fmt.Errorf("channel %s: %s and %s differ in AtMostOnce: declare both alike, or give them channels of their own with On", c.Name, first.Type(), spec.Type()))
 		}
 	}
 	for _, spec := range sortedSends(*s.sends.Load()) {
@@ -80,15 +80,15 @@ func (s *Service) conflicts() (errs []error) {
 		if sub.wire == sub.spec.Type() {
 			check(sub.spec, sub.channel)
 		}
-		if sub.ordered && s.caps.Order < driver.OrderOwner {
-			errs = append(errs, fmt.Errorf("%s is subscribed Ordered, which %s cannot give across instances: leave Ordered out and run one instance, or use a transport whose partitions have owners",
-				sub.wire, s.caps.Name))
+		if sub.ordered && !s.owned(sub.channel) {
+			errs = append(errs, fmt.Errorf("%s is subscribed Ordered, which %s cannot give across instances: leave Ordered out and run one instance, or %s",
+				sub.wire, s.caps.Name, s.ownersRemedy()))
 		}
 		if err := s.holdsTooLong(sub); err != nil {
 			errs = append(errs, err)
 		}
 		if sub.broadcast && !s.caps.Broadcast {
-			errs = append(errs, fmt.Errorf("%s is to reach every instance, which %s cannot do", sub.wire, s.caps.Name))
+			errs = append(errs, fmt.Errorf("%s is to reach every instance, which %s cannot do: leave Broadcast out, or use another transport for it", sub.wire, s.caps.Name))
 		}
 	}
 	return errs

@@ -1,6 +1,7 @@
 package dovetail
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -28,7 +29,19 @@ func (b *inbound) asked(t *task) bool {
 func (b *inbound) reply(t *task, r *Reply) *driver.Message {
 	m := t.in.reply(r)
 	if err := b.s.sendable(m); err != nil {
-		m = b.replyLost(t, err)
+		return b.replyLost(t, err)
+	}
+	return b.prepared(t, m)
+}
+
+// prepared is an answer when hooks have added to it.
+func (b *inbound) prepared(t *task, m *driver.Message) *driver.Message {
+	if len(b.s.hooks.prepare) > 0 {
+		ctx := context.Context(&handlerContext{context.Background(), &t.in})
+		if t.in.item != nil {
+			ctx = t.in.item.hooked
+		}
+		b.s.prepareHook(ctx, []*driver.Message{m})
 	}
 	return m
 }
@@ -37,7 +50,7 @@ func (b *inbound) reply(t *task, r *Reply) *driver.Message {
 func (b *inbound) replyLost(t *task, err error) *driver.Message {
 	err = fmt.Errorf("reply to %s: %w", t.in.Message.Type, err)
 	b.s.notice(Notice{Kind: NoticeLostCaller, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
-	return t.in.reply(failedReply(err))
+	return b.prepared(t, t.in.reply(failedReply(err)))
 }
 
 // reply makes the message that carries r to who asked.

@@ -42,7 +42,7 @@ func (p RetryPolicy) check(field string) error {
 	case p.Attempts < 1:
 		return fmt.Errorf("%s.Attempts: %d: want at least 1", field, p.Attempts)
 	case p.First < 0 || p.Max < 0:
-		return fmt.Errorf("%s: negative wait", field)
+		return fmt.Errorf("%s: First %v, Max %v: want positive times, or 0 for the default", field, p.First, p.Max)
 	case p.Factor < 1:
 		return fmt.Errorf("%s.Factor: %g: want at least 1", field, p.Factor)
 	case p.Jitter > 1:

@@ -75,6 +75,7 @@ func (r *run) serve(ctx context.Context) error {
 	s := r.s
 	r.failed = make(chan error, 1)
 	r.plan()
+	s.underway.Store(r)
 	if err := s.provisionAll(ctx); err != nil {
 		return ignoreCancel(ctx, err)
 	}
@@ -116,6 +117,7 @@ func (r *run) serve(ctx context.Context) error {
 	defer stopLeases()
 	var keeping sync.WaitGroup
 	keeping.Go(func() { r.trim(leases) })
+	keeping.Go(func() { r.watchCompany(receive) })
 	for _, src := range r.sources {
 		r.receiving.Go(func() { r.fail(src.run(receive)) })
 		r.receiving.Go(func() { src.watch(receive) })
@@ -278,19 +280,8 @@ func (b *inbound) add(sub *subscription) {
 	}
 	b.concurrency = max(b.concurrency, n)
 	b.ordered = b.ordered || sub.ordered
+	b.keyed = b.keyed || sub.spec.Keyed
 	b.channel.Partitions = max(b.channel.Partitions, sub.channel.Partitions)
-}
-
-// wrap puts the middleware around the handlers, the service's outermost.
-func (b *inbound) wrap() {
-	for _, sub := range b.subs {
-		if sub.handler == nil {
-			continue
-		}
-		for _, m := range slices.Backward(slices.Concat(b.s.opts.Middleware, sub.middleware)) {
-			sub.handler = m(sub.handler)
-		}
-	}
 }
 
 // window is how many messages that can move are in hand at most.
@@ -402,6 +393,7 @@ func (r *run) trim(ctx context.Context) {
 		}
 		for _, b := range r.inbounds {
 			b.sched.trim()
+			b.sched.tick()
 		}
 	}
 }

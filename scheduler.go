@@ -194,6 +194,7 @@ func (s *scheduler) giveBack(tasks []*task) {
 func (s *scheduler) over(t *task) {
 	t.renew()
 	s.endClaim(t)
+	t.ticks = 0
 	switch {
 	case t.verdict == unbegun:
 	case t.unseen: // it says nothing of whether handlers can begin
@@ -286,6 +287,9 @@ func (s *scheduler) quit(t *task) {
 
 // hold has t's key wait with it.
 func (s *scheduler) hold(t *task) {
+	if t.since.IsZero() {
+		t.since = time.Now()
+	}
 	if t.lane != nil {
 		t.lane.held, t.lane.failed = true, true
 		s.stuck += t.lane.n

@@ -10,20 +10,23 @@ import (
 )
 
 // Prepare makes messages ready to be sent in the service's name, without
-// sending them: it sets their Source and checks that their contracts are
-// declared, that they are within the service's limits and the transport's, and
-// that every transport and store can carry their texts and times. What is wrong
-// is ErrInvalid, and names the field. Outboxes call it when a message is handed
-// to them.
-func (s *Service) Prepare(messages []*driver.Message) error {
+// sending them: it sets their Source, has hooks add to them, and checks that their
+// contracts are declared, that they are within the service's limits and the
+// transport's, and that every transport and store can carry their texts and times.
+// What is wrong is ErrInvalid, and names the field. Outboxes call it when a message
+// is handed to them, with the context of who sends it.
+func (s *Service) Prepare(ctx context.Context, messages []*driver.Message) error {
 	declared := *s.sends.Load()
-	for i, m := range messages {
+	for _, m := range messages {
 		if _, ok := declared[m.Type]; !ok {
 			return fmt.Errorf("%w: service %s sends %s: add svc.Sends(…) with it before Run", ErrUndeclared, s.name, m.Type)
 		}
 		if m.Source == "" {
 			m.Source = s.name
 		}
+	}
+	s.prepareHook(ctx, messages)
+	for i, m := range messages {
 		if err := s.sendable(m); err != nil {
 			return fmt.Errorf("message %d (%s): %w", i, m.Type, err)
 		}
@@ -61,7 +64,7 @@ func (s *Service) Send(ctx context.Context, messages []*driver.Message) error {
 	if err := outside(ctx, messages[0].Type); err != nil {
 		return err
 	}
-	if err := s.Prepare(messages); err != nil {
+	if err := s.Prepare(ctx, messages); err != nil {
 		return err
 	}
 	if !s.caps.Delay {
@@ -88,6 +91,37 @@ func (s *Service) Send(ctx context.Context, messages []*driver.Message) error {
 		return fmt.Errorf("send %s on channel %s: %w", messages[0].Type, messages[0].Channel, err)
 	}
 	return nil
+}
+
+// Relay hands messages to the transport, once. They were prepared when they were
+// handed over, and are not checked again. Relays of outboxes call it; its errors
+// are the transport's, as of driver.Conn's Send.
+func (s *Service) Relay(ctx context.Context, messages []*driver.Message) error {
+	err := s.carry(ctx, messages)
+	s.counts.sent.Add(int64(confirmed(err, len(messages))))
+	return err
+}
+
+// carry hands messages to the transport, and tells hooks.
+func (s *Service) carry(ctx context.Context, messages []*driver.Message) error {
+	ctx, after := s.sendHook(ctx, messages)
+	err := s.conn.Send(ctx, messages)
+	if after != nil {
+		after(err)
+	}
+	return err
+}
+
+// confirmed returns how many of n messages were confirmed, as err says.
+func confirmed(err error, n int) int {
+	var se *SendError
+	switch {
+	case err == nil:
+		return n
+	case errors.As(err, &se):
+		return n - len(se.Failures)
+	}
+	return 0
 }
 
 // provisionInTime provisions what the service sends, unless that was done,

@@ -103,11 +103,10 @@ func TestChannel_that_is_slow_holds_up_no_other(t *testing.T) {
 
 func TestHooks_add_headers_to_each_message_of_a_batch(t *testing.T) {
 	opts := quick
-	opts.Hooks.Send = func(ctx context.Context, ms []*driver.Message) (context.Context, func(error)) {
+	opts.Hooks.Prepare = func(_ context.Context, ms []*driver.Message) {
 		for i, m := range ms {
-			m.Headers = append(m.Headers, driver.Header{Name: "trace", Value: fmt.Sprint(i)})
+			m.Headers = m.Headers.With("trace", fmt.Sprint(i))
 		}
-		return ctx, nil
 	}
 	conn := scriptedConn(t)
 	var got []string

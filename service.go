@@ -21,6 +21,7 @@ type Service struct {
 	owns bool // closes conn at the end
 	opts Options
 
+	hooks     hookSet
 	fitter    driver.Fitter // the connection's; nil if it has none
 	counts    counters
 	failing   sync.Map                            // group → when a failing attempt of it was last logged as a warning
@@ -28,7 +29,8 @@ type Service struct {
 	toldTypes atomic.Int64                        // how many
 	sends     atomic.Pointer[map[string]declared] // what may be sent, by wire type; replaced, never changed
 	replies   replyBox
-	broker    broker // as the receivers see it
+	broker    broker              // as the receivers see it
+	underway  atomic.Pointer[run] // what Run has opened; nil before
 	waiting   waitingChannels
 
 	mu         sync.Mutex
@@ -69,7 +71,7 @@ func Open(ctx context.Context, name, url string, opts ...Options) (*Service, err
 	default:
 		return nil, fmt.Errorf("open service %s: %d Options given: want one", name, len(opts))
 	}
-	conn, err := driver.Open(ctx, url)
+	conn, err := driver.Open(driver.WithLogger(ctx, o.withDefaults().Logger), url)
 	if err != nil {
 		return nil, fmt.Errorf("open service %s: %w", name, err)
 	}
@@ -93,6 +95,7 @@ func New(name string, conn driver.Conn, opts Options) *Service {
 		ready: make(chan struct{}),
 		ended: make(chan struct{}),
 	}
+	s.hooks.add(opts.Hooks)
 	s.fitter, _ = conn.(driver.Fitter)
 	s.sends.Store(&map[string]declared{})
 	s.topo.changed()
@@ -143,7 +146,7 @@ func (s *Service) Sends(contracts ...Contract) {
 	}
 	for _, c := range contracts {
 		if c == nil {
-			s.errs = append(s.errs, fmt.Errorf("service %s sends: contract is nil", s.name))
+			s.errs = append(s.errs, fmt.Errorf("service %s sends: contract is nil: leave it out", s.name))
 			continue
 		}
 		if err := c.Err(); err != nil {

@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// Stats counts what a service has done since it was made. Counts only grow.
+// Stats counts what a service has done since it was made. Counts only grow, but
+// for the last ones, which say how things are now; Stuck says more of them.
 type Stats struct {
-	Sent        int64 `json:"sent"`        // messages confirmed by the broker, answers and dead letters left out
+	Sent        int64 `json:"sent"`        // messages confirmed by the broker, those of relays of this process too, answers and dead letters left out
 	Handled     int64 `json:"handled"`     // messages whose handler succeeded or refused
 	Redelivered int64 `json:"redelivered"` // messages that the broker delivered again
 	Retried     int64 `json:"retried"`     // attempts that failed and were tried again
@@ -21,6 +22,10 @@ type Stats struct {
 	LateReplies int64 `json:"late_replies"`
 	LostCallers int64 `json:"lost_callers"` // answers that could not be sent: the caller was gone, or they were over a limit
 	Stalls      int64 `json:"stalls"`       // receivers opened anew because they delivered nothing
+
+	InHand int64 `json:"in_hand"` // now: messages received and not settled
+	Held   int64 `json:"held"`    // now: messages that wait for another attempt, for handlers that cannot begin, or behind one that does
+	Unsent int64 `json:"unsent"`  // now: answers and dead letters that the broker does not take
 }
 
 type counters struct {
@@ -30,11 +35,22 @@ type counters struct {
 // Stats returns the counts.
 func (s *Service) Stats() Stats {
 	c := &s.counts
-	return Stats{
+	st := Stats{
 		Sent: c.sent.Load(), Handled: c.handled.Load(), Redelivered: c.redelivered.Load(), Retried: c.retried.Load(),
 		Dead: c.dead.Load(), Discarded: c.discarded.Load(), Refused: c.refused.Load(), Expired: c.expired.Load(), Unhandled: c.unhandled.Load(),
 		LateReplies: c.late.Load(), LostCallers: c.lost.Load(), Stalls: c.stalls.Load(),
 	}
+	if r := s.underway.Load(); r != nil {
+		for _, b := range r.inbounds {
+			inHand, held := b.sched.gauges()
+			st.InHand += int64(inHand)
+			st.Held += int64(held)
+			if u, ok := b.overdue.stuck(); ok {
+				st.Unsent += int64(u.Count)
+			}
+		}
+	}
+	return st
 }
 
 func (c *counters) add(kind NoticeKind) {
@@ -89,7 +105,7 @@ func (s *Service) firstTold(n Notice) bool {
 func (s *Service) log(n Notice) {
 	level := slog.LevelDebug
 	switch n.Kind {
-	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle, NoticeOutage:
+	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle, NoticeOutage, NoticeUnordered:
 		level = slog.LevelWarn
 	case NoticeOutageOver:
 		level = slog.LevelInfo

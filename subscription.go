@@ -16,7 +16,7 @@ type subscription struct {
 	wire    string         // the message type that it handles
 	channel driver.Channel // that it comes on
 	handler Handler        // one message at a time, or
-	batch   batchHandler   // several
+	batch   BatchHandler   // several
 
 	as          string
 	concurrency int
@@ -28,13 +28,15 @@ type subscription struct {
 	timeout     time.Duration
 	retry       *RetryPolicy
 	middleware  []Middleware
+
+	batchMiddleware []BatchMiddleware
 }
 
 func (s *Service) handle(c Contract, h Handler, opts []SubscribeOption) {
 	s.subscribe(c, &subscription{handler: h}, h == nil, opts)
 }
 
-func (s *Service) handleBatch(c Contract, h batchHandler, opts []SubscribeOption) {
+func (s *Service) handleBatch(c Contract, h BatchHandler, opts []SubscribeOption) {
 	s.subscribe(c, &subscription{batch: h, batchSize: 100}, h == nil, opts)
 }
 
@@ -77,7 +79,7 @@ func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []
 	}); i >= 0 {
 		remedy := "name one of them with dovetail.As"
 		if sub.channel.Kind == driver.PointToPoint {
-			remedy = "a point-to-point message has one handler"
+			remedy = "a point-to-point message has one handler: leave one out, or use an event"
 		}
 		fail(fmt.Errorf("service %s handles %s twice in group %s: %s", s.name, sub.wire, s.group(sub), remedy))
 		return
@@ -95,14 +97,14 @@ func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []
 func (sub *subscription) check(missing bool, state serviceState) error {
 	var errs []error
 	if missing {
-		errs = append(errs, errors.New("handler is nil"))
+		errs = append(errs, errors.New("handler is nil: give a function"))
 	}
 	if state != idle {
 		errs = append(errs, errors.New("registered after Run: register before"))
 	}
 	if sub.as != "" {
 		if sub.channel.Kind == driver.PointToPoint {
-			errs = append(errs, fmt.Errorf("As(%q): a point-to-point channel has one group", sub.as))
+			errs = append(errs, fmt.Errorf("As(%q): a point-to-point channel has one group: leave As out, or use an event", sub.as))
 		}
 	}
 	if sub.anyType && (sub.spec.Kind == KindCall || sub.spec.Kind == KindSurvey) {
@@ -111,14 +113,17 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 	if sub.broadcast && sub.channel.Kind == driver.PointToPoint {
 		errs = append(errs, errors.New("Broadcast: a message of a point-to-point channel goes to one instance: use an event"))
 	}
-	if sub.batch != nil && len(sub.middleware) > 0 {
-		errs = append(errs, errors.New("Use: middleware wraps handlers of single messages, not batch handlers"))
+	if sub.batch == nil && len(sub.batchMiddleware) > 0 {
+		errs = append(errs, errors.New("UseBatch: the handler takes single messages: wrap it with Use"))
 	}
 	if sub.limited && sub.concurrency < 1 {
 		errs = append(errs, fmt.Errorf("Concurrency(%d): want 1 or more, or leave it out for Options.Concurrency", sub.concurrency))
 	}
 	if slices.ContainsFunc(sub.middleware, func(m Middleware) bool { return m == nil }) {
 		errs = append(errs, errors.New("Use: middleware is nil: leave it out"))
+	}
+	if slices.ContainsFunc(sub.batchMiddleware, func(m BatchMiddleware) bool { return m == nil }) {
+		errs = append(errs, errors.New("UseBatch: middleware is nil: leave it out"))
 	}
 	if sub.timeout < 0 {
 		errs = append(errs, fmt.Errorf("Timeout(%v): want a positive time, or 0 for none", sub.timeout))
@@ -133,7 +138,7 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 		errs = append(errs, errors.New("Ordered: its messages have no key, in whose order they could come: declare the contract Keyed, or leave Ordered out"))
 	}
 	if sub.broadcast && sub.ordered {
-		errs = append(errs, errors.New("Broadcast and Ordered: an instance that hears everything alone has its order already"))
+		errs = append(errs, errors.New("Broadcast and Ordered: an instance that hears everything alone has its order already: leave Ordered out"))
 	}
 	if sub.retry != nil {
 		p := sub.retry.withDefaults()

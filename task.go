@@ -28,6 +28,8 @@ type task struct {
 	after   time.Duration // until the next attempt
 	timer   *time.Timer   // while held
 	due     time.Time     // when the next attempt is, after one that failed
+	since   time.Time     // it was first held, or its partition lost
+	ticks   int           // for how long its handler has been running
 
 	concluded bool   // an earlier delivery was handled: it is to be settled alone
 	unseen    bool   // the last attempt came to an end before its handler
@@ -39,9 +41,10 @@ type task struct {
 	exit      *exit  // who waits until it is out of hand
 	claim     *claim // of a letter, to its key, while its handler is about to run, and runs
 
-	answered bool // its answer is sent
-	unsent   int  // consequences that must be sent before it is settled
-	rare     *rare
+	answered   bool            // its answer is sent
+	unanswered *driver.Message // its answer, which was tried and is not sent
+	unsent     int             // consequences that must be sent before it is settled
+	rare       *rare
 
 	lane               *lane
 	ahead, behind      *task // in its lane

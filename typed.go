@@ -46,12 +46,9 @@ func typedAnswer[Req, Res any](c *contract[Req], cd codec.Codec, answer func(con
 	}
 }
 
-// A batchHandler handles several messages; the errors are theirs, by index.
-type batchHandler func(ctx context.Context, ins []*Incoming) []error
-
 // typedBatch wraps a handler of many values. A message that cannot be decoded
 // fails alone.
-func typedBatch[T any](c *contract[T], handle func(context.Context, []T) []error) batchHandler {
+func typedBatch[T any](c *contract[T], handle func(context.Context, []T) []error) BatchHandler {
 	if handle == nil {
 		return nil
 	}
@@ -73,7 +70,7 @@ func typedBatch[T any](c *contract[T], handle func(context.Context, []T) []error
 		}
 		got := handle(context.WithValue(ctx, batchKey{}, sound), values)
 		if len(got) != 0 && len(got) != len(values) {
-			err := fmt.Errorf("batch handler returned %d errors for %d messages: want none or one each", len(got), len(values))
+			err := errCount(len(got), len(values))
 			for _, i := range index {
 				errs[i] = err
 			}

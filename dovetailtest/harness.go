@@ -1,6 +1,7 @@
 // Package dovetailtest tests services without a broker and without waiting: a
 // Recorder for code that only sends, and a Harness that runs services for real
-// on a broker in memory, with time under control.
+// on a broker in memory, with time under control. Where a service needs a database
+// over the network, RunLive gives the same Harness with the world's time.
 package dovetailtest
 
 import (
@@ -25,31 +26,46 @@ type Harness struct {
 	conn     driver.Conn
 	services []*dovetail.Service
 	running  int // of services, from the first
+	live     bool
 	ctx      context.Context
 	wg       sync.WaitGroup
 }
 
 // Run runs a test with a Harness. Services that the test starts end with it;
 // what they return from Run, and goroutines they leave behind, fail the test.
+//
+// A database that is reached over a network cannot be used within: time would
+// leap, or stand still, while its answer is under way. See RunLive.
 func Run(t *testing.T, test func(t *testing.T, h *Harness)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		bus, err := membus.New(membus.Options{})
-		if err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) { run(t, false, test) })
+}
+
+// RunLive runs a test with a Harness outside of any bubble, in the world's time:
+// for services with a database over the network, such as pgstore's. The broker is
+// in memory all the same. Retries and time-outs take the time that they take; give
+// the service's Options short ones.
+func RunLive(t *testing.T, test func(t *testing.T, h *Harness)) {
+	t.Helper()
+	run(t, true, test)
+}
+
+func run(t *testing.T, live bool, test func(t *testing.T, h *Harness)) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	bus, err := membus.New(membus.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := bus.Connect()
+	h := &Harness{tb: t, conn: conn, live: live, ctx: ctx}
+	defer func() {
+		cancel()
+		h.wg.Wait()
+		if err := conn.Close(context.WithoutCancel(ctx)); err != nil {
+			t.Errorf("close: %v", err)
 		}
-		conn := bus.Connect()
-		h := &Harness{tb: t, conn: conn, ctx: ctx}
-		defer func() {
-			cancel()
-			h.wg.Wait()
-			if err := conn.Close(context.WithoutCancel(ctx)); err != nil {
-				t.Errorf("close: %v", err)
-			}
-		}()
-		test(t, h)
-	})
+	}()
+	test(t, h)
 }
 
 // Service returns a new service of that name, to register handlers with. At
@@ -83,24 +99,95 @@ func (h *Harness) Start() {
 			}
 		})
 	}
-	synctest.Wait()
+	if !h.live {
+		synctest.Wait()
+	}
 	for _, s := range fresh {
-		select {
-		case <-s.Ready():
-		default:
+		if !h.ready(s) {
 			h.tb.Fatalf("service %s does not serve", s.Name())
 		}
 	}
 }
 
-// Settle returns when everything that can happen without time passing has
-// happened: handlers have run, what they sent was handled as well.
-func (h *Harness) Settle() { synctest.Wait() }
+// ready reports whether a service serves: at once, or, in the world's time, soon.
+func (h *Harness) ready(s *dovetail.Service) bool {
+	if h.live {
+		select {
+		case <-s.Ready():
+		case <-time.After(patience):
+		}
+	}
+	select {
+	case <-s.Ready():
+		return true
+	default:
+		return false
+	}
+}
 
-// Advance lets d pass, with all that happens in it, and settles.
+// Settle returns when everything that can happen without time passing has
+// happened: handlers have run, what they sent was handled as well. In the world's
+// time it returns when no message waits or is in hand; a message that is held to
+// be tried again, or waits in an outbox, takes its time: see Until.
+func (h *Harness) Settle() {
+	h.tb.Helper()
+	if !h.live {
+		synctest.Wait()
+		return
+	}
+	still := 0
+	h.Until("nothing is in hand", func() bool {
+		if h.inHand() > 0 {
+			still = 0
+			return false
+		}
+		still++
+		return still == 3
+	})
+}
+
+// inHand counts what waits for handlers and what they have.
+func (h *Harness) inHand() (n int64) {
+	h.tb.Helper()
+	all, err := h.conn.(driver.Lister).Channels(h.ctx)
+	if err != nil {
+		h.tb.Fatal(err)
+	}
+	for _, c := range all {
+		for _, g := range c.Groups {
+			n += g.Backlog + g.Pending
+		}
+	}
+	return n
+}
+
+// Advance lets d pass, with all that happens in it, and settles; in the world's
+// time it waits for d.
 func (h *Harness) Advance(d time.Duration) {
 	<-time.After(d)
-	synctest.Wait()
+	if !h.live {
+		synctest.Wait()
+	}
+}
+
+// Bounds of Until.
+const (
+	patience = 20 * time.Second
+	lookEach = 5 * time.Millisecond
+)
+
+// Until lets time pass until ok reports true, and fails the test if it does not
+// within 20 s; what says what was awaited.
+func (h *Harness) Until(what string, ok func() bool) {
+	h.tb.Helper()
+	for end := time.Now().Add(patience); ; h.Advance(lookEach) {
+		if ok() {
+			return
+		}
+		if time.Now().After(end) {
+			h.tb.Fatalf("not within %v: %s", patience, what)
+		}
+	}
 }
 
 // DeadLetters returns the dead letters of a service, oldest first.

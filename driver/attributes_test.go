@@ -95,7 +95,7 @@ func FuzzHeaders(f *testing.F) {
 			t.Fatalf("%q without escapes became %q", s, got)
 		}
 		var h driver.Headers
-		h = h.Set("A", s).Set("a", s+"2")
+		h = h.With("A", s).With("a", s+"2")
 		if len(h) != 1 || h.Get("A") != s+"2" || len(h.Without("a")) != 0 {
 			t.Fatalf("headers %v", h)
 		}

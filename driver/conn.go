@@ -67,7 +67,8 @@ type Subscription struct {
 	Resume bool
 
 	// Ordered demands order by key across all instances of the group. A
-	// transport whose capabilities are below OrderOwner refuses it.
+	// transport whose capabilities are below OrderOwner refuses it, unless they say
+	// PartitionOwners and the channel has partitions.
 	Ordered bool
 
 	// Window bounds the deliveries that are received and not yet settled, in
@@ -109,7 +110,8 @@ type Capabilities struct {
 	Name            string        // the transport's name, for errors: "membus"
 	Durable         bool          // what Send confirmed survives a kill of every process of the transport
 	Shared          bool          // reaches other processes
-	Order           Order         // order by key
+	Order           Order         // order by key, of channels that do not ask for partitions
+	PartitionOwners bool          // OrderOwner for channels that ask for partitions (Channel.Partitions), and for all where the URL says partitions=N
 	OrderedPipeline bool          // several unconfirmed batches of one key keep their order, whatever is refused
 	OrderedBatch    bool          // in one Send, nothing of a key is stored behind a message of it that was not, unless that was too large
 	Delay           bool          // honours Message.Due

@@ -1,6 +1,9 @@
 package driver
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Header is one name/value pair of a message's metadata. Names are compared
 // without regard to case; values are arbitrary text without CR, LF or NUL.
@@ -82,28 +85,27 @@ func (h Headers) Lookup(name string) (value string, ok bool) {
 	return "", false
 }
 
-// Set returns h with the first header called name set to value, or with the
-// pair appended where there was none. It may write into h's backing array.
-func (h Headers) Set(name, value string) Headers {
+// With returns headers like h in which the first called name has that value, or
+// which end with the pair where h has none. h itself stays as it is.
+func (h Headers) With(name, value string) Headers {
 	for i := range h {
 		if equalFold(h[i].Name, name) {
-			h[i].Value = value
-			return h
+			c := slices.Clone(h)
+			c[i].Value = value
+			return c
 		}
 	}
-	return append(h, Header{name, value})
+	return append(h[:len(h):len(h)], Header{name, value})
 }
 
-// Without returns h without the headers called name. It may write into h's
-// backing array.
+// Without returns headers like h without those called name. h itself stays as it
+// is.
 func (h Headers) Without(name string) Headers {
-	kept := h[:0]
-	for _, p := range h {
-		if !equalFold(p.Name, name) {
-			kept = append(kept, p)
-		}
+	named := func(p Header) bool { return equalFold(p.Name, name) }
+	if !slices.ContainsFunc(h, named) {
+		return h
 	}
-	return kept
+	return slices.DeleteFunc(slices.Clone(h), named)
 }
 
 // equalFold is strings.EqualFold for ASCII, which header names are.

@@ -15,3 +15,10 @@ func PartitionOf(key string, n int) int {
 	}
 	return int(h % uint32(n))
 }
+
+// Repartition says, for a person, how a channel gets another number of
+// partitions where that is fixed.
+func Repartition(channel string) string {
+	return "stop the services that send to it, let it become empty, remove it (dovetail topology remove " + channel +
+		") and start them with Partitions on its contracts' channel, or partitions=8 in the URL"
+}

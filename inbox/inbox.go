@@ -18,7 +18,7 @@ var (
 	ErrOutside = errors.New("inbox: not called for a message: pass the function to Handle or Subscribe, and give it the context that the service gives")
 	// ErrDead: the message is among the dead letters and was not sent again
 	// from there.
-	ErrDead = errors.New("inbox: among the dead letters already")
+	ErrDead = errors.New("inbox: among the dead letters already: requeue that (dovetail dead requeue), rather than send it again")
 	// ErrCancelled: the message was cancelled before it came.
 	ErrCancelled = errors.New("inbox: cancelled before it came")
 )

@@ -17,7 +17,8 @@ import (
 type Service interface {
 	Name() string
 	Instance() string
-	Prepare(messages []*driver.Message) error
+	Prepare(ctx context.Context, messages []*driver.Message) error
+	Relay(ctx context.Context, messages []*driver.Message) error
 	Provision(ctx context.Context) error
 	Conn() driver.Conn
 	Logger() *slog.Logger
@@ -193,6 +194,9 @@ func (c component[Tx]) Run(ctx context.Context) error {
 	}
 	return c.b.relay(ctx)
 }
+
+// Stuck tells what of the outbox does not go on.
+func (c component[Tx]) Stuck() []dovetail.Stuck { return c.b.trouble.stuck() }
 
 // Replied looks for the reply that the inbox keeps for a request.
 func (c component[Tx]) Replied(ctx context.Context, in *dovetail.Incoming) (r dovetail.Reply, found bool, err error) {

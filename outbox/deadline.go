@@ -125,7 +125,7 @@ func (t *term[Tx]) sendAll(ctx context.Context, messages []*driver.Message) erro
 	ctx, cancel := context.WithTimeout(ctx, t.opts.SendTimeout)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- t.conn.Send(ctx, messages) }()
+	go func() { done <- t.b.svc.Relay(ctx, messages) }()
 	select {
 	case err := <-done:
 		return err

@@ -31,7 +31,7 @@ func (s *buffer) Name() string { return s.svc.Name() }
 // Send checks messages and keeps them until the commit.
 func (s *buffer) Send(ctx context.Context, messages []*driver.Message) error {
 	cause := dovetail.Current(ctx)
-	if err := s.svc.Prepare(messages); err != nil {
+	if err := s.svc.Prepare(ctx, messages); err != nil {
 		undone(cause, messages...)
 		return err
 	}
@@ -124,7 +124,7 @@ func (s *direct[Tx]) Send(ctx context.Context, messages []*driver.Message) error
 	if s.b.err != nil {
 		return s.b.err
 	}
-	if err := s.b.svc.Prepare(messages); err != nil {
+	if err := s.b.svc.Prepare(ctx, messages); err != nil {
 		return err
 	}
 	return s.b.write(ctx, s.tx, writes(messages, s.b.delay))

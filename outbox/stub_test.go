@@ -104,7 +104,11 @@ func (s *service) Conn() driver.Conn               { return s.conn }
 func (s *service) Logger() *slog.Logger            { return s.log }
 func (s *service) Provision(context.Context) error { return nil }
 func (s *service) Attach(c dovetail.Component)     { s.components = append(s.components, c) }
-func (s *service) Prepare(ms []*driver.Message) error {
+func (s *service) Relay(ctx context.Context, ms []*driver.Message) error {
+	return s.conn.Send(ctx, ms)
+}
+
+func (s *service) Prepare(_ context.Context, ms []*driver.Message) error {
 	for _, m := range ms {
 		if m.Type == "" {
 			return fmt.Errorf("%w: no type", dovetail.ErrInvalid)
@@ -227,6 +231,9 @@ func (b *bench) stats() outbox.Stats {
 	b.must(err)
 	return st
 }
+
+// stuck is what the service is told of the box.
+func (b *bench) stuck() []dovetail.Stuck { return b.svc.components[0].(dovetail.Troubled).Stuck() }
 
 // faulty is a store whose calls can be made to fail.
 type faulty struct {

@@ -30,10 +30,16 @@ func TestRelay_says_at_once_that_everything_is_refused(t *testing.T) {
 				if st := b.stats(); st.Backlog != 2 || !strings.Contains(st.Trouble, "stock") || b.logs.count() == 0 {
 					b.Errorf("stats %+v, %d log records, want the channel named", st, b.logs.count())
 				}
+				if all := b.stuck(); len(all) == 0 || all[0].Kind != dovetail.StuckOutbox || all[0].Count < 1 || time.Since(all[0].Since) > 2*time.Second || !strings.Contains(all[0].Err, "stock") {
+					b.Errorf("stuck: %+v", all)
+				}
 				b.broker.set(func() { b.broker.fail = nil })
 				b.want(5*time.Second, "1", "2")
 				if st := b.stats(); st.Trouble != "" {
 					b.Errorf("trouble %q is over", st.Trouble)
+				}
+				if all := b.stuck(); len(all) > 0 {
+					b.Errorf("stuck: %+v", all)
 				}
 			})
 		})

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/dovetail-go/dovetail"
 )
 
 // wait waits for d and reports whether it passed before ctx ended.
@@ -103,6 +105,16 @@ func (t *trouble) forget(prefix string) {
 			delete(t.what, doing)
 		}
 	}
+}
+
+// stuck is all trouble that is not over.
+func (t *trouble) stuck() (all []dovetail.Stuck) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for doing, w := range t.what {
+		all = append(all, dovetail.Stuck{Kind: dovetail.StuckOutbox, Count: w.times, Since: w.since, Err: doing + ": " + w.err.Error()})
+	}
+	return all
 }
 
 // text is the latest trouble that is not over.

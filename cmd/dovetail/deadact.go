@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +32,7 @@ type action struct {
 	all    bool
 	dryRun bool
 	rate   float64
+	asks   bool // before it begins
 
 	verb string // "requeue"
 	done string // "requeued"
@@ -67,15 +70,11 @@ func (a *app) deadDiscard() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "discard [ID...]",
 		Short: "Delete dead letters for good",
-		Long:  "Delete dead letters for good. It asks first, unless --yes is given.",
+		Long:  "Delete dead letters for good. It says how many there are and asks first, unless --yes is given.",
 		Example: `  dovetail dead discard 01977a3e-5f0b-7c1e-9f60-5a2b8f1c3d4e --yes
   dovetail dead discard --service mail --type mail.send-welcome.v1 --dry-run`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !yes && !x.dryRun {
-				if err := a.confirm("discard dead letters for good?"); err != nil {
-					return err
-				}
-			}
+			x.asks = !yes
 			return x.run(cmd.Context(), args)
 		},
 	}
@@ -144,7 +143,7 @@ func (d *deadItem) edit(body []byte, given bool, contentType string, headers []s
 		if value == "" {
 			m.Headers = m.Headers.Without(name)
 		} else {
-			m.Headers = m.Headers.Set(name, value)
+			m.Headers = m.Headers.With(name, value)
 		}
 	}
 	d.Message = m
@@ -189,6 +188,11 @@ func (x *action) run(ctx context.Context, ids []string) error {
 	if len(ids) == 1 && len(items) == 0 {
 		return noDeadLetter(ids[0])
 	}
+	if x.asks && !x.dryRun && len(items) > 0 {
+		if err := x.a.confirm(fmt.Sprintf("%s %s for good?", x.verb, letterCount(items))); err != nil {
+			return err
+		}
+	}
 	failed, err := x.each(ctx, conn, items)
 	switch {
 	case err != nil:
@@ -205,6 +209,19 @@ func (x *action) run(ctx context.Context, ids []string) error {
 		return errReported
 	}
 	return nil
+}
+
+// letterCount says how many dead letters there are, and whose.
+func letterCount(items []deadItem) string {
+	services := map[string]bool{}
+	for _, d := range items {
+		services[d.Service] = true
+	}
+	of := " of " + clean(strings.Join(slices.Sorted(maps.Keys(services)), ", "))
+	if len(items) == 1 {
+		return "1 dead letter" + of
+	}
+	return fmt.Sprintf("%d dead letters%s", len(items), of)
 }
 
 // each acts on items in batches, at the rate.

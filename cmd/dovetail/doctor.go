@@ -156,32 +156,6 @@ func (d *doctor) clock(ctx context.Context, db database) {
 	}
 }
 
-func (d *doctor) outbox(ctx context.Context, db database) {
-	var backlog, held, later int64
-	var oldest time.Time
-	for shard := range db.Shards() {
-		s, err := db.Stats(ctx, shard)
-		if err != nil {
-			d.say("outbox", broken, err.Error(), "")
-			return
-		}
-		backlog, held, later = backlog+s.Backlog, held+s.Held, later+s.Later
-		if oldest.IsZero() || !s.Oldest.IsZero() && s.Oldest.Before(oldest) {
-			oldest = s.Oldest
-		}
-	}
-	detail := fmt.Sprintf("backlog %d, held %d, for later %d", backlog, held, later)
-	switch {
-	case !oldest.IsZero() && time.Since(oldest) > longAgo:
-		d.say("outbox", warning, detail+", the oldest for "+time.Since(oldest).Round(time.Second).String(),
-			"no relay publishes it, or the broker refuses: run the service, or dovetail relay, and look at its log")
-	case held > 0:
-		d.say("outbox", warning, detail, "dovetail outbox held says why; dovetail outbox retry has them tried again")
-	default:
-		d.say("outbox", fine, detail, "")
-	}
-}
-
 // remedyOf says what helps against a broker's error.
 func remedyOf(k driver.Kind) string {
 	switch k {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
@@ -118,34 +117,4 @@ func (d *doctor) removeScratch(ctx context.Context, conn driver.Conn, name strin
 		return
 	}
 	d.say("broker: remove a channel", fine, name, "")
-}
-
-// channels looks for what waits where nobody takes it.
-func (d *doctor) channels(ctx context.Context, conn driver.Conn) {
-	l, ok := conn.(driver.Lister)
-	if !ok {
-		d.say("broker: channels", skipped, "this transport cannot list them", "")
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, d.a.timeout)
-	defer cancel()
-	all, err := l.Channels(ctx)
-	if errors.Is(err, driver.ErrUnsupported) {
-		d.say("broker: channels", skipped, err.Error(), "")
-		return
-	}
-	if err != nil {
-		d.say("broker: channels", broken, err.Error(), remedyOf(conn.Classify(err)))
-		return
-	}
-	var waiting int64
-	for _, c := range all {
-		if service, dead := strings.CutPrefix(c.Channel.Name, dovetail.DeadLetterChannel("")); dead && c.Messages > 0 {
-			d.say("dead letters", warning, fmt.Sprintf("service %s has %d", service, c.Messages), "dovetail dead list --service "+service)
-		}
-		for _, g := range c.Groups {
-			waiting += max(0, g.Backlog) + max(0, g.Pending)
-		}
-	}
-	d.say("broker: channels", fine, fmt.Sprintf("%d, with %d messages that wait for a group", len(all), waiting), "")
 }

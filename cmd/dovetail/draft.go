@@ -203,7 +203,7 @@ func (d *draft) unwrap(text string) (*driver.Message, error) {
 		return nil, err
 	}
 	for name, value := range s.Headers {
-		m.Headers = m.Headers.Set(name, value)
+		m.Headers = m.Headers.With(name, value)
 	}
 	m.CorrelationID, m.CausationID = s.Correlation, s.Causation
 	if s.Time != nil {

@@ -167,7 +167,7 @@ func (a *app) asking(cmd *cobra.Command, d *draft, args []string, kind driver.Ch
 	}
 	defer done()
 	if !transient {
-		if err := a.checkChannel(cmd.Context(), conn, d.channel, kind, false); err != nil {
+		if err := a.checkChannel(cmd.Context(), conn, d.channel, kind, false, "or give the right --channel"); err != nil {
 			return err
 		}
 	}

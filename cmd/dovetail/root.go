@@ -63,6 +63,11 @@ also schema and shards.`,
 			level = slog.LevelDebug
 		}
 		slog.SetDefault(slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level})))
+		for name, value := range map[string]string{"broker": a.broker, "store": a.store, "context": a.context} {
+			if f := cmd.Flag(name); f != nil && f.Changed && value == "" {
+				return misuse("--%s is empty: name one, or leave it out", name)
+			}
+		}
 		if a.timeout <= 0 {
 			return misuse("--timeout is %v: want a duration above 0", a.timeout)
 		}

@@ -138,7 +138,7 @@ func (s *sender) declare(ctx context.Context, m *driver.Message) error {
 	if s.known[m.Channel+" "+m.Type] {
 		return nil
 	}
-	if err := s.a.checkChannel(ctx, s.conn, m.Channel, s.kind, s.create); err != nil {
+	if err := s.a.checkChannel(ctx, s.conn, m.Channel, s.kind, s.create, "give the right --channel, or make it with --create"); err != nil {
 		return err
 	}
 	name, version, err := splitType(m.Type)
@@ -155,14 +155,14 @@ func (s *sender) declare(ctx context.Context, m *driver.Message) error {
 }
 
 // checkChannel returns an error unless the channel exists and is of the kind,
-// or may be made.
-func (a *app) checkChannel(ctx context.Context, conn driver.Conn, name string, kind driver.ChannelKind, create bool) error {
+// or may be made; otherwise says what else the command lets people do.
+func (a *app) checkChannel(ctx context.Context, conn driver.Conn, name string, kind driver.ChannelKind, create bool, otherwise string) error {
 	info, err := channelOf(ctx, conn, name)
 	switch {
 	case errors.Is(err, errNoChannel) && create:
 		return nil
 	case errors.Is(err, errNoChannel):
-		return fmt.Errorf("channel %s does not exist: start the service that handles it, give the right --channel, or make it with --create", name)
+		return fmt.Errorf("channel %s does not exist: start the service that handles it, %s", name, otherwise)
 	case err != nil:
 		return err
 	case info != nil && info.Channel.Kind != kind:

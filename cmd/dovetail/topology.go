@@ -42,6 +42,7 @@ unless --own is given.`,
 		Annotations: map[string]string{moreOutputs: "dot mermaid"},
 	}
 	cmd.Flags().BoolVar(&own, "own", false, "graphs show the services' own channels as well")
+	cmd.AddCommand(a.topologyRemove())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		conn, done, err := a.connect(cmd.Context())
 		if err != nil {

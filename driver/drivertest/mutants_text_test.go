@@ -74,7 +74,7 @@ var textMutants = map[string]mutant{
 	"keeps one of several headers of a name": {by: "Send_carries_headers_as_they_are", deliver: func(_ *linkReceiver, d *driver.Delivery) {
 		var left driver.Headers
 		for _, h := range d.Message.Headers {
-			left = left.Set(h.Name, h.Value)
+			left = left.With(h.Name, h.Value)
 		}
 		d.Message.Headers = left
 	}},

@@ -367,12 +367,17 @@ func newStub(until int64) *stub {
 	return &stub{stubConn: stubConn{until: until, done: make(chan struct{})}}
 }
 
-func (s *stub) Name() string                          { return "catalog" }
-func (s *stub) Instance() string                      { return "test" }
-func (s *stub) Prepare([]*driver.Message) error       { return nil }
-func (s *stub) Provision(context.Context) error       { return nil }
-func (s *stub) Conn() driver.Conn                     { return &s.stubConn }
-func (s *stub) Attach(c dovetail.Component)           { s.component = c }
+func (s *stub) Name() string                                     { return "catalog" }
+func (s *stub) Instance() string                                 { return "test" }
+func (s *stub) Provision(context.Context) error                  { return nil }
+func (s *stub) Conn() driver.Conn                                { return &s.stubConn }
+func (s *stub) Attach(c dovetail.Component)                      { s.component = c }
+func (s *stub) Prepare(context.Context, []*driver.Message) error { return nil }
+
+func (s *stub) Relay(ctx context.Context, ms []*driver.Message) error {
+	return s.stubConn.Send(ctx, ms)
+}
+
 func (s *stubConn) Classify(err error) driver.Kind    { return driver.Classify(err) }
 func (s *stubConn) Capabilities() driver.Capabilities { return driver.Capabilities{Name: "stub"} }
 func (s *stub) Logger() *slog.Logger {

@@ -38,6 +38,16 @@ func fail(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
+// exhausted says so where a transaction got no connection because the pool has
+// no more.
+func exhausted(err error, used, most int) error {
+	if most <= 0 || used < most || !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w: all %d connections of the pool are in use: allow more (Options.Conns, or pool_max_conns in the URL; the server's max_connections bounds them), "+
+		"or run fewer handlers at once (dovetail.Concurrency) and keep transactions short", err, most)
+}
+
 func remedyFor(err error) string {
 	var pe *pgconn.PgError
 	if !errors.As(err, &pe) {
@@ -50,6 +60,8 @@ func remedyFor(err error) string {
 		return "grant the connection's user the rights of the tables' owner, or have it own them"
 	case "25006":
 		return "the server is a standby or read-only; connect to the primary, with target_session_attrs=read-write"
+	case "26000", "42P05":
+		return "a pooler such as PgBouncer gives sessions away by the transaction, and prepared statements stay with them: add default_query_exec_mode=exec to the URL"
 	case "53300":
 		return "the server has no connections left; lower Options.Conns or raise max_connections"
 	}

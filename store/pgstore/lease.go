@@ -20,6 +20,9 @@ const system = `(SELECT system_identifier::text FROM pg_control_system())`
 // all processes share, and counted on from when the server got the statement;
 // the caller counts from before. A lease from before a restore is over.
 func (c *core) Acquire(ctx context.Context, name, holder string, ttl time.Duration) (store.Lease, error) {
+	if err := store.Networked(); err != nil {
+		return store.Lease{}, fail("lease "+name, err)
+	}
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	conn, err := c.work.Acquire(ctx)

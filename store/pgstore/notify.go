@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/dovetail-go/dovetail/store"
 )
 
 // notifier sends notices, at most one at a time, from a goroutine that is there
@@ -108,6 +110,9 @@ const listenPing = 20 * time.Second
 // connection for itself. A pooler that gives connections away by the
 // transaction cannot carry it; then there is the poll.
 func (c *core) Listen(ctx context.Context, begun func()) error {
+	if err := store.Networked(); err != nil {
+		return fail("listen", err)
+	}
 	conn, err := c.listener(ctx)
 	if err != nil {
 		return fail("listen", err)

@@ -16,11 +16,15 @@ import (
 // Rollback work as well, but only the store's write what the outbox has to
 // write.
 func (s *Store) Begin(ctx context.Context) (pgx.Tx, error) {
+	if err := store.Networked(); err != nil {
+		return nil, fail("begin", err)
+	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	pooled, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, fail("begin", err)
+		stat := s.pool.Stat()
+		return nil, fail("begin", exhausted(err, int(stat.AcquiredConns()), int(stat.MaxConns())))
 	}
 	return &transaction{store: s, pooled: pooled, conn: pooled.Conn()}, nil
 }

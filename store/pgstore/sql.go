@@ -63,6 +63,9 @@ func (s *SQLStore) Close() error {
 // Begin waits for a connection, at most Options.Timeout, and begins a
 // transaction. If ctx ends before the transaction does, it is rolled back.
 func (s *SQLStore) Begin(ctx context.Context) (*sql.Tx, error) {
+	if err := store.Networked(); err != nil {
+		return nil, fail("begin", err)
+	}
 	// The transaction's context outlives this call; it is cancelled to end the
 	// waits for a connection and for the commit.
 	ctx, cancel := context.WithCancel(ctx)
@@ -71,7 +74,8 @@ func (s *SQLStore) Begin(ctx context.Context) (*sql.Tx, error) {
 	timer.Stop()
 	if err != nil {
 		cancel()
-		return nil, fail("begin", err)
+		stat := s.pool.Stat()
+		return nil, fail("begin", exhausted(err, int(stat.AcquiredConns()), int(stat.MaxConns())))
 	}
 	s.txs.Store(tx, &sqlState{cancel: cancel})
 	return tx, nil

@@ -76,6 +76,9 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts ...Options) (*Store, erro
 }
 
 func open(ctx context.Context, url string, opts []Options) (*core, error) {
+	if err := store.Networked(); err != nil {
+		return nil, fmt.Errorf("open PostgreSQL: %w", err)
+	}
 	o, err := oneOptions(opts)
 	if err != nil {
 		return nil, fmt.Errorf("open PostgreSQL: %w", err)
@@ -123,6 +126,9 @@ const (
 )
 
 func newCore(ctx context.Context, pool *pgxpool.Pool, opts []Options) (_ *core, err error) {
+	if err := store.Networked(); err != nil {
+		return nil, fmt.Errorf("open PostgreSQL: %w", err)
+	}
 	o, err := oneOptions(opts)
 	if err != nil {
 		return nil, fmt.Errorf("open PostgreSQL: %w", err)

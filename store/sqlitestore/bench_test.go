@@ -33,13 +33,18 @@ type stubConn struct {
 	each        chan struct{} // gets one for each send, where there is one
 }
 
-func (s *stub) Name() string                          { return "catalog" }
-func (s *stub) Instance() string                      { return "bench" }
-func (s *stub) Prepare([]*driver.Message) error       { return nil }
-func (s *stub) Provision(context.Context) error       { return nil }
-func (s *stub) Conn() driver.Conn                     { return &s.stubConn }
-func (s *stub) Logger() *slog.Logger                  { return slog.New(slog.DiscardHandler) }
-func (s *stub) Attach(c dovetail.Component)           { s.component = c }
+func (s *stub) Name() string                                     { return "catalog" }
+func (s *stub) Instance() string                                 { return "bench" }
+func (s *stub) Provision(context.Context) error                  { return nil }
+func (s *stub) Conn() driver.Conn                                { return &s.stubConn }
+func (s *stub) Logger() *slog.Logger                             { return slog.New(slog.DiscardHandler) }
+func (s *stub) Attach(c dovetail.Component)                      { s.component = c }
+func (s *stub) Prepare(context.Context, []*driver.Message) error { return nil }
+
+func (s *stub) Relay(ctx context.Context, ms []*driver.Message) error {
+	return s.stubConn.Send(ctx, ms)
+}
+
 func (s *stubConn) Classify(err error) driver.Kind    { return driver.Classify(err) }
 func (s *stubConn) Capabilities() driver.Capabilities { return driver.Capabilities{Name: "stub"} }
 func (s *stubConn) Send(_ context.Context, ms []*driver.Message) error {

@@ -46,11 +46,14 @@ func newService(t *testing.T, dir, who string, faults faults) *service {
 
 func (s *service) Name() string                    { return "catalog" }
 func (s *service) Instance() string                { return "test" }
-func (s *service) Prepare([]*driver.Message) error { return nil }
 func (s *service) Provision(context.Context) error { return nil }
 func (s *service) Conn() driver.Conn               { return s.conn }
 func (s *service) Logger() *slog.Logger            { return slog.New(slog.DiscardHandler) }
 func (s *service) Attach(c dovetail.Component)     { s.component = c }
+
+func (s *service) Prepare(context.Context, []*driver.Message) error { return nil }
+
+func (s *service) Relay(ctx context.Context, ms []*driver.Message) error { return s.conn.Send(ctx, ms) }
 
 // faults are what a broker does wrong.
 type faults struct {

@@ -74,7 +74,7 @@ func (c *Conn) provisionChannel(want driver.Channel) error {
 		case have.kind() != want.Kind:
 			return fmt.Errorf("%w: it is %s, not %s; rename one of them, or remove the channel", driver.ErrConflict, have.kind(), want.Kind)
 		case want.Partitions != 0 && want.Partitions != have.Partitions:
-			return fmt.Errorf("%w: it has %d partitions, not %d; ask for as many, or empty and remove the channel", driver.ErrConflict, have.Partitions, want.Partitions)
+			return fmt.Errorf("%w: it has %d partitions, not %d, and their number is fixed: %s; or declare %d", driver.ErrConflict, have.Partitions, want.Partitions, driver.Repartition(want.Name), have.Partitions)
 		case have.Transient && !want.Transient:
 			return fmt.Errorf("%w: it is transient; remove the channel first", driver.ErrConflict)
 		}

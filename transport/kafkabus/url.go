@@ -100,6 +100,7 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
+		o.Logger = driver.Logger(ctx)
 		return Connect(ctx, o)
 	})
 }

@@ -116,7 +116,8 @@ func (p *pubAck) failure(channel string) error {
 		return fmt.Errorf("natsbus: send to %s: %w: %w", channel, driver.ErrRetryable, errNoBatches)
 	}
 	if p.Error.ErrCode == codeStoreFailed && strings.HasPrefix(p.Error.Description, "maximum ") {
-		return fmt.Errorf("natsbus: send to %s: %w: the channel is full (%s): its messages have to be handled first, or its max-bytes raised", channel, driver.ErrRetryable, p.Error.Description)
+		return fmt.Errorf("natsbus: send to %s: %w: the channel is full (%s): its messages have to be handled first, or the bound of its stream raised (nats stream edit %s --max-bytes=N; the option max-bytes is for new channels)",
+			channel, driver.ErrRetryable, p.Error.Description, objectName(channel))
 	}
 	if meaning := meaningOfCode(p.Error.ErrCode, p.Error.Code); meaning != nil {
 		return fmt.Errorf("natsbus: send to %s: %w: %s (%d)", channel, meaning, p.Error.Description, p.Error.ErrCode)

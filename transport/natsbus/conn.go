@@ -215,8 +215,8 @@ func (c *Conn) As(target any) bool {
 
 // Capabilities says what this transport can do.
 func (c *Conn) Capabilities() driver.Capabilities {
-	order := driver.OrderInstance
-	if c.opts.Partitions > 0 && c.serverAtLeast(2, 11) {
+	order, owners := driver.OrderInstance, c.serverAtLeast(2, 11)
+	if c.opts.Partitions > 0 && owners {
 		order = driver.OrderOwner
 	}
 	return driver.Capabilities{
@@ -224,6 +224,7 @@ func (c *Conn) Capabilities() driver.Capabilities {
 		Durable:         true,
 		Shared:          true,
 		Order:           order,
+		PartitionOwners: owners,
 		OrderedBatch:    c.serverAtLeast(2, 14), // else a batch of one key goes message by message
 		RetryAfter:      true,
 		CountsAttempts:  true,

@@ -203,7 +203,16 @@ func (m *roll) leave() {
 }
 
 // refuseOrder says why a subscription cannot be ordered.
-func refuseOrder(s driver.Subscription) error {
-	return fmt.Errorf("natsbus: subscription of %s to %s: order across instances is %w without partitions: set partitions=8 in the URL before the channel is made (nats-server 2.11 or later), or run one instance",
-		s.Group, s.Channel.Name, driver.ErrUnsupported)
+func (c *Conn) refuseOrder(s driver.Subscription) error {
+	about := func(remedy string) error {
+		return fmt.Errorf("natsbus: subscription of %s to %s: order across instances is %w: %s", s.Group, s.Channel.Name, driver.ErrUnsupported, remedy)
+	}
+	switch {
+	case s.Channel.Transient:
+		return about("a transient channel (AtMostOnce) has none: leave one of the two out")
+	case !c.serverAtLeast(2, 11):
+		return about("this nats-server is older than 2.11, which can give partitions owners: upgrade it, or leave Ordered out and run one instance")
+	}
+	return about("the channel was made without partitions, and their number is fixed: " + driver.Repartition(s.Channel.Name) +
+		"; or leave Ordered out and run one instance")
 }

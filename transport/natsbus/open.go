@@ -112,7 +112,7 @@ func (r *receiver) consumers(ctx context.Context, st *channelState) ([]*jetstrea
 		return []*jetstream.ConsumerInfo{info}, nil
 	}
 	if r.s.Ordered && !st.owners {
-		return nil, refuseOrder(r.s)
+		return nil, r.c.refuseOrder(r.s)
 	}
 	infos := make([]*jetstream.ConsumerInfo, st.consumers())
 	for k := range infos {

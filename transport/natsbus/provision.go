@@ -59,7 +59,7 @@ func (c *Conn) validSubscription(s driver.Subscription) error {
 		return fmt.Errorf("natsbus: subscription of %s to %s: broadcast of a point-to-point channel is %w: make the channel publish–subscribe",
 			s.Group, s.Channel.Name, driver.ErrUnsupported)
 	case s.Ordered && !s.Broadcast && s.Channel.Transient:
-		return refuseOrder(s)
+		return c.refuseOrder(s)
 	}
 	return nil
 }
@@ -110,8 +110,8 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
 // contradiction says how a stream that exists is not what is asked for.
 func contradiction(ch driver.Channel, cfg *jetstream.StreamConfig) error {
 	conflict := func(format string, args ...any) error {
-		return fmt.Errorf("natsbus: channel %s %w: %s: remove the channel once it is empty, or declare it as it is",
-			ch.Name, driver.ErrConflict, fmt.Sprintf(format, args...))
+		return fmt.Errorf("natsbus: channel %s %w: %s: remove the channel once it is empty (dovetail topology remove %s), or declare it as it is",
+			ch.Name, driver.ErrConflict, fmt.Sprintf(format, args...), ch.Name)
 	}
 	if ch.Transient {
 		return conflict("it is kept in stream %s and cannot be transient", cfg.Name)
@@ -124,7 +124,12 @@ func contradiction(ch driver.Channel, cfg *jetstream.StreamConfig) error {
 		return conflict("it is %v, not %v", kind, ch.Kind)
 	}
 	if have := partitionsOf(cfg); ch.Partitions != 0 && ch.Partitions != have {
-		return conflict("it has %d partitions, not %d", have, ch.Partitions)
+		remedy := "leave Partitions out"
+		if ownersOf(cfg) {
+			remedy = fmt.Sprintf("declare %d", have)
+		}
+		return fmt.Errorf("natsbus: channel %s %w: it has %d partitions, not %d, and their number is fixed: %s; or %s",
+			ch.Name, driver.ErrConflict, have, ch.Partitions, driver.Repartition(ch.Name), remedy)
 	}
 	return nil
 }
@@ -170,7 +175,7 @@ func (c *Conn) provisionGroup(ctx context.Context, s driver.Subscription) error 
 		return err
 	}
 	if s.Ordered && !st.owners {
-		return refuseOrder(s)
+		return c.refuseOrder(s)
 	}
 	for k := range st.consumers() {
 		if err := c.provisionConsumer(ctx, s, c.consumerConfig(s, st, k), doing); err != nil {

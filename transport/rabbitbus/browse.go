@@ -206,7 +206,7 @@ func (s *session) scanQueue(ctx context.Context, queue string, exclusive bool, s
 			return err
 		}
 		if q.Consumers > 0 && exclusive {
-			return fmt.Errorf("%w: queue %s has a consumer, and can have one at a time", driver.ErrRetryable, queue)
+			return fmt.Errorf("%w: queue %s has a consumer, and can have one at a time: end the instances that receive from it first", driver.ErrRetryable, queue)
 		}
 		if q.Consumers == 0 {
 			there = q.Messages

@@ -85,6 +85,7 @@ func (c *Conn) Capabilities() driver.Capabilities {
 		Durable:         true,
 		Shared:          true,
 		Order:           driver.OrderInstance,
+		PartitionOwners: true,
 		CountsAttempts:  !c.opts.Classic,
 		Broadcast:       true,
 		PublishRetained: true,

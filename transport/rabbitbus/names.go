@@ -82,7 +82,9 @@ func (c *Conn) validSubscription(s driver.Subscription) error {
 		return about("a window of %d is %w: want 1 to 65535", s.Window, driver.ErrUnsupported)
 	case s.Broadcast && s.Channel.Kind == driver.PointToPoint:
 		return about("broadcast of a point-to-point channel is %w: make the channel publish–subscribe", driver.ErrUnsupported)
-	case s.Ordered && !s.Broadcast && c.Capabilities().Order < driver.OrderOwner:
+	case s.Ordered && !s.Broadcast && s.Channel.Transient:
+		return about("order across instances is %w on a transient channel (AtMostOnce): leave one of the two out", driver.ErrUnsupported)
+	case s.Ordered && !s.Broadcast && or(s.Channel.Partitions, c.opts.Partitions) == 0:
 		return about("order across instances is %w without partitions: set partitions=8 in the URL, or run one instance", driver.ErrUnsupported)
 	}
 	if s.Broadcast {

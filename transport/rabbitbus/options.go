@@ -288,6 +288,7 @@ func openURL(ctx context.Context, u *url.URL) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Logger = driver.Logger(ctx)
 	return Connect(ctx, o)
 }
 

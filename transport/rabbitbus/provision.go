@@ -49,8 +49,8 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) (*channe
 // contradiction says how a channel that exists is not what is asked for.
 func contradiction(ch driver.Channel, st *channelState) error {
 	conflict := func(format string, args ...any) error {
-		return fmt.Errorf("rabbitbus: channel %s %w: %s: remove the channel once it is empty, or declare it as it is",
-			ch.Name, driver.ErrConflict, fmt.Sprintf(format, args...))
+		return fmt.Errorf("rabbitbus: channel %s %w: %s: remove the channel once it is empty (dovetail topology remove %s), or declare it as it is",
+			ch.Name, driver.ErrConflict, fmt.Sprintf(format, args...), ch.Name)
 	}
 	switch {
 	case st.kind != ch.Kind:
@@ -58,7 +58,12 @@ func contradiction(ch driver.Channel, st *channelState) error {
 	case ch.Transient && st.partitions > 0:
 		return conflict("it has %d partitions and cannot be transient", st.partitions)
 	case ch.Partitions != 0 && !ch.Transient && ch.Partitions != st.partitions:
-		return conflict("it has %d partitions, not %d", st.partitions, ch.Partitions)
+		remedy := "leave Partitions out"
+		if st.exclusive() {
+			remedy = fmt.Sprintf("declare %d", st.partitions)
+		}
+		return fmt.Errorf("rabbitbus: channel %s %w: it has %d partitions, not %d, and their number is fixed: %s; or %s",
+			ch.Name, driver.ErrConflict, st.partitions, ch.Partitions, driver.Repartition(ch.Name), remedy)
 	}
 	return nil
 }

@@ -57,7 +57,8 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 		return nil, translate(doing, err)
 	}
 	if s.Ordered && !s.Broadcast && !st.exclusive() {
-		return nil, fmt.Errorf("rabbitbus: %s: order across instances is %w on a channel without partitions: remove the channel once it is empty and provision it anew", doing, driver.ErrUnsupported)
+		return nil, fmt.Errorf("rabbitbus: %s: order across instances is %w: the channel was made without partitions, and their number is fixed: %s; or leave Ordered out and run one instance",
+			doing, driver.ErrUnsupported, driver.Repartition(s.Channel.Name))
 	}
 	r := &receiver{c: c, s: s, st: st, closing: make(chan struct{}), ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 	if r.link, err = c.linkFor(ctx, r.channels()); err != nil {

@@ -296,8 +296,8 @@ func (b *sending) confirm(p *publisher, conf amqp.Confirmation, first uint64) {
 	case err != nil:
 		b.failChain(i, err)
 	case !conf.Ack || !w.answer.Acked():
-		b.failChain(i, fmt.Errorf("rabbitbus: send to %s: %w: channel %s is full, or its queue is failing: the server refused the message: let receivers catch up, or raise max-length or the policy that bounds its queues",
-			m.Channel, driver.ErrRetryable, m.Channel))
+		b.failChain(i, fmt.Errorf("rabbitbus: send to %s: %w: channel %s is full, or its queue is failing: the server refused the message: let receivers catch up, or raise the bound: of a policy at the server, of max-length by removing the channel once it is empty (dovetail topology remove %s)",
+			m.Channel, driver.ErrRetryable, m.Channel, m.Channel))
 	default:
 		b.parts[i] = nil
 		b.next(i)

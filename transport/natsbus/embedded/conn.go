@@ -54,6 +54,8 @@ func openURL(ctx context.Context, u *url.URL) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Logger = driver.Logger(ctx)
+	bus.Logger = o.Logger
 	return Open(ctx, o, bus)
 }
 
