@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -167,16 +168,19 @@ func ParseURL(u *url.URL) (Options, natsbus.Options, error) {
 			return nil
 		}
 		if o.SyncInterval, err = time.ParseDuration(v); err != nil {
-			return fmt.Errorf("want always, or a duration as in 10s")
+			return errors.New("want always, or a duration as in 10s")
 		}
 		return nil
 	})
 	p.Parse("max-payload", func(v string) error {
 		n, err := strconv.ParseInt(v, 10, 32)
+		if err != nil {
+			return errors.New("want a whole number of bytes")
+		}
 		o.MaxPayload = int32(n)
-		return err
+		return nil
 	})
-	p.Parse("max-store", func(v string) (err error) { o.MaxStore, err = strconv.ParseInt(v, 10, 64); return err })
+	p.Int64("max-store", &o.MaxStore, 0)
 	bus.ReadParams(p)
 	return o, bus, p.Err()
 }
