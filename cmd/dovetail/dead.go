@@ -190,7 +190,7 @@ func (d *deadItem) write(w io.Writer) error {
 		_, err = fmt.Fprintf(w, "\n%s\n", preview(d.Message, 1<<16))
 	}
 	if err == nil && d.Stack != "" {
-		_, err = fmt.Fprintf(w, "\n%s\n", d.Stack)
+		_, err = fmt.Fprintf(w, "\n%s\n", cleanLines(d.Stack))
 	}
 	return err
 }

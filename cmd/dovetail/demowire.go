@@ -156,7 +156,7 @@ func (a *app) demoServe() *cobra.Command {
 			if err := on(&cfg, broker, tables); err != nil {
 				return err
 			}
-			return shop.Serve(ctx, cfg, args[0], args[1], a.in, a.out)
+			return shop.Serve(ctx, cfg, args[0], args[1], a.in, bare(a.out))
 		},
 	}
 }

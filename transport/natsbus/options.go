@@ -95,9 +95,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Name == "" {
 		o.Name = "dovetail"
 	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = driver.Logger(o.Logger)
 	if o.Replicas == 0 {
 		o.Replicas = 1
 	}

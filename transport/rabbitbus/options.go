@@ -116,9 +116,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.Heartbeat = or(o.Heartbeat, 5*time.Second)
 	o.Expire = or(o.Expire, 5*time.Minute)
 	o.AckTimeout = max(or(o.AckTimeout, 30*time.Minute), 0)
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = driver.Logger(o.Logger)
 	port := "5672"
 	if o.TLS != nil {
 		port = "5671"

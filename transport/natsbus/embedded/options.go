@@ -91,9 +91,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxPayload == 0 {
 		o.MaxPayload = defaultMaxPayload
 	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = driver.Logger(o.Logger)
 	switch {
 	case o.SyncInterval < time.Second:
 		return o, fmt.Errorf("embedded: option SyncInterval is %v: want at least 1s; for less there is SyncAlways", o.SyncInterval)
