@@ -240,7 +240,12 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 			continue
 		}
 		if c.attempt++; c.attempt == 1 || c.attempt%10 == 0 {
-			s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: c.m, Attempt: c.attempt, Err: why[i]})
+			n := Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Message: c.m, Attempt: c.attempt, Err: why[i]}
+			if c.letter { // all of them wait for one channel
+				n.Channel, n.quiet = c.m.Channel, !s.rare("letters to "+c.m.Channel)
+				n.Err = fmt.Errorf("the channel does not take a dead letter, whose message waits: if it is full, requeue or discard what it holds (dovetail dead), or raise its bound: %w", why[i])
+			}
+			s.notice(n)
 		}
 		left = append(left, c)
 	}

@@ -29,6 +29,7 @@ type Service struct {
 	sends     atomic.Pointer[map[string]declared] // what may be sent, by wire type; replaced, never changed
 	replies   replyBox
 	broker    broker // as the receivers see it
+	deadLog   deadLog
 	waiting   waitingChannels
 
 	mu         sync.Mutex
