@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -143,4 +145,45 @@ func usedAgain(t *testing.T, args ...string) (code int, printed string) {
 	var out bytes.Buffer
 	code = run(t.Context(), args, strings.NewReader(""), &out, &out)
 	return code, out.String()
+}
+
+// TestContexts_are_for_this_user_alone: the file holds passwords, also where it,
+// or what an interrupted save left beside it, was there with other rights.
+func TestContexts_are_for_this_user_alone(t *testing.T) {
+	_, _ = used(t, "context", "list")
+	dir := filepath.Join(os.Getenv("XDG_CONFIG_HOME"), "dovetail")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "contexts.json")
+	rights := func() (all []string) {
+		files, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			info, err := f.Info()
+			if err != nil || info.Mode().Perm() != 0o600 {
+				all = append(all, fmt.Sprint(f.Name(), info.Mode(), err))
+			}
+		}
+		return all
+	}
+	for _, name := range []string{path, path + ".next"} {
+		if err := os.WriteFile(name, []byte("{}"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(name, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, printed := usedAgain(t, "context", "set", "a", "--broker", "nats://ana:sesame@h"); code != 0 || rights() != nil {
+		t.Errorf("exit code %d, %s; %v", code, printed, rights())
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, printed := usedAgain(t, "context", "list"); code != 0 || rights() != nil {
+		t.Errorf("exit code %d, %s; %v", code, printed, rights())
+	}
 }
