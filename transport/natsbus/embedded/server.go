@@ -146,6 +146,9 @@ func (s *shared) config() *server.Options {
 		NoLog:             true,
 		DontListen:        o.Listen == "",
 	}
+	if o.TLS != nil {
+		c.TLS, c.TLSConfig, c.TLSTimeout = true, o.TLS, 5
+	}
 	if o.Listen != "" {
 		host, port, _ := net.SplitHostPort(o.Listen) // checked by withDefaults
 		c.Host = host
