@@ -88,9 +88,7 @@ func (o Options) withDefaults() Options {
 	if o.Instance == "" {
 		o.Instance = NewID()[24:]
 	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = driver.PrintableLogger(o.Logger)
 	o.Logger = slog.New(soundLog{o.Logger.Handler()})
 	o.Limits = o.Limits.withDefaults()
 	orDefault(&o.Concurrency, 16)

@@ -15,11 +15,11 @@ import (
 // be written with this service's rights for a stranger.
 func (b *inbound) asked(t *task) bool {
 	to := t.in.Message.ReplyTo
-	if !strings.HasPrefix(to, ReplyPrefix) && !strings.HasPrefix(to, answersPrefix) {
+	if !strings.HasPrefix(to, ReplyPrefix) && !strings.HasPrefix(to, answersPrefix) || driver.ValidName(to) != nil {
 		return false
 	}
-	if t.sub == nil {
-		return b.channel.Kind == driver.PointToPoint
+	if t.sub == nil { // a request of a type that nobody here takes: only that is told
+		return b.channel.Kind == driver.PointToPoint && t.verdict == pass
 	}
 	return t.sub.spec.Kind == KindCall || t.sub.spec.Kind == KindSurvey
 }

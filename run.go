@@ -26,6 +26,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer close(s.ended)
 	r := &run{s: s}
 	err := r.serve(ctx)
+	s.deadLog.end(s)
 	s.mu.Lock()
 	s.state = closed
 	s.mu.Unlock()

@@ -31,6 +31,7 @@ type Service struct {
 	replies   replyBox
 	broker    broker              // as the receivers see it
 	underway  atomic.Pointer[run] // what Run has opened; nil before
+	deadLog   deadLog
 	waiting   waitingChannels
 
 	mu         sync.Mutex

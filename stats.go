@@ -105,7 +105,12 @@ func (s *Service) firstTold(n Notice) bool {
 func (s *Service) log(n Notice) {
 	level := slog.LevelDebug
 	switch n.Kind {
-	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle, NoticeOutage, NoticeUnordered:
+	case NoticeDead: // one of many is told, with how many there were
+		if s.deadLog.line(s, n) {
+			level = slog.LevelWarn
+		}
+		s.alarm(s.counts.dead.Load())
+	case NoticeStall, NoticeReceive, NoticeSettle, NoticeOutage, NoticeUnordered:
 		level = slog.LevelWarn
 	case NoticeOutageOver:
 		level = slog.LevelInfo
@@ -135,6 +140,11 @@ func (s *Service) log(n Notice) {
 	if n.quiet || n.Kind == NoticeSettle && s.broker.isAway() {
 		level = slog.LevelDebug
 	}
+	s.write(level, n)
+}
+
+// write writes a notice to the log at a level.
+func (s *Service) write(level slog.Level, n Notice) {
 	ctx := context.Background()
 	if !s.opts.Logger.Enabled(ctx, level) {
 		return

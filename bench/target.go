@@ -232,12 +232,11 @@ func natsOf(ctx context.Context, open func(context.Context) (driver.Conn, error)
 	return &r, nil
 }
 
-// redacted is a URL without its user information and parameters.
-func redacted(url string) string {
-	url, _, _ = strings.Cut(url, "?")
-	scheme, rest, ok := strings.Cut(url, "://")
-	if i := strings.LastIndexByte(rest, '@'); ok && i >= 0 {
-		return scheme + "://" + rest[i+1:]
+// redacted is what may be shown of a target: the URL without user and
+// parameters, or the name of a transport as it is.
+func redacted(target string) string {
+	if !strings.Contains(target, ":") {
+		return target
 	}
-	return url
+	return driver.Redact(target)
 }

@@ -9,7 +9,7 @@ import (
 
 func TestOpen_says_what_is_wrong_with_a_url(t *testing.T) {
 	for url, want := range map[string]string{
-		"nats":              `"nats" has no scheme: write scheme://host:port`,
+		"nats":              `has no scheme: want scheme://host:port`,
 		"127.0.0.1/x":       "has no scheme",
 		"kafka://host:9092": `_ "github.com/dovetail-go/dovetail/transport/kafkabus"`,
 		"embedded:":         `transport/natsbus/embedded"`,

@@ -191,12 +191,19 @@ func buryWith[Tx any](box *outbox.Box[Tx], in *dovetail.Incoming) {
 	})
 }
 
+// maxAhead bounds how far ahead of now the age of an entry begins. A message that
+// was delivered is due, whatever its sender wrote: only clocks differ.
+const maxAhead = time.Hour
+
 // entryOf is the inbox entry of a message. Its age counts from the later of now
 // and when it was to be delivered.
 func entryOf(in *dovetail.Incoming, now time.Time) store.Entry {
 	since := now
 	if in.Message.Due.After(since) {
 		since = in.Message.Due
+		if limit := now.Add(maxAhead); since.After(limit) {
+			since = limit
+		}
 	}
 	return store.Entry{
 		Key:      store.Key{Group: in.Group, Handler: in.Handler, Source: in.Message.Source, ID: in.Message.ID},

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 
+	"github.com/dovetail-go/dovetail/driver"
 	"github.com/spf13/cobra"
 )
 
@@ -101,7 +102,7 @@ func (a *app) contextList() *cobra.Command {
 			lines := []contextLine{}
 			for _, name := range c.names() {
 				p := c.Named[name]
-				lines = append(lines, contextLine{name, name == c.Current, redactURL(p.Broker), redactURL(p.Store)})
+				lines = append(lines, contextLine{name, name == c.Current, driver.Redact(p.Broker), driver.Redact(p.Store)})
 			}
 			return a.print(lines, func(w io.Writer) error {
 				return columns(w, "\tNAME\tBROKER\tSTORE", func(row func(...any)) {

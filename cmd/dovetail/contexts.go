@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -43,6 +44,12 @@ func loadContexts() (*contexts, error) {
 	if c.Named == nil {
 		c.Named = map[string]placement{}
 	}
+	// One that an older version or another program wrote: it may hold passwords.
+	if info, err := os.Stat(c.path); err == nil && info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		if err := os.Chmod(c.path, 0o600); err != nil {
+			return nil, fmt.Errorf("contexts: others may read %s, which may hold passwords: %w: give it the rights 0600", c.path, err)
+		}
+	}
 	return c, nil
 }
 
@@ -56,7 +63,15 @@ func (c *contexts) save() error {
 		return fmt.Errorf("save contexts: %w", err)
 	}
 	next := c.path + ".next"
-	if err := os.WriteFile(next, append(b, '\n'), 0o600); err != nil {
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // a file that is there keeps its rights
+		return fmt.Errorf("save contexts: %w", err)
+	}
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("save contexts: %w", err)
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("save contexts: %w", err)
 	}
 	if err := os.Rename(next, c.path); err != nil {

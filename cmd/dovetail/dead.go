@@ -190,7 +190,7 @@ func (d *deadItem) write(w io.Writer) error {
 		_, err = fmt.Fprintf(w, "\n%s\n", preview(d.Message, 1<<16))
 	}
 	if err == nil && d.Stack != "" {
-		_, err = fmt.Fprintf(w, "\n%s\n", d.Stack)
+		_, err = fmt.Fprintf(w, "\n%s\n", cleanLines(d.Stack))
 	}
 	return err
 }
@@ -220,15 +220,8 @@ func (f *deadFilter) find(ctx context.Context, conn driver.Conn) (found []deadIt
 			}
 			for _, s := range page {
 				after = s.Position
-				d, err := dovetail.ParseDeadLetter(s.Message)
-				if err != nil {
-					continue // not one of ours; dovetail tail --stored shows it
-				}
-				if service, _ := dovetail.KeepsFor(channel); d.Service != service {
-					continue // somebody else wrote it
-				}
-				item := deadItem{d, channel, s.Position}
-				if !f.match(&item) {
+				item, ok := deadOf(channel, s)
+				if !ok || !f.match(&item) {
 					continue
 				}
 				if f.limit > 0 && len(found) == f.limit {
@@ -239,6 +232,14 @@ func (f *deadFilter) find(ctx context.Context, conn driver.Conn) (found []deadIt
 		}
 	}
 	return found, false, nil
+}
+
+// deadOf is the dead letter that a channel keeps, and false for what is none of
+// its service's: somebody else wrote it. dovetail tail --stored shows that.
+func deadOf(channel string, s driver.Stored) (deadItem, bool) {
+	d, err := dovetail.ParseDeadLetter(s.Message)
+	service, _ := dovetail.KeepsFor(channel)
+	return deadItem{d, channel, s.Position}, err == nil && d.Service == service
 }
 
 // channels are those of the services that are meant.

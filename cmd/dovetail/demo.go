@@ -94,7 +94,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, closeOrders()) }()
 	show := func(shop.Progress) {}
 	clear := func() {}
-	if f, ok := d.a.err.(*os.File); ok {
+	if f, ok := bare(d.a.err).(*os.File); ok {
 		display := shop.NewDisplay(f)
 		show, clear = display.Show, display.Clear
 	}

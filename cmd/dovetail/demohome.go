@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/examples/eshop/shop"
 	"github.com/dovetail-go/dovetail/store/pgstore"
 	"github.com/dovetail-go/dovetail/store/sqlitestore"
@@ -28,7 +29,7 @@ func checkHome(raw string) error {
 // homeOf says how the services keep their tables in a store: each has a SQLite
 // file of its own, or a PostgreSQL schema.
 func homeOf(raw string) (opener, error) {
-	u, err := url.Parse(raw)
+	u, err := driver.ParseURL(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func homeInFiles(u *url.URL) (opener, error) {
 		return nil, misuse("--store: the demo takes no prefix: each of its services has a file of its own below sqlite:DIR")
 	}
 	if info, err := os.Stat(s.path); err == nil && !info.IsDir() {
-		return nil, misuse("--store %s is a file: each service of the demo has one of its own: want sqlite:DIR", u)
+		return nil, misuse("--store %s is a file: each service of the demo has one of its own: want sqlite:DIR", driver.RedactURL(u))
 	}
 	return func(ctx context.Context, service string) (shop.Store, error) {
 		if err := os.MkdirAll(s.path, 0o700); err != nil {
@@ -72,7 +73,7 @@ func homeInSchemas(u *url.URL) (opener, error) {
 	}
 	return func(ctx context.Context, service string) (shop.Store, error) {
 		schema := or(s.schema, "eshop") + "_" + service
-		config, err := pgxpool.ParseConfig(s.url)
+		config, err := pgstore.ParseConfig(s.url)
 		if err != nil {
 			return nil, err
 		}

@@ -86,11 +86,11 @@ func (d *demo) wire(ctx context.Context, cfg *shop.Config) (release func() error
 func listen(ctx context.Context, broker string, log *slog.Logger) (address string, stop func() error, err error) {
 	u, err := url.Parse(broker)
 	if err != nil {
-		return "", nil, misuse("--broker: %v", err)
+		return "", nil, misuse("--broker %s: want scheme:path", driver.Redact(broker))
 	}
 	o, _, err := embedded.ParseURL(u)
 	if err != nil {
-		return "", nil, misuse("--broker %s: %v", redactURL(broker), err)
+		return "", nil, misuse("--broker %s: %w", driver.Redact(broker), err)
 	}
 	if o.Listen == "" {
 		o.Listen = "127.0.0.1:0"
@@ -109,7 +109,7 @@ func listen(ctx context.Context, broker string, log *slog.Logger) (address strin
 
 func withParam(raw, name, value string) string {
 	u, err := url.Parse(raw)
-	if err != nil || u.Query().Has(name) {
+	if err != nil || u.Query().Has(name) { // checkBroker has refused what Query drops
 		return raw
 	}
 	q := u.Query()
@@ -156,7 +156,7 @@ func (a *app) demoServe() *cobra.Command {
 			if err := on(&cfg, broker, tables); err != nil {
 				return err
 			}
-			return shop.Serve(ctx, cfg, args[0], args[1], a.in, a.out)
+			return shop.Serve(ctx, cfg, args[0], args[1], a.in, bare(a.out))
 		},
 	}
 }

@@ -124,7 +124,7 @@ func (d *doctor) store(ctx context.Context, raw string) {
 			d.say("store", broken, "close: "+err.Error(), "")
 		}
 	}()
-	d.say("store", fine, fmt.Sprintf("%s opened in %v, its tables are there", redactURL(raw), time.Since(began).Round(time.Millisecond)), "")
+	d.say("store", fine, fmt.Sprintf("%s opened in %v, its tables are there", driver.Redact(raw), time.Since(began).Round(time.Millisecond)), "")
 	if err := db.probe(ctx); err != nil {
 		d.say("store: write", broken, err.Error(), "give the user of the URL the right to write, or look for a transaction that holds locks")
 	} else {

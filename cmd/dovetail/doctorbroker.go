@@ -31,7 +31,7 @@ func (d *doctor) broker(ctx context.Context, raw string) {
 			d.say("broker", warning, "close: "+err.Error(), "")
 		}
 	}()
-	d.say("broker", fine, fmt.Sprintf("%s reached in %v", redactURL(raw), time.Since(began).Round(time.Millisecond)), "")
+	d.say("broker", fine, fmt.Sprintf("%s reached in %v", driver.Redact(raw), time.Since(began).Round(time.Millisecond)), "")
 	d.version(ctx, conn)
 	d.abilities(conn.Capabilities())
 	d.scratch(ctx, conn)

@@ -34,7 +34,9 @@ func main() {
 
 // run runs one command line and returns the exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
-	cmd := newApp(in, out, errOut).root()
+	a := newApp(in, out, errOut)
+	out, errOut = a.out, a.err
+	cmd := a.root()
 	cmd.SetArgs(args)
 	cmd.SetIn(in)
 	cmd.SetOut(out)
@@ -47,10 +49,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	case errors.Is(err, errReported):
 		return 1
 	case errors.As(err, &wrong):
-		fmt.Fprintf(errOut, "dovetail: %v\nsee %s --help\n", err, used.CommandPath())
+		a.note("dovetail: %v\nsee %s --help", err, used.CommandPath())
 		return 2
 	}
-	fmt.Fprintf(errOut, "dovetail: %v\n", err)
+	a.note("dovetail: %v", err)
 	return 1
 }
 

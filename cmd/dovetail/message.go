@@ -46,7 +46,7 @@ func show(m *driver.Message) shown {
 	}
 	switch {
 	case len(m.Body) == 0:
-	case isJSON(m.ContentType) && json.Valid(m.Body):
+	case isJSON(m.ContentType) && utf8.Valid(m.Body) && json.Valid(m.Body):
 		s.Data = m.Body
 	case utf8.Valid(m.Body) && !isJSON(m.ContentType):
 		s.Data, _ = json.Marshal(string(m.Body)) // a string always encodes

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -81,7 +80,7 @@ func checkBroker(raw string) error {
 	scheme, _, _ := strings.Cut(raw, ":")
 	switch {
 	case scheme == "mem":
-		return misuse("broker %s is memory of one process, and no other would see it: name a broker that processes share, as in file:DIR or nats://HOST:PORT", raw)
+		return misuse("broker %s is memory of one process, and no other would see it: name a broker that processes share, as in file:DIR or nats://HOST:PORT", driver.Redact(raw))
 	case !slices.Contains(driver.Schemes(), scheme):
 		return misuse("no transport for %s: is linked in: want one of %s", scheme, strings.Join(driver.Schemes(), ":, ")+":")
 	}
@@ -92,33 +91,14 @@ func checkURL(raw string) error {
 	if raw == "" {
 		return nil
 	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme == "" {
-		if strings.Contains(raw, "@") {
-			raw = "(hidden: it may hold a password)"
-		}
-		return misuse("%q is no URL: want scheme://host:port or scheme:path", raw)
+	u, err := driver.ParseURL(raw)
+	if err == nil {
+		_, err = driver.Query(u)
+	}
+	if err != nil {
+		return misuse("broker or store %s: %w", driver.Redact(raw), err)
 	}
 	return nil
-}
-
-// redactURL hides a URL's password and token.
-func redactURL(raw string) string {
-	if raw == "" {
-		return ""
-	}
-	u, err := url.Parse(raw)
-	if err != nil {
-		return "(not a URL)"
-	}
-	q := u.Query()
-	for _, secret := range []string{"token", "password"} {
-		if q.Has(secret) {
-			q.Set(secret, "xxxxx")
-			u.RawQuery = q.Encode()
-		}
-	}
-	return u.Redacted()
 }
 
 // ability is one of driver's optional interfaces.

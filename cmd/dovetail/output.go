@@ -9,10 +9,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/spf13/cobra"
-	"gopkg.in/yaml.v3"
 )
 
 // moreOutputs are what a command prints beside table, json and yaml.
@@ -33,10 +31,7 @@ func (a *app) checkOutput(cmd *cobra.Command) error {
 func (a *app) print(v any, table func(w io.Writer) error) error {
 	switch a.output {
 	case "json":
-		e := json.NewEncoder(a.out)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		return e.Encode(v)
+		return writeJSON(a.out, v, "  ")
 	case "yaml":
 		return writeYAML(a.out, v)
 	}
@@ -48,9 +43,7 @@ func (a *app) print(v any, table func(w io.Writer) error) error {
 func (a *app) printOne(v any, table func(w io.Writer) error) error {
 	switch a.output {
 	case "json":
-		e := json.NewEncoder(a.out)
-		e.SetEscapeHTML(false)
-		return e.Encode(v)
+		return writeJSON(a.out, v, "")
 	case "yaml":
 		if _, err := io.WriteString(a.out, "---\n"); err != nil {
 			return err
@@ -60,41 +53,16 @@ func (a *app) printOne(v any, table func(w io.Writer) error) error {
 	return table(a.out)
 }
 
-// writeYAML goes by way of JSON, so that names, omissions and raw JSON are the
-// same in both.
-func writeYAML(w io.Writer, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	var node yaml.Node
-	if err := yaml.Unmarshal(b, &node); err != nil { // JSON is YAML
-		return err
-	}
-	block(&node)
+func writeJSON(w io.Writer, v any, indent string) error {
 	var buf bytes.Buffer
-	e := yaml.NewEncoder(&buf)
-	e.SetIndent(2)
-	if err := e.Encode(&node); err != nil {
+	e := json.NewEncoder(&buf)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
 		return err
 	}
-	_, err = buf.WriteTo(w)
+	_, err := w.Write(escaped(buf.Bytes()))
 	return err
-}
-
-// block turns JSON's style into the one that people read.
-func block(n *yaml.Node) {
-	if n.Kind != yaml.ScalarNode {
-		n.Style = 0
-	} else if n.Tag == "!!str" {
-		n.Style = 0
-		if strings.Contains(n.Value, "\n") {
-			n.Style = yaml.LiteralStyle
-		}
-	}
-	for _, c := range n.Content {
-		block(c)
-	}
 }
 
 // columns writes rows under a header, aligned.
@@ -113,19 +81,6 @@ func columns(w io.Writer, header string, rows func(row func(cells ...any))) erro
 	return t.Flush()
 }
 
-// clean makes text from elsewhere safe for a terminal and for one cell.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case !unicode.IsPrint(r):
-			return '·'
-		}
-		return r
-	}, s)
-}
-
 // short cuts text for a table.
 func short(s string, n int) string {
 	r := []rune(s)
@@ -137,6 +92,9 @@ func short(s string, n int) string {
 
 // terminal reports whether w is one.
 func terminal(w any) bool {
+	if c, ok := w.(*cleanWriter); ok {
+		w = c.under
+	}
 	f, ok := w.(*os.File)
 	if !ok {
 		return false

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/store"
 	"github.com/dovetail-go/dovetail/store/pgstore"
 	"github.com/dovetail-go/dovetail/verify"
@@ -20,17 +21,21 @@ import (
 // own parameters schema, prefix and shards.
 type postgresURL struct {
 	url            string // libpq's
-	shown          string // without the password
+	shown          string // scheme, host and path
 	schema, prefix string
 	shards         int
 }
 
 func parsePostgres(u *url.URL) (s postgresURL, err error) {
-	q := u.Query()
+	s.shown = driver.RedactURL(u)
+	q, err := driver.Query(u)
+	if err != nil {
+		return s, misuse("store %s: %w", s.shown, err)
+	}
 	s.schema, s.prefix = q.Get("schema"), q.Get("prefix")
-	if text := q.Get("shards"); text != "" {
-		if s.shards, err = strconv.Atoi(text); err != nil || s.shards < 1 {
-			return s, misuse("store %s: shards=%s: want a number from 1", u.Redacted(), text)
+	if q.Has("shards") {
+		if s.shards, err = strconv.Atoi(q.Get("shards")); err != nil || s.shards < 1 {
+			return s, misuse("store %s: parameter shards: want a number from 1", s.shown)
 		}
 	}
 	for _, own := range []string{"schema", "prefix", "shards"} {
@@ -38,8 +43,8 @@ func parsePostgres(u *url.URL) (s postgresURL, err error) {
 	}
 	plain := *u
 	plain.RawQuery = q.Encode()
-	s.url, s.shown = plain.String(), redactURL(u.String())
-	if _, err := pgx.ParseConfig(s.url); err != nil { // it has the password taken out
+	s.url = plain.String()
+	if _, err := pgstore.ParseConfig(s.url); err != nil {
 		return s, misuse("store %s: %w", s.shown, err)
 	}
 	if _, err := pgstore.Migrations(s.options()); err != nil {
@@ -141,7 +146,11 @@ func (s postgresURL) String() string { return s.shown }
 
 // connected calls do with a connection of its own, for what needs no store.
 func (s postgresURL) connected(ctx context.Context, do func(on pgxRunner) error) error {
-	conn, err := pgx.Connect(ctx, s.url)
+	config, err := pgstore.ParseConfig(s.url)
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
 		return fmt.Errorf("store %s: %w", s.shown, err)
 	}

@@ -20,7 +20,7 @@ func (a *app) progress() *progress {
 	if !terminal(a.err) || os.Getenv("TERM") == "dumb" {
 		return &progress{}
 	}
-	return &progress{w: a.err}
+	return &progress{w: bare(a.err)}
 }
 
 func (p *progress) show(what string, n, of int) {
@@ -35,7 +35,7 @@ func (p *progress) text(line string, must bool) {
 		return
 	}
 	p.last, p.shown = time.Now(), true
-	fmt.Fprintf(p.w, "\r\x1b[K%s", line)
+	fmt.Fprintf(p.w, "\r\x1b[K%s", clean(line))
 }
 
 func (p *progress) end() {

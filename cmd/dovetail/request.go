@@ -211,7 +211,7 @@ func (a *app) answer(r dovetail.Answer[[]byte], contentType string, err error, b
 		if out.Service != "" {
 			who = a.colour(dim, clean(out.Service+"/"+out.Instance)) + "  "
 		}
-		text := string(r.Value)
+		text := cleanLines(string(r.Value))
 		if out.Status != "answered" {
 			text = a.colour(red, out.Status) + ": " + clean(strings.TrimSpace(out.Code+" "+out.Error))
 		}

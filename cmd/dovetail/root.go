@@ -23,7 +23,9 @@ type app struct {
 	verbose bool
 }
 
-func newApp(in io.Reader, out, err io.Writer) *app { return &app{in: in, out: out, err: err} }
+func newApp(in io.Reader, out, err io.Writer) *app {
+	return &app{in: in, out: &cleanWriter{under: out}, err: &cleanWriter{under: err}}
+}
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{

@@ -25,16 +25,16 @@ func parseSQLite(u *url.URL) (s sqliteURL, err error) {
 	s.path = u.Path
 	if u.Opaque != "" {
 		if s.path, err = url.PathUnescape(u.Opaque); err != nil {
-			return s, misuse("store %s: path: %v", u, err)
+			return s, misuse("store %s: write %%25 for %% in a path", driver.RedactURL(u))
 		}
 	}
-	if s.path == "" || u.Host != "" && u.Host != "localhost" {
-		return s, misuse("store %s: want sqlite:FILE or sqlite:///path/to/FILE", u)
+	if s.path == "" || u.Host != "" && u.Host != "localhost" || u.User != nil {
+		return s, misuse("store %s: want sqlite:FILE or sqlite:///path/to/FILE", driver.RedactURL(u))
 	}
 	p := driver.ParamsOf(u)
 	s.prefix = p.String("prefix", "")
 	if err := p.Err(); err != nil {
-		return s, misuse("store %s: %w", u, err)
+		return s, misuse("store %s: %w", driver.RedactURL(u), err)
 	}
 	return s, nil
 }

@@ -157,19 +157,32 @@ func mermaid(w io.Writer, lines []channelLine) error {
 		if l.Kind == driver.PublishSubscribe.String() {
 			left, right = "(", ")"
 		}
-		fmt.Fprintf(&b, "    c%d%s\"%s\"%s\n", i, left, l.Name+waiting(l.Messages), right)
+		fmt.Fprintf(&b, "    c%d%s\"%s\"%s\n", i, left, mermaidText(l.Name+waiting(l.Messages)), right)
 		for _, g := range l.Groups {
 			id, met := groups[g.Name]
 			if !met {
 				id = fmt.Sprintf("g%d", len(groups))
 				groups[g.Name] = id
-				fmt.Fprintf(&b, "    %s([\"%s\"])\n", id, g.Name)
+				fmt.Fprintf(&b, "    %s([\"%s\"])\n", id, mermaidText(g.Name))
 			}
 			fmt.Fprintf(&b, "    c%d --> %s\n", i, id)
 		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// mermaidText writes what ends a label, or is markup in it, as an entity.
+func mermaidText(s string) string {
+	var b strings.Builder
+	for _, r := range clean(s) {
+		if strings.ContainsRune("\"#;&<>[]{}|\\`", r) {
+			fmt.Fprintf(&b, "#%d;", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 func waiting(n int64) string {

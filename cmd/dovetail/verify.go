@@ -280,7 +280,7 @@ func (a *app) verifyServe() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// A Ctrl-C is for the process that started this one, which ends it.
 			slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
-			return verify.Serve(context.WithoutCancel(cmd.Context()), openVerified, a.in, a.out)
+			return verify.Serve(context.WithoutCancel(cmd.Context()), openVerified, a.in, bare(a.out))
 		},
 	}
 }

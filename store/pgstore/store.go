@@ -83,9 +83,9 @@ func open(ctx context.Context, url string, opts []Options) (*core, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open PostgreSQL: %w", err)
 	}
-	config, err := pgxpool.ParseConfig(url)
+	config, err := ParseConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("open PostgreSQL: %w", err) // it has the password taken out
+		return nil, fmt.Errorf("open PostgreSQL: %w", err)
 	}
 	switch {
 	case o.Conns > 0:

@@ -28,7 +28,7 @@ const (
 func (r *receiver) join() error {
 	name := fmt.Sprintf("%020d-%.12s", time.Now().UnixNano(), rand.Text())
 	dir := filepath.Join(r.group.dir, "members")
-	f, err := os.OpenFile(filepath.Join(dir, "."+name), os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
+	f, err := openFile(filepath.Join(dir, "."+name), os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err
 	}

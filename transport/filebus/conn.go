@@ -63,7 +63,7 @@ func Open(ctx context.Context, opts Options) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("file transport in %s: %w", opts.Dir, explain(err))
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "provision.lock"), os.O_RDWR|os.O_CREATE, fileMode)
+	lock, err := openFile(filepath.Join(dir, "provision.lock"), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, fmt.Errorf("file transport: %w", explain(err))
 	}
@@ -80,7 +80,7 @@ func Open(ctx context.Context, opts Options) (*Conn, error) {
 
 // makeRoot makes the directory, or checks that it is one of ours.
 func makeRoot(dir string) error {
-	if err := os.Mkdir(dir, dirMode); errors.Is(err, fs.ErrNotExist) {
+	if err := os.Mkdir(dir, ownDir); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("make %s first: %w", filepath.Dir(dir), err)
 	} else if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -89,7 +89,7 @@ func makeRoot(dir string) error {
 	b, err := os.ReadFile(format)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if err := os.MkdirAll(filepath.Join(dir, "channels"), dirMode); err != nil {
+		if err := makeDirs(filepath.Join(dir, "channels")); err != nil {
 			return err
 		}
 		// A parent that we may write to and not read cannot be synced.

@@ -41,7 +41,7 @@ const (
 
 // makeCursors makes a file of cursors that were never written.
 func makeCursors(path string, partitions int) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, fileMode)
+	f, err := openFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}

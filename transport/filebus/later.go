@@ -51,7 +51,7 @@ func (ch *channel) laterLog(ctx context.Context) (*wal, error) {
 	if d.log != nil {
 		return d.log, nil
 	}
-	if err := os.Mkdir(ch.laterDir(), dirMode); errors.Is(err, fs.ErrNotExist) {
+	if err := os.Mkdir(ch.laterDir(), dirMode(ch.laterDir())); errors.Is(err, fs.ErrNotExist) {
 		return nil, errGone
 	} else if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, explain(err)
@@ -102,7 +102,7 @@ func (ch *channel) stopDelayed() error {
 
 // moveAsOwner moves messages until ctx ends, if no other process does.
 func (ch *channel) moveAsOwner(ctx context.Context) error {
-	f, err := os.OpenFile(filepath.Join(ch.laterDir(), "owner"), os.O_RDWR|os.O_CREATE, fileMode)
+	f, err := openFile(filepath.Join(ch.laterDir(), "owner"), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return err
 	}

@@ -27,11 +27,7 @@ import (
 //	channels/NAME/groups/GROUP/owners/NNN   locked by the partition's owner
 //	channels/NAME/groups/GROUP/members/ID   locked by an open receiver
 //	trash/                        what is being deleted
-const (
-	formatText = "dovetail file transport, format 1\n"
-	dirMode    = 0o770 // the umask says whether the group may share it
-	fileMode   = 0o660
-)
+const formatText = "dovetail file transport, format 1\n"
 
 type channelMeta struct {
 	Name       string `json:"name"`
@@ -76,8 +72,8 @@ func groupDirName(s driver.Subscription) string {
 // writeFile writes a small file so that it is there entirely or not at all,
 // also after a loss of power.
 func writeFile(path string, data []byte) error {
-	// Not os.CreateTemp: that leaves the group no rights, whatever the umask.
-	f, err := os.OpenFile(filepath.Join(filepath.Dir(path), ".new-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	// Not os.CreateTemp, which leaves the group no rights.
+	f, err := openFile(filepath.Join(filepath.Dir(path), ".new-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err
 	}
@@ -147,7 +143,7 @@ func listDir(dir string) ([]string, error) {
 // whole under its name or not at all. The provision lock is held.
 func (c *Conn) discard(dir string) error {
 	trash := filepath.Join(c.dir, "trash")
-	if err := os.MkdirAll(trash, dirMode); err != nil {
+	if err := makeDirs(trash); err != nil {
 		return err
 	}
 	to, err := os.MkdirTemp(trash, "")

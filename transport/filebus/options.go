@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -108,14 +107,11 @@ func parseURL(u *url.URL) (Options, error) {
 	if u.Host != "" && u.Host != "localhost" || u.User != nil {
 		return o, errors.New("a file URL has no host: write file:/path/to/dir, or file:dir for one in the working directory")
 	}
-	if u.Fragment != "" {
-		return o, fmt.Errorf("a file URL has no fragment (#%s): write %%23 for # in a path", u.Fragment)
-	}
 	o.Dir = u.Path
 	if u.Opaque != "" {
 		dir, err := url.PathUnescape(u.Opaque)
 		if err != nil {
-			return o, fmt.Errorf("path %s: write %%25 for %% in a path", u.Opaque)
+			return o, errors.New("the path has a percent sign that begins no escape: write %25 for % in a path")
 		}
 		o.Dir = dir
 	}
@@ -131,25 +127,10 @@ func parseURL(u *url.URL) (Options, error) {
 		}
 		return nil
 	})
-	number := func(name string, set func(int)) {
-		p.Parse(name, func(s string) error {
-			n, err := strconv.Atoi(s)
-			if err != nil || n <= 0 {
-				return errors.New("want a number above 0")
-			}
-			set(n)
-			return nil
-		})
-	}
-	number("partitions", func(n int) { o.Partitions = n })
-	number("segment-bytes", func(n int) { o.SegmentBytes = int64(n) })
-	number("max-bytes", func(n int) { o.MaxBytes = n })
-	p.Parse("expire", func(s string) (err error) {
-		if o.Expire, err = time.ParseDuration(s); err == nil && o.Expire <= 0 {
-			err = errors.New("want a duration above 0, as in 5m")
-		}
-		return err
-	})
+	p.Int("partitions", &o.Partitions, 1)
+	p.Int64("segment-bytes", &o.SegmentBytes, 1)
+	p.Int("max-bytes", &o.MaxBytes, 1)
+	p.Duration("expire", &o.Expire)
 	if err := p.Err(); err != nil {
 		return o, err
 	}

@@ -47,7 +47,7 @@ func TestURL_names_a_directory_and_its_options(t *testing.T) {
 		"file://host/dir":            "no host",
 		"file:b#c":                   "fragment",
 		"file:b?sync=never":          "always or os",
-		"file:b?partitions=0":        "above 0",
+		"file:b?partitions=0":        "from 1",
 		"file:b?partitions=257":      "1 to 256",
 		"file:b?segment-bytes=1":     "65536 to 1073741824",
 		"file:b?max-bytes=999999999": "1 to 268435456",

@@ -87,7 +87,7 @@ func (c *Conn) provisionChannel(want driver.Channel) error {
 		parts = c.opts.Partitions
 	}
 	for _, d := range []string{"log", "groups"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), dirMode); err != nil {
+		if err := makeDirs(filepath.Join(dir, d)); err != nil {
 			return err
 		}
 	}
@@ -143,7 +143,7 @@ func (ch *channel) makeGroup(ctx context.Context, s driver.Subscription, join fu
 		g.meta.Instance = s.Instance
 	}
 	for _, d := range []string{"owners", "members"} {
-		if err := os.MkdirAll(filepath.Join(g.dir, d), dirMode); err != nil {
+		if err := makeDirs(filepath.Join(g.dir, d)); err != nil {
 			return err
 		}
 	}

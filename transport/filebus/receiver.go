@@ -154,7 +154,7 @@ func (r *receiver) openFiles() error {
 		return err
 	}
 	for p := range r.parts {
-		f, err := os.OpenFile(filepath.Join(r.group.dir, "owners", fmt.Sprintf("%03d", p)), os.O_RDWR|os.O_CREATE, fileMode)
+		f, err := openFile(filepath.Join(r.group.dir, "owners", fmt.Sprintf("%03d", p)), os.O_RDWR|os.O_CREATE)
 		if err != nil {
 			return err
 		}

@@ -65,7 +65,7 @@ func segments(dir string) ([]uint64, error) {
 // createSegment makes an empty segment whose name survives a loss of power. A
 // file of that name was never marked as valid and is overwritten.
 func createSegment(dir string, info segmentInfo) (*os.File, error) {
-	f, err := os.OpenFile(segmentPath(dir, info.base), os.O_RDWR|os.O_CREATE|os.O_TRUNC, fileMode)
+	f, err := openFile(segmentPath(dir, info.base), os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return nil, err
 	}

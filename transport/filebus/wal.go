@@ -58,7 +58,7 @@ type wal struct {
 // openLog opens the log in dir, which has to exist, and checks its end if this
 // is its first use since the machine was started.
 func openLog(ctx context.Context, dir string, parts int, opts *Options, durable bool, highest func() (uint64, []uint64, error)) (*wal, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "mark"), os.O_RDWR|os.O_CREATE, fileMode)
+	f, err := openFile(filepath.Join(dir, "mark"), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}

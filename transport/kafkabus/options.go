@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/dovetail-go/dovetail/driver"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -106,9 +107,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Name == "" {
 		o.Name = "dovetail"
 	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = driver.PrintableLogger(o.Logger)
 	if o.User != "" && o.Mechanism == "" {
 		o.Mechanism = Plain
 	}

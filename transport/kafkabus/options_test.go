@@ -36,8 +36,9 @@ func TestParseURL_names_what_is_wrong(t *testing.T) {
 		"kafka://h/x":                 "path",
 		"kafka://h?nonsense=1":        "nonsense",
 		"kafka://h?timeout=soon":      "timeout",
-		"kafka://h?timeout=-1s":       "above zero",
+		"kafka://h?timeout=-1s":       "above 0",
 		"kafka://h?partitions=0":      "partitions",
+		"kafka:h:9092":                "write kafka://host:port",
 		"kafka://h?tls=/no/such/file": "authorities",
 	} {
 		u, err := url.Parse(raw)

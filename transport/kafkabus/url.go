@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"strconv"
@@ -35,14 +34,9 @@ func ParseURL(u *url.URL) (Options, error) {
 		o.Password, _ = u.User.Password()
 	}
 	p := driver.ParamsOf(u)
-	for h := range strings.SplitSeq(u.Host+","+p.String("brokers", ""), ",") {
-		if h == "" {
-			continue
-		}
-		if _, _, err := net.SplitHostPort(h); err != nil {
-			h = net.JoinHostPort(strings.Trim(h, "[]"), "9092")
-		}
-		o.Brokers = append(o.Brokers, h)
+	var err error
+	if o.Brokers, err = driver.Servers(u, p.String("brokers", ""), "9092"); err != nil {
+		return o, err
 	}
 	o.Name = p.String("name", "")
 	o.Mechanism = Mechanism(strings.ToUpper(p.String("mechanism", "")))
@@ -52,24 +46,12 @@ func ParseURL(u *url.URL) (Options, error) {
 		"timeout": &o.Timeout, "retention": &o.Retention, "session-timeout": &o.SessionTimeout, "heartbeat": &o.Heartbeat,
 		"drain-timeout": &o.DrainTimeout, "metadata-age": &o.MetadataAge,
 	} {
-		p.Parse(name, func(v string) (err error) {
-			*d, err = time.ParseDuration(v)
-			if err == nil && *d <= 0 {
-				err = fmt.Errorf("want a duration above zero")
-			}
-			return err
-		})
+		p.Duration(name, d)
 	}
 	for name, n := range map[string]*int{
 		"partitions": &o.Partitions, "replicas": &o.Replicas, "max-bytes": &o.MaxBytes, "max-ahead": &o.MaxAhead,
 	} {
-		p.Parse(name, func(v string) (err error) {
-			*n, err = strconv.Atoi(v)
-			if err != nil || *n < 1 {
-				return fmt.Errorf("want a number above zero")
-			}
-			return nil
-		})
+		p.Int(name, n, 1)
 	}
 	return o, p.Err()
 }

@@ -73,5 +73,5 @@ func Example_url() {
 	fmt.Println(err)
 	// Output:
 	// 1 orders <nil>
-	// open mem:shop?size=3: membus: unknown parameter "size" (known: bytes, message-bytes, messages, partitions, wait)
+	// open mem:shop: membus: unknown parameter "size" (known: bytes, message-bytes, messages, partitions, wait)
 }

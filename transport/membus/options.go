@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"strconv"
 	"sync"
 	"time"
 
@@ -101,26 +100,11 @@ func open(ctx context.Context, u *url.URL) (driver.Conn, error) {
 	}
 	var o Options
 	p := driver.ParamsOf(u)
-	number := func(name string, field *int) {
-		p.Parse(name, func(s string) error {
-			n, err := strconv.Atoi(s)
-			if err != nil || n < 1 {
-				return fmt.Errorf("want a whole number above 0")
-			}
-			*field = n
-			return nil
-		})
-	}
-	number("bytes", &o.Bytes)
-	number("message-bytes", &o.MessageBytes)
-	number("messages", &o.Messages)
-	number("partitions", &o.Partitions)
-	p.Parse("wait", func(s string) (err error) {
-		if o.Wait, err = time.ParseDuration(s); err == nil && o.Wait <= 0 {
-			err = fmt.Errorf("want a duration above 0, as in 5s")
-		}
-		return err
-	})
+	p.Int("bytes", &o.Bytes, 1)
+	p.Int("message-bytes", &o.MessageBytes, 1)
+	p.Int("messages", &o.Messages, 1)
+	p.Int("partitions", &o.Partitions, 1)
+	p.Duration("wait", &o.Wait)
 	if err := p.Err(); err != nil {
 		return nil, fmt.Errorf("membus: %w", err)
 	}

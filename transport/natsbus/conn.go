@@ -282,7 +282,7 @@ func (c *Conn) ready() error {
 		return fmt.Errorf("natsbus: connection %w", driver.ErrClosed)
 	}
 	if !c.nc.IsConnected() {
-		return fmt.Errorf("natsbus: %w: not connected to %s; it is being retried", driver.ErrRetryable, c.opts.redactedURL())
+		return fmt.Errorf("natsbus: %w: not connected to %s; it is being retried", driver.ErrRetryable, c.opts.servers())
 	}
 	return nil
 }

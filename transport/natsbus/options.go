@@ -95,9 +95,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Name == "" {
 		o.Name = "dovetail"
 	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = driver.PrintableLogger(o.Logger)
 	if o.Replicas == 0 {
 		o.Replicas = 1
 	}
@@ -156,20 +154,18 @@ func ParseURL(u *url.URL) (Options, error) {
 		o.Password, _ = u.User.Password()
 	}
 	p := driver.ParamsOf(u)
-	var hosts []string
-	for h := range strings.SplitSeq(u.Host+","+p.String("servers", ""), ",") {
-		if h == "" {
-			continue
-		}
-		if !strings.Contains(h, ":") || strings.HasSuffix(h, "]") {
-			h += ":4222"
-		}
-		hosts = append(hosts, "nats://"+h)
+	hosts, err := driver.Servers(u, p.String("servers", ""), "4222")
+	if err != nil {
+		return o, err
+	}
+	for i, h := range hosts {
+		hosts[i] = "nats://" + h
 	}
 	o.URL = strings.Join(hosts, ",")
 	o.ReadParams(p)
 	o.Token = p.String("token", "")
 	o.Credentials = p.String("creds", "")
+	p.Exclude("who connects", map[string]bool{"a user": u.User != nil, "token": o.Token != "", "creds": o.Credentials != ""})
 	withTLS := u.Scheme == "tls"
 	p.Parse("tls", func(v string) error {
 		if on, err := strconv.ParseBool(v); err == nil {
@@ -193,25 +189,16 @@ func ParseURL(u *url.URL) (Options, error) {
 // is: name, timeout, ping, replicas, ack-wait, dedupe, max-bytes, expire, partitions and
 // owner-ttl.
 func (o *Options) ReadParams(p *driver.Params) {
-	duration := func(name string, d *time.Duration) {
-		p.Parse(name, func(v string) (err error) {
-			*d, err = time.ParseDuration(v)
-			if err == nil && *d <= 0 {
-				err = fmt.Errorf("want a duration above zero")
-			}
-			return err
-		})
-	}
 	o.Name = p.String("name", o.Name)
-	duration("timeout", &o.Timeout)
-	duration("ping", &o.Ping)
-	duration("ack-wait", &o.AckWait)
-	duration("dedupe", &o.Dedupe)
-	duration("expire", &o.Expire)
-	duration("owner-ttl", &o.OwnerTTL)
-	p.Parse("partitions", func(v string) (err error) { o.Partitions, err = strconv.Atoi(v); return err })
-	p.Parse("replicas", func(v string) (err error) { o.Replicas, err = strconv.Atoi(v); return err })
-	p.Parse("max-bytes", func(v string) (err error) { o.MaxBytes, err = strconv.ParseInt(v, 10, 64); return err })
+	p.Duration("timeout", &o.Timeout)
+	p.Duration("ping", &o.Ping)
+	p.Duration("ack-wait", &o.AckWait)
+	p.Duration("dedupe", &o.Dedupe)
+	p.Duration("expire", &o.Expire)
+	p.Duration("owner-ttl", &o.OwnerTTL)
+	p.Int("partitions", &o.Partitions, 0)
+	p.Int("replicas", &o.Replicas, 1)
+	p.Int64("max-bytes", &o.MaxBytes, 0)
 }
 
 func openURL(ctx context.Context, u *url.URL) (driver.Conn, error) {
@@ -228,15 +215,11 @@ func init() {
 	driver.Register("tls", openURL)
 }
 
-// redactedURL is the URL without user information.
-func (o Options) redactedURL() string {
+// servers shows the servers in errors.
+func (o Options) servers() string {
 	var safe []string
 	for s := range strings.SplitSeq(o.URL, ",") {
-		u, err := url.Parse(s)
-		if err != nil {
-			return "the server"
-		}
-		safe = append(safe, u.Host)
+		safe = append(safe, driver.Redact(s))
 	}
-	return strings.Join(safe, ",")
+	return strings.Join(safe, ", ")
 }

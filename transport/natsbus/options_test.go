@@ -38,13 +38,17 @@ func TestParseURL_reads_servers_with_commas_between(t *testing.T) {
 func TestParseURL_names_what_is_wrong(t *testing.T) {
 	for raw, want := range map[string]string{
 		"nats://a?ack_wait=3s":       `unknown parameter "ack_wait"`,
-		"nats://a?ack-wait=3":        "ack-wait=3",
-		"nats://a?ack-wait=-3s":      "above zero",
-		"nats://a?replicas=many":     "replicas=many",
+		"nats://a?ack-wait=3":        "parameter ack-wait: want a duration",
+		"nats://a?ack-wait=-3s":      "above 0",
+		"nats://a?replicas=many":     "parameter replicas: want a whole number",
 		"nats://a/subject":           "has none",
 		"tls://a?tls=false":          "the scheme tls demands it",
+		"nats://u:p@a?token=t":       "exclude each other",
+		"nats://a?creds=c&token=t":   "exclude each other",
+		"nats:a:4222":                "write nats://host:port",
+		"nats://a?servers=nats://b":  "server 2 of the URL",
 		"nats://a?max-bytes=1&x=2":   `unknown parameter "x"`,
-		"nats://a?timeout=0s&tls=no": "timeout=0s",
+		"nats://a?timeout=0s&tls=no": "parameter timeout",
 	} {
 		u, err := url.Parse(raw)
 		if err != nil {

@@ -116,9 +116,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.Heartbeat = or(o.Heartbeat, 5*time.Second)
 	o.Expire = or(o.Expire, 5*time.Minute)
 	o.AckTimeout = max(or(o.AckTimeout, 30*time.Minute), 0)
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = driver.PrintableLogger(o.Logger)
 	port := "5672"
 	if o.TLS != nil {
 		port = "5671"
@@ -190,54 +188,36 @@ func (o *Options) hosts() string { return strings.Join(o.servers, ", ") }
 // of [Options]. Any other parameter is an error.
 func ParseURL(u *url.URL) (Options, error) {
 	var o Options
-	for s := range strings.SplitSeq(u.Host, ",") {
-		if s != "" {
-			o.Servers = append(o.Servers, s)
-		}
-	}
 	if u.User != nil {
 		o.User = u.User.Username()
 		o.Password, _ = u.User.Password()
 	}
 	o.VHost = strings.TrimPrefix(u.Path, "/")
 	p := driver.ParamsOf(u)
-	for s := range strings.SplitSeq(p.String("servers", ""), ",") {
-		if s != "" {
-			o.Servers = append(o.Servers, s)
-		}
+	port := "5672"
+	if u.Scheme == "amqps" {
+		port = "5671"
+	}
+	var err error
+	if o.Servers, err = driver.Servers(u, p.String("servers", ""), port); err != nil {
+		return o, err
 	}
 	o.Name = p.String("name", "")
 	o.Management = p.String("management", "")
-	positive := func(v string) (time.Duration, error) {
-		d, err := time.ParseDuration(v)
-		if err == nil && d <= 0 {
-			err = errors.New("want a duration above zero")
-		}
-		return d, err
+	p.Duration("timeout", &o.Timeout)
+	p.Duration("heartbeat", &o.Heartbeat)
+	p.Duration("expire", &o.Expire)
+	if p.String("ack-timeout", "") == "none" {
+		o.AckTimeout = -1
+	} else {
+		p.Duration("ack-timeout", &o.AckTimeout)
 	}
-	duration := func(name string, d *time.Duration) {
-		p.Parse(name, func(v string) (err error) { *d, err = positive(v); return err })
-	}
-	duration("timeout", &o.Timeout)
-	duration("heartbeat", &o.Heartbeat)
-	duration("expire", &o.Expire)
-	p.Parse("ack-timeout", func(v string) (err error) {
-		if v == "none" {
-			o.AckTimeout = -1
-			return nil
-		}
-		o.AckTimeout, err = positive(v)
-		return err
-	})
-	number := func(name string, n *int) {
-		p.Parse(name, func(v string) (err error) { *n, err = strconv.Atoi(v); return err })
-	}
-	number("partitions", &o.Partitions)
-	number("max-bytes", &o.MaxBytes)
-	number("prefetch", &o.Prefetch)
-	number("in-flight", &o.InFlight)
-	p.Parse("max-length", func(v string) (err error) { o.MaxLength, err = strconv.ParseInt(v, 10, 64); return err })
-	p.Parse("pipeline-keys", func(v string) (err error) { o.PipelineKeys, err = strconv.ParseBool(v); return err })
+	p.Int("partitions", &o.Partitions, 0)
+	p.Int("max-bytes", &o.MaxBytes, 0)
+	p.Int("prefetch", &o.Prefetch, 0)
+	p.Int("in-flight", &o.InFlight, 0)
+	p.Int64("max-length", &o.MaxLength, 0)
+	p.Bool("pipeline-keys", &o.PipelineKeys)
 	p.Parse("queues", func(v string) error {
 		o.Classic = v == "classic"
 		if v != "classic" && v != "quorum" {
@@ -273,6 +253,12 @@ func (o *Options) readTLS(u *url.URL, p *driver.Params) {
 		return nil
 	}))
 	key := p.String("key", "")
+	p.Parse("key", only(func(string) error {
+		if !p.Has("cert") {
+			return errors.New("is the key of cert, which is not there: give both")
+		}
+		return nil
+	}))
 	p.Parse("cert", only(func(file string) error {
 		cert, err := tls.LoadX509KeyPair(file, or(key, file))
 		config.Certificates = []tls.Certificate{cert}

@@ -41,7 +41,7 @@ func TestParseURL_reads_every_option(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Join(o.Servers, ",") != "a:1,b:2,c" || o.User != "me" || o.Password != "secret" || o.VHost != "shop/east" || o.Name != "n" ||
+	if strings.Join(o.Servers, ",") != "a:1,b:2,c:5672" || o.User != "me" || o.Password != "secret" || o.VHost != "shop/east" || o.Name != "n" ||
 		o.Timeout != 3*time.Second || o.Heartbeat != 2*time.Second || !o.Classic || o.Partitions != 4 || o.MaxLength != 9 || o.MaxBytes != 1000 ||
 		o.Prefetch != 7 || o.InFlight != 8 || o.Expire != time.Minute || o.AckTimeout != 2*time.Hour || o.Management != "http://m:15672" || o.TLS != nil {
 		t.Errorf("%+v", o)
@@ -59,7 +59,8 @@ func TestParseURL_reads_every_option(t *testing.T) {
 
 func TestParseURL_names_what_it_cannot_read(t *testing.T) {
 	for raw, part := range map[string]string{
-		"amqp://a?queues=stream": "queues=stream", "amqp://a?colour=red": "colour", "amqp://a?timeout=-1s": "timeout", "amqp://a?ca=x": "amqps",
+		"amqp://a?queues=stream": "want quorum or classic", "amqp://a?colour=red": "colour", "amqp://a?timeout=-1s": "timeout", "amqp://a?ca=x": "amqps",
+		"amqps://a?key=k": "give both", "amqp:a": "write amqp://host:port", "amqp://a?servers=u:p@b": "server 2 of the URL",
 		"amqps://a?ca=/nowhere": "/nowhere", "amqp://a?partitions=many": "partitions",
 	} {
 		if _, err := parse(t, raw); err == nil || !strings.Contains(err.Error(), part) {

@@ -1,6 +1,8 @@
 package embedded
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -30,6 +32,14 @@ type Options struct {
 	// Token is what clients must present. It is required where Listen is not a
 	// loopback address.
 	Token string
+
+	// TLS is with what the server shows who it is, and encrypts. It, or Plaintext,
+	// is required where Listen is not a loopback address.
+	TLS *tls.Config
+
+	// Plaintext says that the token and the messages may travel as they are,
+	// beyond loopback: the network is trusted, or encrypts by itself.
+	Plaintext bool
 
 	// SyncAlways writes each message to the disk before it is confirmed: a
 	// loss of power then loses nothing, at about an eighth of the rate.
@@ -90,9 +100,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxPayload == 0 {
 		o.MaxPayload = defaultMaxPayload
 	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Logger = driver.PrintableLogger(o.Logger)
 	switch {
 	case o.SyncInterval < time.Second:
 		return o, fmt.Errorf("embedded: option SyncInterval is %v: want at least 1s; for less there is SyncAlways", o.SyncInterval)
@@ -109,9 +117,16 @@ func (o Options) withDefaults() (Options, error) {
 		if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
 			return o, fmt.Errorf("embedded: option Listen is %q: port %q is no number from 0 to 65535", o.Listen, port)
 		}
-		if ip := net.ParseIP(host); o.Token == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		ip := net.ParseIP(host)
+		switch beyond := host != "localhost" && (ip == nil || !ip.IsLoopback()); {
+		case beyond && o.Token == "":
 			return o, fmt.Errorf("embedded: option Listen is %q, which others can reach: set a token, or listen on 127.0.0.1", o.Listen)
+		case beyond && o.TLS == nil && !o.Plaintext:
+			return o, fmt.Errorf("embedded: option Listen is %q, and others on the way would read the token and the messages: set TLS (cert and key in a URL), or Plaintext (plaintext=true) where the network is trusted", o.Listen)
 		}
+	}
+	if o.TLS != nil && o.Plaintext {
+		return o, errors.New("embedded: options TLS and Plaintext exclude each other: set one")
 	}
 	return o, nil
 }
@@ -123,7 +138,7 @@ func (a Options) same(b Options) error {
 		name       string
 		have, want any
 	}{
-		{"Listen", a.Listen, b.Listen}, {"Token", a.Token == b.Token, true}, {"SyncAlways", a.SyncAlways, b.SyncAlways},
+		{"Listen", a.Listen, b.Listen}, {"Token", a.Token == b.Token, true}, {"TLS", a.TLS != nil, b.TLS != nil}, {"Plaintext", a.Plaintext, b.Plaintext}, {"SyncAlways", a.SyncAlways, b.SyncAlways},
 		{"SyncInterval", a.SyncInterval, b.SyncInterval}, {"MaxPayload", a.MaxPayload, b.MaxPayload}, {"MaxStore", a.MaxStore, b.MaxStore},
 	} {
 		if f.have != f.want {
@@ -133,9 +148,21 @@ func (a Options) same(b Options) error {
 	return nil
 }
 
+// LoadTLS reads a certificate and its key, in PEM; both may be in one file.
+func LoadTLS(cert, key string) (*tls.Config, error) {
+	if key == "" {
+		key = cert
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("want the files of a certificate and of its key, in PEM: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, nil
+}
+
 // ParseURL reads a URL of the form
 //
-//	embedded:[directory][?dir=…&listen=host:port&token=…&sync=always|interval&max-payload=bytes&max-store=bytes]
+//	embedded:[directory][?dir=…&listen=host:port&token=…&cert=file&key=file&plaintext=true&sync=always|interval&max-payload=bytes&max-store=bytes]
 //
 // and the parameters of [natsbus.Options.ReadParams], for the connection.
 func ParseURL(u *url.URL) (Options, natsbus.Options, error) {
@@ -161,22 +188,42 @@ func ParseURL(u *url.URL) (Options, natsbus.Options, error) {
 	})
 	o.Listen = p.String("listen", "")
 	o.Token = p.String("token", "")
+	p.Bool("plaintext", &o.Plaintext)
+	cert, key := p.String("cert", ""), p.String("key", "")
+	p.Parse("key", func(string) error {
+		if cert == "" {
+			return errors.New("is the key of cert, which is not there: give both")
+		}
+		return nil
+	})
+	p.Parse("cert", func(string) (err error) { o.TLS, err = LoadTLS(cert, key); return err })
+	for name, given := range map[string]bool{"token": o.Token != "", "cert": cert != "", "plaintext": o.Plaintext} {
+		p.Parse(name, func(string) error {
+			if given && o.Listen == "" {
+				return errors.New("is for a server that listens: add listen=host:port")
+			}
+			return nil
+		})
+	}
 	p.Parse("sync", func(v string) (err error) {
 		if v == "always" {
 			o.SyncAlways = true
 			return nil
 		}
 		if o.SyncInterval, err = time.ParseDuration(v); err != nil {
-			return fmt.Errorf("want always, or a duration as in 10s")
+			return errors.New("want always, or a duration as in 10s")
 		}
 		return nil
 	})
 	p.Parse("max-payload", func(v string) error {
 		n, err := strconv.ParseInt(v, 10, 32)
+		if err != nil {
+			return errors.New("want a whole number of bytes")
+		}
 		o.MaxPayload = int32(n)
-		return err
+		return nil
 	})
-	p.Parse("max-store", func(v string) (err error) { o.MaxStore, err = strconv.ParseInt(v, 10, 64); return err })
+	p.Int64("max-store", &o.MaxStore, 0)
 	bus.ReadParams(p)
 	return o, bus, p.Err()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -68,6 +69,10 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 
 func start(ctx context.Context, o Options) (_ *shared, err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("embedded: make directory: %w", err)
+	}
+	// The server would make it, and the files in it, so that a group may read them.
+	if err := os.MkdirAll(filepath.Join(o.Dir, "jetstream"), 0o700); err != nil {
 		return nil, fmt.Errorf("embedded: make directory: %w", err)
 	}
 	s := &shared{opts: o, uses: 1, guard: guard{told: make(chan struct{}, 1)}}
@@ -140,6 +145,9 @@ func (s *shared) config() *server.Options {
 		NoSigs:            true,
 		NoLog:             true,
 		DontListen:        o.Listen == "",
+	}
+	if o.TLS != nil {
+		c.TLS, c.TLSConfig, c.TLSTimeout = true, o.TLS, 5
 	}
 	if o.Listen != "" {
 		host, port, _ := net.SplitHostPort(o.Listen) // checked by withDefaults

@@ -1,0 +1,137 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Params reads a URL's query parameters one by one and at the end names those
+// that nobody asked for. It is what every transport and store reads its URL with,
+// so that nothing in a URL is dropped in silence. Its errors never quote a value,
+// which may be a secret.
+type Params struct {
+	values url.Values
+	known  []string
+	errs   []string
+}
+
+// ParamsOf begins to read u's parameters, as [Query] does. What is wrong with
+// them as a whole is told by Err.
+func ParamsOf(u *url.URL) *Params {
+	values, err := Query(u)
+	p := &Params{values: values}
+	if err != nil {
+		p.errs = append(p.errs, err.Error())
+	}
+	return p
+}
+
+// Has reports whether the parameter called name is there.
+func (p *Params) Has(name string) bool {
+	p.known = append(p.known, name)
+	return p.values.Has(name)
+}
+
+// String returns the parameter called name, or def if it is absent.
+func (p *Params) String(name, def string) string {
+	if !p.Has(name) {
+		return def
+	}
+	return p.values.Get(name)
+}
+
+// Parse reads the parameter called name with parse, if it is there. The error of
+// parse must not quote the value.
+func (p *Params) Parse(name string, parse func(string) error) {
+	if !p.Has(name) {
+		return
+	}
+	if err := parse(p.values.Get(name)); err != nil {
+		p.errs = append(p.errs, fmt.Sprintf("parameter %s: %v", name, err))
+	}
+}
+
+// Duration reads a duration above zero, as in 5s, into d if it is there.
+func (p *Params) Duration(name string, d *time.Duration) {
+	p.Parse(name, func(v string) error {
+		n, err := time.ParseDuration(v)
+		if err != nil || n <= 0 {
+			return errors.New("want a duration above 0, as in 5s")
+		}
+		*d = n
+		return nil
+	})
+}
+
+// Int reads a whole number from least into n if it is there.
+func (p *Params) Int(name string, n *int, least int) {
+	n64 := int64(*n)
+	p.Int64(name, &n64, int64(least))
+	*n = int(n64)
+}
+
+// Int64 is Int for an int64.
+func (p *Params) Int64(name string, n *int64, least int64) {
+	p.Parse(name, func(v string) error {
+		i, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || i < least || int64(int(i)) != i {
+			return fmt.Errorf("want a whole number from %d", least)
+		}
+		*n = i
+		return nil
+	})
+}
+
+// Bool reads true or false into b if it is there.
+func (p *Params) Bool(name string, b *bool) {
+	p.Parse(name, func(v string) error {
+		on, err := strconv.ParseBool(v)
+		if err != nil {
+			return errors.New("want true or false")
+		}
+		*b = on
+		return nil
+	})
+}
+
+// Exclude is an error where more than one of the ways to say the same is there.
+// Each is a name for people, and whether it is.
+func (p *Params) Exclude(what string, ways map[string]bool) {
+	var given []string
+	for name, is := range ways {
+		if is {
+			given = append(given, name)
+		}
+	}
+	if len(given) > 1 {
+		slices.Sort(given)
+		p.errs = append(p.errs, fmt.Sprintf("%s: the URL has %s, which exclude each other: give one", what, strings.Join(given, " and ")))
+	}
+}
+
+// Err names the parameters that could not be read and those that are unknown,
+// with the ones that exist; nil if there are none.
+func (p *Params) Err() error {
+	errs := p.errs
+	for name := range p.values {
+		if !slices.Contains(p.known, name) {
+			have := "it takes none"
+			if len(p.known) > 0 {
+				known := slices.Clone(p.known)
+				slices.Sort(known)
+				have = "known: " + strings.Join(slices.Compact(known), ", ")
+			}
+			errs = append(errs, fmt.Sprintf("unknown parameter %s (%s)", shownName(name), have))
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	slices.Sort(errs)
+	return errors.New(strings.Join(errs, "; "))
+}

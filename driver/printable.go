@@ -1,0 +1,98 @@
+package driver
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"unicode"
+)
+
+// Printable returns s as it may be shown to a person, in one line: what others
+// wrote may hold characters that a terminal, an editor or a page of logs acts on.
+// Line ends and tabs become spaces. Control characters (C0, DEL, C1), those that
+// turn the direction of writing or are invisible, and bytes that are no UTF-8
+// become a middle dot.
+func Printable(s string) string {
+	if printable(s) && strings.IndexByte(s, 0x7f) < 0 {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r':
+			return ' '
+		case Unprintable(r):
+			return '·'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "·"))
+}
+
+// Unprintable reports whether r is none that is shown to a person: no graphic
+// character and none of the two that join letters in some scripts.
+func Unprintable(r rune) bool {
+	const nonJoiner, joiner = '\u200c', '\u200d'
+	return !unicode.IsGraphic(r) && r != nonJoiner && r != joiner
+}
+
+// PrintableLogger returns a logger that writes to l, or to slog.Default() where l is nil,
+// and whose attributes are Printable. The core and the transports log through it,
+// since names, ids and error texts are what others wrote.
+func PrintableLogger(l *slog.Logger) *slog.Logger {
+	if l == nil {
+		l = slog.Default()
+	}
+	if _, is := l.Handler().(printing); is {
+		return l
+	}
+	return slog.New(printing{l.Handler()})
+}
+
+// printing is a slog.Handler that makes attributes Printable.
+type printing struct{ slog.Handler }
+
+func (p printing) Handle(ctx context.Context, r slog.Record) error {
+	clean := slog.NewRecord(r.Time, r.Level, Printable(r.Message), r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		clean.AddAttrs(printableAttr(a))
+		return true
+	})
+	return p.Handler.Handle(ctx, clean)
+}
+
+func (p printing) WithAttrs(attrs []slog.Attr) slog.Handler {
+	clean := make([]slog.Attr, len(attrs))
+	for i, a := range attrs {
+		clean[i] = printableAttr(a)
+	}
+	return printing{p.Handler.WithAttrs(clean)}
+}
+
+func (p printing) WithGroup(name string) slog.Handler {
+	return printing{p.Handler.WithGroup(name)}
+}
+
+func printableAttr(a slog.Attr) slog.Attr {
+	v := a.Value.Resolve()
+	switch v.Kind() {
+	case slog.KindString:
+		return slog.String(a.Key, Printable(v.String()))
+	case slog.KindGroup:
+		group := make([]slog.Attr, 0, len(v.Group()))
+		for _, m := range v.Group() {
+			group = append(group, printableAttr(m))
+		}
+		return slog.Attr{Key: a.Key, Value: slog.GroupValue(group...)}
+	case slog.KindAny:
+		switch x := v.Any().(type) {
+		case error:
+			return slog.String(a.Key, Printable(x.Error()))
+		case []string:
+			texts := make([]string, len(x))
+			for i, s := range x {
+				texts[i] = Printable(s)
+			}
+			return slog.Any(a.Key, texts)
+		}
+	}
+	return slog.Attr{Key: a.Key, Value: v}
+}
