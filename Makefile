@@ -12,7 +12,7 @@ test: ## all checks, and the tests under the race detector
 	@$(DEV) test
 
 .PHONY: check
-check: ## format, vet, lint, build and tidy each module by itself, house rules, drift
+check: ## format, vet, lint, build and tidy each module by itself, house rules, drift, dependencies
 	@$(DEV) check
 
 .PHONY: bench

@@ -117,9 +117,7 @@ func testFullSendInHand(e *env) {
 	c := e.open(e.h.Full)
 	ch, s := e.queue(c)
 	s.Window = 4
-	if _, err := e.tillFull(c, ch); err == nil {
-		return
-	}
+	_, _ = e.tillFull(c, ch)
 	r := e.receiver(c, s)
 	ds := e.take(r, 4)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -8,6 +8,7 @@ import (
 	"go/format"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,11 +28,15 @@ func checks() []check {
 		{"each module by itself: tidy, build, vet", checkModules},
 		{"staticcheck", checkStatic},
 		{"generated files are fresh", checkGenerated},
+		{"dependencies that are behind", checkBehind},
+		{"known vulnerabilities", checkVulnerable},
+		{"licences of what is linked", checkLicences},
 	}
 }
 
-func runCheck(ctx context.Context, r *repo, _ []string) error {
-	passed, failed := r.check(ctx)
+// runCheck runs all checks, or those whose names have one of the words.
+func runCheck(ctx context.Context, r *repo, words []string) error {
+	passed, failed := r.check(ctx, words...)
 	fmt.Printf("\n%d checks passed, %d failed\n", passed, len(failed))
 	if len(failed) > 0 {
 		return errReported
@@ -39,10 +44,12 @@ func runCheck(ctx context.Context, r *repo, _ []string) error {
 	return ctx.Err()
 }
 
-// check runs all checks; none stops the others. It returns the names of those
-// that failed.
-func (r *repo) check(ctx context.Context) (passed int, failed []string) {
-	all := checks()
+// check runs all checks, or those whose names have one of the words; none stops
+// the others. It returns the names of those that failed.
+func (r *repo) check(ctx context.Context, words ...string) (passed int, failed []string) {
+	all := slices.DeleteFunc(checks(), func(c check) bool {
+		return len(words) > 0 && !slices.ContainsFunc(words, func(w string) bool { return strings.Contains(c.name, w) })
+	})
 	for i, c := range all {
 		start := time.Now()
 		fmt.Printf("[%d/%d] %s\n", i+1, len(all), c.name)

@@ -26,10 +26,11 @@ type command struct {
 
 var commands = []command{
 	{"test", "all checks, then the tests of every module with -race", runTest},
-	{"check", "the checks alone", runCheck},
+	{"check", "the checks alone, or those that are named by a word", runCheck},
 	{"bench", "the benchmarks of every module", runBench},
 	{"fuzz", "each fuzz target for a while", runFuzz},
 	{"docs", "copy code anew into the documents that show it", runDocs},
+	{"licences", "write docs/licences.md anew", runLicences},
 	{"release", "rehearse a release, or tag it", runRelease},
 }
 
