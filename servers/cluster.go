@@ -39,7 +39,7 @@ func StartCluster(t testing.TB, k Kind, nodes int) *Cluster {
 	t.Cleanup(func() {
 		for _, s := range c.nodes {
 			if t.Failed() && isDir(s.in.Dir) {
-				t.Logf("the log of %s ends with:\n%s", s.name, s.Log(40))
+				t.Logf("the log of %s ends with:\n%s", s.name, s.Log(12))
 			}
 		}
 		if err := c.Close(); err != nil {
