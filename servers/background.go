@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -19,6 +21,8 @@ type background struct {
 	Pid     int    // 0 when it was told to end
 	Born    string // of the process: another one with its number is not touched
 	Version string
+	Nodes   int `json:",omitempty"` // how many the cluster of this node has; 0 for a server by itself
+	Node    int `json:",omitempty"` // which of them it is, from 0
 }
 
 func backgroundDir() (string, error) {
@@ -33,15 +37,21 @@ func backgroundDir() (string, error) {
 // backgroundPorts returns the ports of all servers in the background, whether
 // they run or not.
 func backgroundPorts() (ports []int, err error) {
-	for _, k := range Kinds() {
-		s, err := attach(k)
+	dir, err := backgroundDir()
+	if err != nil {
+		return nil, err
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		b, err := load(strings.TrimSuffix(filepath.Base(file), ".json"))
 		if err != nil {
 			return nil, err
 		}
-		if s != nil {
-			for _, p := range s.in.Ports {
-				ports = append(ports, p)
-			}
+		if b != nil {
+			ports = slices.AppendSeq(ports, maps.Values(b.Ports))
 		}
 	}
 	return ports, nil
@@ -56,7 +66,7 @@ func (s *Server) save() error {
 	if err != nil {
 		return err
 	}
-	b := background{Dir: s.in.Dir, Ports: s.in.Ports, Version: s.version}
+	b := background{Dir: s.in.Dir, Ports: s.in.Ports, Version: s.version, Nodes: len(s.in.Nodes), Node: s.in.Node}
 	if s.proc != nil {
 		b.Pid, b.Born = s.proc.pid, s.proc.born
 	}
@@ -64,7 +74,7 @@ func (s *Server) save() error {
 	if err != nil {
 		return err
 	}
-	name := filepath.Join(dir, s.kind.Name()+".json")
+	name := filepath.Join(dir, s.name+".json")
 	if err := os.WriteFile(name+".new", append(text, '\n'), 0o644); err != nil {
 		return err
 	}
@@ -80,31 +90,40 @@ func (s *Server) forget() error {
 	if err != nil {
 		return err
 	}
-	if err = os.Remove(filepath.Join(dir, s.kind.Name()+".json")); errors.Is(err, os.ErrNotExist) {
+	if err = os.Remove(filepath.Join(dir, s.name+".json")); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-// attach returns the kind's server in the background, or nil where there is
-// none.
-func attach(k Kind) (*Server, error) {
+// load reads what save wrote of the server of that name; nil where there is none.
+func load(name string) (*background, error) {
 	dir, err := backgroundDir()
 	if err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(filepath.Join(dir, k.Name()+".json"))
+	text, err := os.ReadFile(filepath.Join(dir, name+".json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	var b background
-	if err := json.Unmarshal(text, &b); err != nil {
-		return nil, fmt.Errorf("read the state of %s: %w; remove the file if nothing of it runs", k.Name(), err)
+	b := &background{}
+	if err := json.Unmarshal(text, b); err != nil {
+		return nil, fmt.Errorf("read the state of %s: %w; remove the file if nothing of it runs", name, err)
 	}
-	s := &Server{kind: k, in: Instance{Dir: b.Dir, Ports: b.Ports}, version: b.Version, detached: true}
+	return b, nil
+}
+
+// attach returns the kind's server of that name in the background, or nil where
+// there is none.
+func attach(k Kind, name string) (*Server, error) {
+	b, err := load(name)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	s := &Server{kind: k, name: name, in: Instance{Dir: b.Dir, Ports: b.Ports, Node: b.Node}, version: b.Version, detached: true}
 	if b.Pid != 0 {
 		s.proc = &process{pid: b.Pid, born: b.Born}
 	}
@@ -119,15 +138,10 @@ var ErrNotThere = errors.New("is not in the background")
 // that work with it wait until done is called. Without one the error is
 // ErrNotThere.
 func Background(ctx context.Context, k Kind) (s *Server, done func(), err error) {
-	dir, err := backgroundDir()
-	if err != nil {
+	if done, err = lockBackground(ctx, k); err != nil {
 		return nil, nil, err
 	}
-	done, err = lock(ctx, filepath.Join(dir, k.Name()+".lock"))
-	if err != nil {
-		return nil, nil, err
-	}
-	if s, err = attach(k); err == nil && s == nil {
+	if s, err = attach(k, k.Name()); err == nil && s == nil {
 		err = fmt.Errorf("%s %w: start it with up %s", k.Name(), ErrNotThere, k.Name())
 	}
 	if err != nil {
@@ -165,16 +179,17 @@ func up(ctx context.Context, k Kind, report func(doing string)) error {
 			return err
 		}
 	}
-	dir, err := backgroundDir()
-	if err != nil {
-		return err
-	}
-	unlock, err := lock(ctx, filepath.Join(dir, k.Name()+".lock"))
+	unlock, err := lockBackground(ctx, k)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	s, err := attach(k)
+	if c, err := attachCluster(k); err != nil {
+		return err
+	} else if c != nil {
+		return fmt.Errorf("%s is up as a cluster: end it with down %s", k.Name(), k.Name())
+	}
+	s, err := attach(k, k.Name())
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"encoding/binary"
@@ -10,9 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
+	"strings"
 )
 
-// Kafka is Apache Kafka, one node that is broker and controller, from Maven at
+// Kafka is Apache Kafka, whose nodes are broker and controller, from Maven at
 // a pinned version. It leaves writing to disk to the system, as it comes: a
 // power cut loses what one node had not written, a kill nothing.
 var Kafka Kind = kafka{}
@@ -38,21 +41,23 @@ func (kafka) Install(ctx context.Context, log io.Writer) error {
 // few partitions, since each is files and memory. The short session is how long
 // a broker that was killed is waited for after its restart.
 const kafkaConf = `process.roles=broker,controller
-node.id=1
-controller.quorum.bootstrap.servers=%[2]s
+node.id=%[4]d
+%[5]s
 listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
 advertised.listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
 controller.listener.names=CONTROLLER
 log.dirs=%[3]s
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=300
-offsets.topic.replication.factor=1
+default.replication.factor=%[6]d
+min.insync.replicas=%[7]d
+offsets.topic.replication.factor=%[6]d
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor=%[6]d
+transaction.state.log.min.isr=%[7]d
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor=%[6]d
+share.coordinator.state.topic.min.isr=%[7]d
 share.coordinator.state.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
 log.cleaner.dedupe.buffer.size=4194304
@@ -62,12 +67,17 @@ log.cleaner.dedupe.buffer.size=4194304
 const kafkaID = "ZG92ZXRhaWwtc2VydmVycw"
 
 func (kafka) Prepare(ctx context.Context, in *Instance) error {
-	conf := fmt.Sprintf(kafkaConf, in.Addr("kafka"), in.Addr("controller"), in.Path("data"))
+	voters, format, copies, inSync := "controller.quorum.bootstrap.servers="+in.Addr("controller"), []string{"--standalone"}, 1, 1
+	if n := len(in.Nodes); n > 0 {
+		voters, format, copies, inSync = "controller.quorum.voters="+kafkaVoters(in.Nodes), nil, min(n, 3), min(n, 3)/2+1
+	}
+	conf := fmt.Sprintf(kafkaConf, in.Addr("kafka"), in.Addr("controller"), in.Path("data"), in.Node+1, voters, copies, inSync)
 	if err := os.WriteFile(in.Path("server.properties"), []byte(conf), 0o644); err != nil {
 		return err
 	}
-	args := java(kafkaJars, "128m", "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "--standalone",
+	args := java(kafkaJars, "128m", "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format",
 		"-t", kafkaID, "-c", in.Path("server.properties"))
+	args = append(args, format...)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Dir, cmd.Env = in.Dir, environment(Command{}, in.Dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -76,13 +86,31 @@ func (kafka) Prepare(ctx context.Context, in *Instance) error {
 	return nil
 }
 
+func kafkaVoters(nodes []*Instance) string {
+	var all []string
+	for _, in := range nodes {
+		all = append(all, fmt.Sprintf("%d@%s", in.Node+1, in.Addr("controller")))
+	}
+	return strings.Join(all, ",")
+}
+
 func (kafka) Command(in *Instance) Command {
-	return Command{Args: java(kafkaJars, "512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+	heap := "512m"
+	if in.Nodes != nil {
+		heap = "256m"
+	}
+	return Command{Args: java(kafkaJars, heap, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 		"-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info", "-Dorg.slf4j.simpleLogger.showDateTime=true",
 		"kafka.Kafka", in.Path("server.properties"))}
 }
 
 func (kafka) URL(in *Instance) string { return "kafka://" + in.Addr("kafka") }
+
+func (kafka) ClusterURL(nodes []*Instance) string {
+	return "kafka://" + strings.Join(addresses(nodes, "kafka"), ",")
+}
+
+func (kafka) Helper() Kind { return nil }
 
 // Probe asks which brokers there are. One that still catches up with its log,
 // or is not yet admitted by the controller, is not among them.
@@ -97,10 +125,34 @@ func (kafka) Probe(ctx context.Context, in *Instance) (version string, err error
 	if err != nil {
 		return "", err
 	}
-	if len(answer) < 4 || binary.BigEndian.Uint32(answer) == 0 {
-		return "", errors.New("no broker is admitted yet")
+	if !slices.Contains(kafkaBrokers(answer), in.Node+1) {
+		return "", errors.New("it is not admitted yet")
 	}
 	return kafkaVersion, nil
+}
+
+// kafkaBrokers reads the numbers of the brokers from an answer of version 1 about
+// metadata: of each its number, host, port and rack.
+func kafkaBrokers(answer []byte) (all []int) {
+	r := bytes.NewReader(answer)
+	number := func(bytes int) (n int) {
+		for range bytes {
+			b, _ := r.ReadByte()
+			n = n<<8 | int(b)
+		}
+		return n
+	}
+	for range number(4) {
+		if r.Len() == 0 {
+			return all
+		}
+		all = append(all, number(4))
+		_, _ = r.Seek(int64(number(2))+4, io.SeekCurrent)
+		if rack := int16(number(2)); rack > 0 {
+			_, _ = r.Seek(int64(rack), io.SeekCurrent)
+		}
+	}
+	return all
 }
 
 // kafkaAsk sends one request in the old, inflexible encoding and returns the

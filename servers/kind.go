@@ -38,6 +38,17 @@ type Kind interface {
 	URL(in *Instance) string
 }
 
+// A Clustered is a Kind whose servers can be the nodes of one cluster.
+type Clustered interface {
+	Kind
+	// ClusterURL is what a client connects to that is to reach every node, with
+	// as many copies of what it makes as there are nodes.
+	ClusterURL(nodes []*Instance) string
+	// Helper is a server that all nodes need and that is none of them; nil for
+	// none. No fault is meant for it.
+	Helper() Kind
+}
+
 // Kinds returns the servers that can be started, in the order in which they
 // are listed.
 func Kinds() []Kind { return []Kind{NATS, RabbitMQ, Kafka, Postgres} }
@@ -66,6 +77,15 @@ type Command struct {
 type Instance struct {
 	Dir   string         // its own; the server's user owns it
 	Ports map[string]int // by the names of Kind.Ports
+
+	// Nodes are all servers of the cluster that this one belongs to, itself at
+	// index Node; nil for a server by itself. Their directories and ports are
+	// set before the first of them is prepared.
+	Nodes []*Instance
+	Node  int
+
+	// Helper is what serves all nodes of a cluster; nil where there is none.
+	Helper *Instance
 }
 
 // Path returns a path below the instance's directory.
@@ -76,6 +96,14 @@ func (in *Instance) Path(elem ...string) string {
 // Addr returns the loopback address of the named port, as net.Dial wants it.
 func (in *Instance) Addr(port string) string {
 	return net.JoinHostPort(loopback, strconv.Itoa(in.Ports[port]))
+}
+
+// addresses returns the addresses of the named port of all nodes.
+func addresses(nodes []*Instance, port string) (all []string) {
+	for _, in := range nodes {
+		all = append(all, in.Addr(port))
+	}
+	return all
 }
 
 // loopback is where every server listens and nobody else can reach it.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,7 +37,7 @@ var (
 const natsPackage = "github.com/nats-io/nats-server/v2"
 
 func (nats) Name() string    { return "nats" }
-func (nats) Ports() []string { return []string{"nats", "monitor"} }
+func (nats) Ports() []string { return []string{"nats", "monitor", "route"} }
 
 func (nats) Installed() bool { return isFile(cached("nats-server-" + natsVersion)) }
 
@@ -64,13 +65,25 @@ func (nats) Install(ctx context.Context, log io.Writer) error {
 
 const natsConf = `listen: "%s"
 http: "%s"
-server_name: "dovetail"
+server_name: "%s"
 jetstream { store_dir: "%s", max_memory_store: 256MB, max_file_store: 20GB }
 max_payload: 8MB
 `
 
+// natsNode is what a node of a cluster has beside.
+const natsNode = `cluster { name: "dovetail", listen: "%s", routes: ["%s"] }
+`
+
 func (nats) Prepare(_ context.Context, in *Instance) error {
-	conf := fmt.Sprintf(natsConf, in.Addr("nats"), in.Addr("monitor"), in.Path("data"))
+	name := "dovetail"
+	if in.Nodes != nil {
+		name = fmt.Sprintf("node%d", in.Node+1)
+	}
+	conf := fmt.Sprintf(natsConf, in.Addr("nats"), in.Addr("monitor"), name, in.Path("data"))
+	if in.Nodes != nil {
+		routes := addresses(in.Nodes, "route")
+		conf += fmt.Sprintf(natsNode, in.Addr("route"), "nats://"+strings.Join(routes, `", "nats://`))
+	}
 	return os.WriteFile(in.Path("nats.conf"), []byte(conf), 0o644)
 }
 
@@ -80,8 +93,14 @@ func (nats) Command(in *Instance) Command {
 
 func (nats) URL(in *Instance) string { return "nats://" + in.Addr("nats") }
 
+func (nats) ClusterURL(nodes []*Instance) string {
+	return fmt.Sprintf("nats://%s?replicas=%d", strings.Join(addresses(nodes, "nats"), ","), len(nodes))
+}
+
+func (nats) Helper() Kind { return nil }
+
 // Probe reads the greeting, which tells whether JetStream is on, and has a ping
-// answered.
+// answered. A node of a cluster must also have its copies up to date.
 func (nats) Probe(ctx context.Context, in *Instance) (version string, err error) {
 	conn, err := dial(ctx, in.Addr("nats"))
 	if err != nil {
@@ -113,5 +132,27 @@ func (nats) Probe(ctx context.Context, in *Instance) (version string, err error)
 	if line, err = r.ReadString('\n'); err == nil && line != "PONG\r\n" {
 		err = fmt.Errorf("it answers a ping with %q", line)
 	}
+	if err == nil && in.Nodes != nil {
+		err = natsHealth(ctx, in.Addr("monitor"))
+	}
 	return info.Version, err
+}
+
+// natsHealth asks a node whether it has a leader and all that it keeps copies of.
+func natsHealth(ctx context.Context, addr string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, 1<<10))
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("it is not well: %s", text)
+	}
+	return err
 }

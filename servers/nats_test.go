@@ -3,6 +3,7 @@ package servers
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"testing"
@@ -35,21 +36,30 @@ func TestNATS_keeps_what_it_stored_before_a_kill(t *testing.T) {
 // which must not be an error of JetStream.
 func natsRequest(t *testing.T, s *Server, subject, body string) string {
 	t.Helper()
-	conn, err := dial(t.Context(), s.Addr())
+	answer, err := natsAsk(t, s, subject, body)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return answer
+}
+
+// natsAsk is natsRequest where there may be no answer.
+func natsAsk(t *testing.T, s *Server, subject, body string) (answer string, err error) {
+	conn, err := dial(t.Context(), s.Addr())
+	if err != nil {
+		return "", err
+	}
 	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	if _, err := fmt.Fprintf(conn, "CONNECT {\"verbose\":false}\r\nSUB answer 1\r\nPUB %s answer %d\r\n%s\r\n", subject, len(body), body); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	for r := bufio.NewReader(conn); ; {
 		line, err := r.ReadString('\n')
 		if err != nil {
-			t.Fatal(err)
+			return "", err
 		}
 		fields := strings.Fields(line)
 		if fields[0] != "MSG" {
@@ -57,18 +67,16 @@ func natsRequest(t *testing.T, s *Server, subject, body string) string {
 		}
 		n, err := strconv.Atoi(fields[len(fields)-1])
 		if err != nil {
-			t.Fatal(err)
+			return "", err
 		}
-		answer := make([]byte, n)
-		for i := range answer {
-			if answer[i], err = r.ReadByte(); err != nil {
-				t.Fatal(err)
-			}
+		text := make([]byte, n)
+		if _, err := io.ReadFull(r, text); err != nil {
+			return "", err
 		}
-		if strings.Contains(string(answer), `"error"`) {
-			t.Fatalf("%s: %s", subject, answer)
+		if strings.Contains(string(text), `"error"`) {
+			err = fmt.Errorf("%s: %s", subject, text)
 		}
-		return string(answer)
+		return string(text), err
 	}
 }
 

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 )
 
-// RabbitMQ is Debian's RabbitMQ, one node with classic and quorum queues and
+// RabbitMQ is Debian's RabbitMQ, with classic and quorum queues and
 // streams. Ports "management" (HTTP) and "stream" are those of the plugins.
 // The user is guest, the password guest.
 var RabbitMQ Kind = rabbitmq{}
@@ -53,7 +55,17 @@ log.file = false
 
 func (rabbitmq) Prepare(_ context.Context, in *Instance) error {
 	conf := fmt.Sprintf(rabbitmqConf, in.Ports["amqp"], in.Ports["management"], in.Ports["stream"], in.Ports["stream"])
-	return errors.Join(
+	if in.Nodes != nil {
+		conf += "cluster_formation.peer_discovery_backend = classic_config\n"
+		for i, node := range in.Nodes {
+			conf += fmt.Sprintf("cluster_formation.classic_config.nodes.%d = %s\n", i+1, rabbitmqNode(node))
+		}
+	}
+	var cookieErr error
+	if in.Nodes != nil { // nodes that talk share a word; nobody else has the name of this directory
+		cookieErr = os.WriteFile(in.Path(".erlang.cookie"), []byte(filepath.Base(in.Nodes[0].Dir)), 0o400)
+	}
+	return errors.Join(cookieErr,
 		os.Mkdir(in.Path("data"), 0o755),
 		os.WriteFile(in.Path("rabbitmq.conf"), []byte(conf), 0o644),
 		os.WriteFile(in.Path("plugins"), []byte("[rabbitmq_management,rabbitmq_stream].\n"), 0o644),
@@ -66,14 +78,22 @@ func (rabbitmq) Prepare(_ context.Context, in *Instance) error {
 const rabbitmqScript = `epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" &
 exec ` + rabbitmqServer
 
+// rabbitmqNode is the name of a node to the others.
+func rabbitmqNode(in *Instance) string {
+	return "dovetail" + strconv.Itoa(in.Ports["amqp"]) + "@localhost"
+}
+
 func (rabbitmq) Command(in *Instance) Command {
-	node := "dovetail" + strconv.Itoa(in.Ports["amqp"]) + "@localhost"
+	script, names := rabbitmqScript, in
+	if in.Helper != nil {
+		script, names = "exec "+rabbitmqServer, in.Helper
+	}
 	return Command{
-		Args: []string{"sh", "-c", rabbitmqScript},
+		Args: []string{"sh", "-c", script},
 		Env: []string{
-			"RABBITMQ_NODENAME=" + node,
+			"RABBITMQ_NODENAME=" + rabbitmqNode(in),
 			"RABBITMQ_DIST_PORT=" + strconv.Itoa(in.Ports["distribution"]),
-			"ERL_EPMD_PORT=" + strconv.Itoa(in.Ports["epmd"]),
+			"ERL_EPMD_PORT=" + strconv.Itoa(names.Ports["epmd"]),
 			"ERL_EPMD_ADDRESS=" + loopback,
 			"RABBITMQ_MNESIA_BASE=" + in.Path("data"),
 			"RABBITMQ_LOG_BASE=" + in.Path("data"),
@@ -89,6 +109,33 @@ func (rabbitmq) Command(in *Instance) Command {
 }
 
 func (rabbitmq) URL(in *Instance) string { return "amqp://guest:guest@" + in.Addr("amqp") + "/" }
+
+func (rabbitmq) ClusterURL(nodes []*Instance) string {
+	return "amqp://guest:guest@" + strings.Join(addresses(nodes, "amqp"), ",") + "/"
+}
+
+func (rabbitmq) Helper() Kind { return epmd{} }
+
+// epmd tells the nodes of a cluster of each other.
+type epmd struct{ Kind }
+
+func (epmd) Name() string                             { return "rabbitmq-epmd" }
+func (epmd) Ports() []string                          { return []string{"epmd"} }
+func (epmd) Installed() bool                          { return RabbitMQ.Installed() }
+func (epmd) Prepare(context.Context, *Instance) error { return nil }
+func (epmd) URL(in *Instance) string                  { return "epmd://" + in.Addr("epmd") }
+
+func (epmd) Command(in *Instance) Command {
+	return Command{Args: []string{"epmd", "-address", loopback, "-port", strconv.Itoa(in.Ports["epmd"])}}
+}
+
+func (epmd) Probe(ctx context.Context, in *Instance) (version string, err error) {
+	conn, err := dial(ctx, in.Addr("epmd"))
+	if err != nil {
+		return "", err
+	}
+	return "", conn.Close()
+}
 
 // Probe opens and closes a connection in AMQP 0-9-1, which takes a running
 // virtual host. A quorum queue may need a moment more for its election.

@@ -26,6 +26,7 @@ const (
 // concurrent use; those that change it wait for each other.
 type Server struct {
 	kind Kind
+	name string // of the kind, with the number of the node in a cluster
 	in   Instance
 
 	mu       sync.Mutex
@@ -48,21 +49,33 @@ func launch(ctx context.Context, k Kind, detached bool) (_ *Server, err error) {
 	if err := Install(ctx, k); err != nil {
 		return nil, err
 	}
-	s := &Server{kind: k, detached: detached}
-	if err := s.make(ctx); err != nil {
-		return nil, fmt.Errorf("prepare %s: %w", k.Name(), errors.Join(err, s.Close()))
+	s := &Server{kind: k, name: k.Name(), detached: detached}
+	if err = s.place(); err == nil {
+		err = s.begin(ctx)
 	}
-	s.mu.Lock()
-	err = s.run(ctx)
-	s.mu.Unlock()
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-// make gives the server its ports, its directory and its data.
-func (s *Server) make(ctx context.Context) (err error) {
+// begin makes the data of a server that has its place, and starts it.
+func (s *Server) begin(ctx context.Context) error {
+	if err := s.kind.Prepare(ctx, &s.in); err != nil {
+		return fmt.Errorf("prepare %s: %w", s.name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.run(ctx)
+}
+
+// place gives the server its ports and its directory.
+func (s *Server) place() (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("prepare %s: %w", s.name, err)
+		}
+	}()
 	taken, err := backgroundPorts()
 	if err != nil {
 		return err
@@ -70,7 +83,7 @@ func (s *Server) make(ctx context.Context) (err error) {
 	if s.in.Ports, s.ports, err = reserve(s.kind.Ports(), taken); err != nil {
 		return err
 	}
-	if s.in.Dir, err = os.MkdirTemp("", "dovetail-"+s.kind.Name()+"-"); err != nil {
+	if s.in.Dir, err = os.MkdirTemp("", "dovetail-"+s.name+"-"); err != nil {
 		return err
 	}
 	if !s.detached {
@@ -82,14 +95,12 @@ func (s *Server) make(ctx context.Context) (err error) {
 	if err := os.Chmod(s.in.Dir, 0o755); err != nil {
 		return err
 	}
-	if err := give(s.in.Dir, s.kind.Command(&s.in).User); err != nil {
-		return err
-	}
-	return s.kind.Prepare(ctx, &s.in)
+	return give(s.in.Dir, s.kind.Command(&s.in).User)
 }
 
-// Name returns the name of the server's kind.
-func (s *Server) Name() string { return s.kind.Name() }
+// Name returns the name of the server's kind, and the number of a node of a
+// cluster: nats, nats-2.
+func (s *Server) Name() string { return s.name }
 
 // URL returns what a client connects to. It stays the same across Restart.
 func (s *Server) URL() string { return s.kind.URL(&s.in) }
@@ -126,7 +137,7 @@ func (s *Server) kill() error {
 		return nil
 	}
 	if err := s.proc.kill(); err != nil {
-		return fmt.Errorf("kill %s: %w", s.kind.Name(), err)
+		return fmt.Errorf("kill %s: %w", s.name, err)
 	}
 	s.proc = nil
 	return errors.Join(s.watchdog.over(), s.save())
@@ -152,7 +163,7 @@ func (s *Server) Stop(ctx context.Context) error {
 		err = s.proc.gone(ctx)
 	}
 	if err != nil {
-		err = fmt.Errorf("stop %s: %w; it was killed, and its log ends with:\n%s", s.kind.Name(), err, s.Log(15))
+		err = fmt.Errorf("stop %s: %w; it was killed, and its log ends with:\n%s", s.name, err, s.Log(15))
 	}
 	return errors.Join(err, s.kill())
 }
@@ -164,7 +175,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return fmt.Errorf("restart %s: it was closed and its data is gone", s.kind.Name())
+		return fmt.Errorf("restart %s: it was closed and its data is gone", s.name)
 	}
 	if err := s.kill(); err != nil {
 		return err
@@ -178,7 +189,7 @@ func (s *Server) Pause() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc == nil || !s.proc.alive() {
-		return fmt.Errorf("pause %s: it is not running", s.kind.Name())
+		return fmt.Errorf("pause %s: it is not running", s.name)
 	}
 	members, err := s.proc.freeze()
 	// Those that sleep do not notice that their parent has gone.
@@ -190,12 +201,13 @@ func (s *Server) Resume() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc == nil || !s.proc.alive() {
-		return fmt.Errorf("resume %s: it is not running", s.kind.Name())
+		return fmt.Errorf("resume %s: it is not running", s.name)
 	}
 	return errors.Join(s.proc.thaw(), s.watchdog.over(-s.proc.pid))
 }
 
-// Close kills the server and removes its data. Closing twice is fine.
+// Close kills the server and removes its data. Closing twice is fine. To the
+// other nodes of a cluster, a node that is closed is lost for good.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,7 +232,7 @@ func (s *Server) Close() error {
 func (s *Server) run(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("start %s: %w; its log ends with:\n%s", s.kind.Name(), err, s.Log(25))
+			err = fmt.Errorf("start %s: %w; its log ends with:\n%s", s.name, err, s.Log(25))
 			err = errors.Join(err, s.kill())
 		}
 	}()

@@ -21,7 +21,7 @@ import (
 	"github.com/dovetail-go/dovetail/servers"
 )
 
-const usage = `usage: servers COMMAND [SERVER…] [--without SERVER]…
+const usage = `usage: servers COMMAND [SERVER…] [--without SERVER]… [--nodes N]
 
   up        install what is missing, start in the background, print the URLs
   down      end the servers that up started and remove their data
@@ -36,6 +36,9 @@ const usage = `usage: servers COMMAND [SERVER…] [--without SERVER]…
   log       the last lines of each server's log
 
 Without a SERVER, all of them: %s.
+up --nodes 3 starts a cluster of three nodes of each: nats-1, nats-2, nats-3. The
+other commands take the name of a node, too; nats stands for all its nodes. down
+nats-2 is a node that is lost for good.
 up ends with an error when one of them cannot be had: name it in --without
 to do without it.
 `
@@ -55,25 +58,40 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		_, err := fmt.Fprintf(out, usage, strings.Join(names(servers.Kinds()), ", "))
 		return err
 	}
-	kinds, err := choose(args[1:])
+	rest, nodes, err := readNodes(args[1:])
+	if err != nil {
+		return err
+	}
+	rest, only := readNode(rest)
+	kinds, err := choose(rest)
 	if err != nil {
 		return err
 	}
 	named := len(kinds) < len(servers.Kinds())
+	if nodes != 0 && args[0] != "up" {
+		return errors.New("--nodes is for up")
+	}
 	switch args[0] {
 	case "up":
-		return up(ctx, out, kinds)
+		return up(ctx, out, kinds, nodes, named)
 	case "status":
 		return status(ctx, out, kinds)
 	case "install":
 		return each(kinds, func(k servers.Kind) error { return servers.Install(ctx, k) })
 	case "env":
-		return there(ctx, kinds, named, func(s *servers.Server, k servers.Kind) error {
-			_, err := fmt.Fprintf(out, "export %s='%s'\n", servers.EnvName(k), s.URL())
+		return each(kinds, func(k servers.Kind) error {
+			url, done, err := urlOf(ctx, k)
+			if errors.Is(err, servers.ErrNotThere) && !named {
+				return nil
+			}
+			if err == nil {
+				_, err = fmt.Fprintf(out, "export %s='%s'\n", servers.EnvName(k), url)
+				done()
+			}
 			return err
 		})
 	case "log":
-		return there(ctx, kinds, named, func(s *servers.Server, _ servers.Kind) error {
+		return there(ctx, kinds, only, named, func(s *servers.Server, _ servers.Kind) error {
 			_, err := fmt.Fprintf(out, "%s\n%s\n", s.Name(), s.Log(40))
 			return err
 		})
@@ -90,7 +108,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if act == nil {
 		return fmt.Errorf("there is no command %q: see servers help", args[0])
 	}
-	return there(ctx, kinds, named, func(s *servers.Server, _ servers.Kind) error {
+	after := func(*servers.Cluster) error { return nil }
+	if args[0] == "down" {
+		after = (*servers.Cluster).Close // with what its nodes share
+	}
+	return thereAnd(ctx, kinds, only, named, after, func(s *servers.Server, _ servers.Kind) error {
 		start := time.Now()
 		if err := act(s); err != nil {
 			return err
@@ -132,11 +154,20 @@ func choose(args []string) ([]servers.Kind, error) {
 	return with, nil
 }
 
-func up(ctx context.Context, out io.Writer, kinds []servers.Kind) error {
+func up(ctx context.Context, out io.Writer, kinds []servers.Kind, nodes int, named bool) error {
 	start := time.Now()
-	err := servers.Up(ctx, kinds, func(k servers.Kind, doing string) {
+	report := func(k servers.Kind, doing string) {
 		_, _ = fmt.Fprintf(out, "%5.1fs  %-9s %s\n", time.Since(start).Seconds(), k.Name(), doing)
-	})
+	}
+	var err error
+	if nodes == 0 {
+		err = servers.Up(ctx, kinds, report)
+	} else {
+		if !named {
+			kinds = slices.DeleteFunc(kinds, func(k servers.Kind) bool { _, ok := k.(servers.Clustered); return !ok })
+		}
+		err = servers.UpClusters(ctx, kinds, nodes, report)
+	}
 	if err != nil {
 		return fmt.Errorf("%w\nthe others are up; --without does without a server", err)
 	}
@@ -147,35 +178,21 @@ func up(ctx context.Context, out io.Writer, kinds []servers.Kind) error {
 func status(ctx context.Context, out io.Writer, kinds []servers.Kind) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, k := range kinds {
-		s, done, err := servers.Background(ctx, k)
+		all, _, done, err := inBackground(ctx, k)
 		if err != nil {
 			_, _ = fmt.Fprintln(w, err)
 			continue
 		}
-		state := "answers"
-		if err := s.Answers(ctx); err != nil {
-			state = err.Error()
+		for _, s := range all {
+			state := "answers"
+			if err := s.Answers(ctx); err != nil {
+				state = err.Error()
+			}
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", s.Name(), s.Version(), s.URL(), state, s.Dir())
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", k.Name(), s.Version(), s.URL(), state, s.Dir())
 		done()
 	}
 	return w.Flush()
-}
-
-// there calls f for the servers that are in the background, one after the
-// other. One that is not is an error only where it was named.
-func there(ctx context.Context, kinds []servers.Kind, named bool, f func(*servers.Server, servers.Kind) error) error {
-	return each(kinds, func(k servers.Kind) error {
-		s, done, err := servers.Background(ctx, k)
-		if errors.Is(err, servers.ErrNotThere) && !named {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		defer done()
-		return f(s, k)
-	})
 }
 
 func each(kinds []servers.Kind, f func(servers.Kind) error) error {

@@ -1,0 +1,98 @@
+package servers
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCluster_outlives_each_of_its_nodes(t *testing.T) {
+	t.Parallel()
+	c := StartCluster(t, NATS, 3)
+	one, two, three := c.Nodes()[0], c.Nodes()[1], c.Nodes()[2]
+	for _, s := range c.Nodes() {
+		if !strings.Contains(c.URL(), s.Addr()) {
+			t.Errorf("%s is not in %s", s.Addr(), c.URL())
+		}
+	}
+	if one.Name() != "nats-1" || three.Name() != "nats-3" || c.Name() != "nats" {
+		t.Errorf("the nodes are called %s … %s", one.Name(), three.Name())
+	}
+	natsRequest(t, one, "$JS.API.STREAM.CREATE.KEPT", `{"name":"KEPT","subjects":["kept"],"num_replicas":3}`)
+	natsRequest(t, one, "kept", "a")
+
+	if err := one.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	eventuallyKept(t, two, 1)
+	if err := one.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := two.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventuallyKept(t, one, 1)
+	if err := two.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := three.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	eventuallyKept(t, two, 1)
+	if err := three.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	dir := three.Dir()
+	if err := three.Close(); err != nil || isDir(dir) {
+		t.Fatalf("a node that is lost: %v, its directory is there: %v", err, isDir(dir))
+	}
+	if err := three.Restart(t.Context()); err == nil {
+		t.Error("a node that was lost starts again")
+	}
+	eventuallyKept(t, one, 1)
+	eventuallyKept(t, two, 1)
+}
+
+// eventuallyKept waits until a node tells of so many messages in stream KEPT.
+func eventuallyKept(t *testing.T, s *Server, n int) {
+	t.Helper()
+	deadline := time.Now().Add(slow)
+	for {
+		var info struct{ State struct{ Messages int } }
+		text, err := natsAsk(t, s, "$JS.API.STREAM.INFO.KEPT", "")
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &info)
+		}
+		if err == nil && info.State.Messages == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s tells of %q, %v", s.Name(), text, err)
+		}
+		<-time.After(moment)
+	}
+}
+
+func TestLaunchCluster_refuses_what_is_none(t *testing.T) {
+	for _, n := range []int{-1, 0, 1, maxNodes + 1} {
+		if _, err := LaunchCluster(t.Context(), NATS, n); err == nil || !strings.Contains(err.Error(), "want 2 to 9") {
+			t.Errorf("%d nodes: %v", n, err)
+		}
+	}
+	if _, err := LaunchCluster(t.Context(), broken{}, 3); err == nil || !strings.Contains(err.Error(), "cannot be a cluster") {
+		t.Errorf("a kind that has no clusters: %v", err)
+	}
+}
+
+func TestKafkaBrokers_reads_their_numbers(t *testing.T) {
+	answer := "\x00\x00\x00\x02" + "\x00\x00\x00\x03\x00\x01h\x00\x00\x23\x84\xff\xff" + "\x00\x00\x00\x01\x00\x02hh\x00\x00\x23\x84\x00\x01r" + "\x00\x00\x00\x01"
+	if got := kafkaBrokers([]byte(answer)); len(got) != 2 || got[0] != 3 || got[1] != 1 {
+		t.Errorf("brokers %v", got)
+	}
+	for _, cut := range []string{"", "\x00", "\x7f\xff\xff\xff"} {
+		if got := kafkaBrokers([]byte(cut)); len(got) != 0 {
+			t.Errorf("%q: %v", cut, got)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package clustertest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/dovetail-go/dovetail/servers"
+)
+
+// A Node is a server that can be broken: a *servers.Server is one.
+type Node interface {
+	Name() string
+	Kill() error                       // SIGKILL; its data stays
+	Stop(ctx context.Context) error    // in good order
+	Restart(ctx context.Context) error // on its data; returns when it answers
+	Pause() error                      // SIGSTOP
+	Resume() error                     // SIGCONT
+	Close() error                      // for good, with its data
+}
+
+// A Harness is a cluster under test.
+type Harness struct {
+	// Nodes are three or more, of which a majority is needed.
+	Nodes []Node
+
+	// URL is what services connect to. It reaches every node.
+	URL string
+
+	// Ordered demands the order of each key of the services' subscription.
+	Ordered bool
+
+	// Detection is how long the broker itself needs after a fault until a client
+	// can go on: to notice, and to elect. Messages and requests may wait for so
+	// long, and Slack.
+	Detection time.Duration
+
+	// Without leaves out faults by their names.
+	Without []string
+}
+
+// Slack is how much longer than the broker's detection messages may wait.
+const Slack = 3 * time.Second
+
+// NodesOf returns the nodes of a cluster.
+func NodesOf(c *servers.Cluster) (nodes []Node) {
+	for _, s := range c.Nodes() {
+		nodes = append(nodes, s)
+	}
+	return nodes
+}
+
+// Run breaks the nodes, one fault after the other, while services work, and logs a
+// line of figures for each. A node is lost for good in the end, so that the cluster
+// cannot be used afterwards.
+func Run(t *testing.T, h Harness) {
+	o, err := lengthsFrom(os.Getenv(periodVariable))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = Break(t.Context(), h, o, func(o Outcome) {
+		t.Log(o)
+		for _, p := range o.Problems {
+			t.Errorf("%s: %s", o.Fault, p)
+		}
+		if len(o.Problems) > 0 {
+			for _, line := range o.Said {
+				t.Logf("%s: a service logged: %s", o.Fault, line)
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An Outcome is what one fault did.
+type Outcome struct {
+	Fault string
+
+	Committed, Handled int           // messages
+	Still              time.Duration // the longest time in which none was handled, where there were some to handle
+	Waited             time.Duration // the longest time that one message waited
+	Unanswered         time.Duration // the longest time without a reply
+	Requests           int
+	Failed             int // requests
+	FailedLate         int // of them, those that began more than ten seconds after the last disturbance
+	Ended              int // services
+	Lines              int // that were logged as warnings or errors
+	Said               []string
+	Problems           []string
+}
+
+// String is a line for a log.
+func (o Outcome) String() string {
+	return fmt.Sprintf("%-8s committed %5d, handled %5d, none for %5.1f s, one waited %5.1f s, no reply for %5.1f s, requests %4d, failed %3d, late %d, ended %d, lines %d",
+		o.Fault, o.Committed, o.Handled, o.Still.Seconds(), o.Waited.Seconds(), o.Unanswered.Seconds(), o.Requests, o.Failed, o.FailedLate, o.Ended, o.Lines)
+}
+
+// Lengths are how long faults last.
+type Lengths struct {
+	Frozen time.Duration // a node
+	Gone   time.Duration // the majority
+	Watch  time.Duration // what happens while a node is away, before it comes back
+	Late   time.Duration // after how long requests must not fail any more
+
+	Patience time.Duration // how long is waited for what was committed, before it is called lost
+}
+
+const periodVariable = "DOVETAIL_FAULT_PERIOD"
+
+func lengthsFrom(period string) (Lengths, error) {
+	o := Lengths{Frozen: 12 * time.Second, Gone: 4 * time.Second, Watch: 5 * time.Second, Late: 10 * time.Second, Patience: time.Minute}
+	if period == "" {
+		return o, nil
+	}
+	d, err := time.ParseDuration(period)
+	if err != nil || d <= 0 {
+		return Lengths{}, fmt.Errorf("%s is %q: want a duration as in 30s", periodVariable, period)
+	}
+	o.Frozen, o.Gone, o.Watch = d, d/3, d/2
+	return o, nil
+}

@@ -1,0 +1,15 @@
+// Package clustertest breaks the nodes of a cluster while services work over it,
+// and checks what they promise: everything that was committed is handled once and
+// in order, no service ends, messages flow again in the time that the broker needs
+// to notice and to elect, plus three seconds, and requests are answered.
+//
+// A transport's test names its cluster and says what its broker needs:
+//
+//	func TestCluster_outlives_its_nodes(t *testing.T) {
+//		c := servers.StartCluster(t, servers.NATS, 3)
+//		clustertest.Run(t, clustertest.Harness{Nodes: clustertest.NodesOf(c), URL: c.URL()+"&partitions=6", Ordered: true, Detection: …})
+//	}
+//
+// Faults are short unless DOVETAIL_FAULT_PERIOD says how long a node is frozen, as
+// in 30s; two of three are then gone for a third of that.
+package clustertest
