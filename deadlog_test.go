@@ -69,7 +69,7 @@ func TestDead_letters_that_pile_up_are_told_in_few_lines_with_an_alarm_and_none_
 		synctest.Wait()
 		stop()
 		lines := strings.Count(log.String(), "\n")
-		if lines > 60 || !strings.Contains(log.String(), "dead letters pile up") || !strings.Contains(log.String(), "raise its bound") || !strings.Contains(log.String(), "count=") {
+		if lines > 60 || !strings.Contains(log.String(), "dead letters pile up") || !strings.Contains(log.String(), "raise the channel's bound") || !strings.Contains(log.String(), "count=") {
 			t.Errorf("%d lines of %d dead letters:\n%s", lines, sent, log.String()[:min(log.Len(), 4000)])
 		}
 		if handled != 1 {
