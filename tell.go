@@ -128,7 +128,7 @@ func (c *claims) tell(ctx context.Context, st claimState) {
 			ContentType: "application/json", Key: st.Instance, Body: body}})
 	}
 	if err != nil && ctx.Err() == nil {
-		c.src.notice(Notice{Kind: NoticeSettle, Err: fmt.Errorf("tell the other instances which keys are in hand: %w", err),
+		c.src.notice(Notice{Kind: NoticeReceive, Err: fmt.Errorf("tell the other instances which keys are in hand: %w", err),
 			quiet: c.s.broker.isAway() || !c.s.rare(c.src.sub.Channel.Name)})
 	}
 }
