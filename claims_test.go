@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -98,12 +97,12 @@ func memBus(t *testing.T) *membus.Bus {
 func TestKey_is_not_handled_beside_a_letter_of_it(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { checkBeside(t, seed) })
+			synctest.Test(t, func(t *testing.T) { checkBeside(t, seed, false) })
 		})
 	}
 }
 
-func checkBeside(t *testing.T, seed uint64) {
+func checkBeside(t *testing.T, seed uint64, lost bool) {
 	rnd, ofHandlers := rand.New(rand.NewPCG(seed, 7)), rand.New(rand.NewPCG(seed, 8))
 	bus := memBus(t)
 	watch := newBeside()
@@ -134,7 +133,13 @@ func checkBeside(t *testing.T, seed uint64) {
 		opts := quick
 		opts.Instance = fmt.Sprint("i", names)
 		names++
-		svc = dovetail.New("mail", bus.Connect(), opts)
+		conn := driver.Conn(bus.Connect())
+		if lost {
+			l := &lossy{browsing: browsing{conn}, rnd: rand.New(rand.NewPCG(seed, uint64(names)))}
+			t.Cleanup(l.late.Wait)
+			conn = l
+		}
+		svc = dovetail.New("mail", conn, opts)
 		ordered.Handle(svc, handle, dovetail.Ordered())
 		svc.Sends(ordered)
 		return svc, runBubble(t, svc)
@@ -151,6 +156,9 @@ func checkBeside(t *testing.T, seed uint64) {
 			stop()
 		}
 	}()
+	if lost {
+		<-time.After(30 * time.Second) // until all know of each other
+	}
 	const keys, each = 12, 25
 	for n := range each {
 		for k := range keys {
@@ -166,151 +174,19 @@ func checkBeside(t *testing.T, seed uint64) {
 		}
 		<-time.After(time.Duration(rnd.IntN(400)) * time.Millisecond)
 		requeue(t, sender.Conn(), "mail")
-		if n%8 == 7 {
+		if n%8 == 7 && !lost {
 			at := rnd.IntN(len(stops))
 			stop := stops[at]
 			_, stops[at] = start()
 			stop()
 		}
 	}
-	for quiet := 0; quiet < 3; <-time.After(10 * time.Second) {
+	for quiet := 0; quiet < 6; <-time.After(10 * time.Second) {
 		if quiet++; requeue(t, sender.Conn(), "mail") > 0 {
 			quiet = 0
 		}
 	}
 	watch.check(t, keys*each)
-}
-
-// The instance that has the letter loses the broker while its handler runs. The
-// others believe for a while that the key is still in hand, and then go on.
-func TestKey_whose_claimant_is_gone_goes_on(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bus := memBus(t)
-		watch := newBeside()
-		begun := make(chan struct{})
-		fail := true
-		far := bus.Connect()
-		opts := quick
-		opts.Instance = "far"
-		first := dovetail.New("mail", far, opts)
-		ordered.Handle(first, func(ctx context.Context, i item) error {
-			if fail {
-				return dovetail.Permanent(errors.New("not yet"))
-			}
-			close(begun)
-			<-ctx.Done()
-			return ctx.Err()
-		}, dovetail.Ordered())
-		first.Sends(ordered)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		ended := make(chan error, 1)
-		go func() { ended <- first.Run(ctx) }()
-		<-first.Ready()
-		if err := ordered.Send(t.Context(), first, item{"k", 0}); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		fail = false
-		if n := requeue(t, far, "mail"); n != 1 {
-			t.Fatalf("%d dead letters", n)
-		}
-		<-begun
-		opts.Instance = "near"
-		second := dovetail.New("mail", bus.Connect(), opts)
-		ordered.Handle(second, func(_ context.Context, i item) error {
-			watch.handle(i, time.Second)
-			return nil
-		}, dovetail.Ordered())
-		second.Sends(ordered)
-		defer runBubble(t, second)()
-		<-second.Ready()
-		if err := ordered.Send(t.Context(), second, item{"other", 1}); err != nil {
-			t.Fatal(err)
-		}
-		if err := ordered.Send(t.Context(), second, item{"k", 1}); err != nil {
-			t.Fatal(err)
-		}
-		if err := far.Close(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		<-time.After(5 * time.Second)
-		watch.check(t, 1) // the other key's
-		<-time.After(25 * time.Second)
-		watch.check(t, 3)
-		<-ended
-	})
-}
-
-// noKeys is a fake: a transport in memory that carries nothing on the channel on
-// which instances tell each other of keys.
-type noKeys struct {
-	driver.Conn
-	refuses bool
-	why     error
-}
-
-func (c *noKeys) Send(ctx context.Context, ms []*driver.Message) error {
-	if c.refuses && strings.HasSuffix(ms[0].Channel, ".keys") {
-		return c.why
-	}
-	return c.Conn.Send(ctx, ms)
-}
-
-func (c *noKeys) Browse(ctx context.Context, channel, after string, max int) ([]driver.Stored, error) {
-	return c.Conn.(driver.Browser).Browse(ctx, channel, after, max)
-}
-
-func (c *noKeys) Remove(ctx context.Context, channel string, positions []string) error {
-	return c.Conn.(driver.Browser).Remove(ctx, channel, positions)
-}
-
-func TestLetter_is_handled_where_instances_cannot_hear_each_other(t *testing.T) {
-	for _, mute := range []string{"both", "one"} {
-		t.Run(mute, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				bus := memBus(t)
-				watch := newBeside()
-				var mu sync.Mutex
-				letters := map[item]bool{}
-				var conns []*noKeys
-				for n := range 2 {
-					conn := &noKeys{Conn: bus.Connect(), refuses: n == 0 || mute == "both", why: driver.ErrDenied}
-					conns = append(conns, conn)
-					opts := quick
-					opts.Instance = fmt.Sprint(n)
-					svc := dovetail.New("mail", conn, opts)
-					ordered.Handle(svc, func(_ context.Context, i item) error {
-						mu.Lock()
-						known := letters[i]
-						letters[i] = true
-						mu.Unlock()
-						if !known {
-							return dovetail.Permanent(errors.New("not yet"))
-						}
-						watch.handle(i, time.Second)
-						return nil
-					}, dovetail.Ordered())
-					svc.Sends(ordered)
-					defer runBubble(t, svc)()
-					<-svc.Ready()
-					for k := range 8 {
-						if err := ordered.Send(t.Context(), svc, item{fmt.Sprint("key ", k), n}); err != nil {
-							t.Fatal(err)
-						}
-					}
-				}
-				<-time.After(time.Minute)
-				requeue(t, conns[0], "mail")
-				<-time.After(time.Minute)
-				watch.mu.Lock()
-				defer watch.mu.Unlock()
-				if len(watch.handled) != 16 {
-					t.Errorf("%d letters were handled, want 16", len(watch.handled))
-				}
-			})
-		})
-	}
 }
 
 // The partitions of keys whose letters are handled move to an instance that joins.

@@ -22,6 +22,7 @@ func TestScheduler_keeps_keys_in_order_and_counts_right(t *testing.T) {
 			m := &schedulerModel{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), s: newScheduler(20, 40, 1<<20), running: map[string]*task{}}
 			m.src, m.subs = &source{cancel: func() { m.reread.Store(true) }}, []*subscription{{}, {}}
 			m.src.wide.Store(seed%2 == 0)
+			m.shareKeys()
 			for range 50 + m.rnd.IntN(400) {
 				m.step()
 				synctest.Wait() // what is due at once has happened
@@ -52,6 +53,7 @@ type schedulerModel struct {
 	away    bool
 	aside   []*task // set aside
 	reread  atomic.Bool
+	others  map[claimID]string // keys that another instance claims
 }
 
 type modelKey struct {
@@ -85,6 +87,10 @@ func (m *schedulerModel) step() {
 		switch m.rnd.IntN(10) {
 		case 3, 4:
 			m.heal()
+		case 5, 6, 7:
+			m.claimOrEnd()
+		case 8, 9:
+			m.grantOne()
 		case 0:
 			p := m.rnd.IntN(4)
 			m.lose(func(t *task) bool { return t.delivery.Partition == p }, newExit())
@@ -136,6 +142,7 @@ func (m *schedulerModel) task(k, n int) *task {
 	}
 	t.delivery.Message = t.in.Message
 	t.in.Requeues = n // the number, for the model
+	t.letter = n%5 == 0
 	return t
 }
 
@@ -196,6 +203,9 @@ func (m *schedulerModel) take() {
 				m.t.Fatalf("key %s: %d begins and %d has not been handled", key, n, m.key(t).concluded)
 			}
 			m.running[key] = t
+			if m.s.keys.given(key) || t.letter && !t.claim.granted.Load() {
+				m.t.Fatalf("%s begins, whose key is another instance's", t.in.Message.ID)
+			}
 		}
 		m.busy = append(m.busy, t)
 	}
@@ -327,6 +337,7 @@ func (m *schedulerModel) check(seed uint64) {
 		m.t.Fatalf("seed %d: count %d, bytes %d, stuck %d, settling %d; want %d, %d, %d, %d", seed,
 			m.s.count, m.s.bytes, m.s.stuck, m.s.settling, count, bytes, stuck, settling)
 	}
+	m.checkKeys(seed)
 	for key, l := range m.s.lanes {
 		if l.n != live[l] {
 			m.t.Fatalf("seed %d: lane %s has %d, want %d", seed, key, l.n, live[l])
