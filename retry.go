@@ -109,7 +109,9 @@ func (p RetryPolicy) judge(err error, attempt int) (v verdict, after time.Durati
 		return discard, 0
 	case RefusalOf(err) != nil:
 		return done, 0
-	case errors.As(err, &permanent), errors.Is(err, ErrUndeclared), attempt >= p.Attempts: // no retry declares a contract
+	case errors.As(err, &permanent), attempt >= p.Attempts:
+		return bury, 0
+	case errors.Is(err, ErrUndeclared), errors.Is(err, ErrInTransaction): // no retry changes the program
 		return bury, 0
 	case errors.As(err, &later):
 		return again, max(0, later.after)

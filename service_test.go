@@ -307,17 +307,27 @@ func TestRun_returns_every_registration_error(t *testing.T) {
 }
 
 // What no retry can mend is told at once, to the caller and the operator.
-func TestHandler_that_sends_what_is_undeclared_is_not_tried_again(t *testing.T) {
-	svc := open(t, "catalog", quick)
-	reserve.Handle(svc, func(ctx context.Context, i item) (item, error) {
-		return i, welcome.Send(ctx, svc, item{})
-	})
-	svc.Sends(reserve)
-	start(t, svc)
-	_, err := reserve.Request(t.Context(), svc, item{})
-	var failure *dovetail.RemoteError
-	if !errors.As(err, &failure) || failure.Attempts != 1 || !strings.Contains(err.Error(), "Sends") {
-		t.Errorf("got %v, want a failure after one attempt that names the remedy", err)
+func TestHandler_that_no_retry_can_help_is_not_tried_again(t *testing.T) {
+	for remedy, send := range map[string]func(context.Context, *dovetail.Service) error{
+		"Sends": func(ctx context.Context, svc *dovetail.Service) error { return welcome.Send(ctx, svc, item{}) },
+		"transaction": func(ctx context.Context, svc *dovetail.Service) error {
+			return welcome.Send(dovetail.WithinTransaction(ctx, func() bool { return true }), svc, item{})
+		},
+	} {
+		t.Run(remedy, func(t *testing.T) {
+			svc := open(t, "catalog", quick)
+			reserve.Handle(svc, func(ctx context.Context, i item) (item, error) { return i, send(ctx, svc) })
+			svc.Sends(reserve)
+			if remedy != "Sends" {
+				svc.Sends(welcome)
+			}
+			start(t, svc)
+			_, err := reserve.Request(t.Context(), svc, item{})
+			var failure *dovetail.RemoteError
+			if !errors.As(err, &failure) || failure.Attempts != 1 || !strings.Contains(err.Error(), remedy) {
+				t.Errorf("got %v, want a failure after one attempt that names the remedy", err)
+			}
+		})
 	}
 }
 

@@ -3,6 +3,7 @@ package dovetail_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -175,5 +176,68 @@ func TestDrain_settles_what_ends_well_when_its_context_is_cancelled(t *testing.T
 		if n := conn.unsettled(t); n != 0 || svc.Stats().Handled != 1 {
 			t.Errorf("%d messages are not settled, %d handled", n, svc.Stats().Handled)
 		}
+	})
+}
+
+// telling is a fake: a transport in memory that tells of each Receive of one
+// channel that is called although its context has ended.
+type telling struct {
+	*scripted
+	channel string
+	ended   chan struct{}
+}
+
+func (c *telling) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
+	r, err := c.scripted.OpenReceiver(ctx, s)
+	if s.Channel.Name == c.channel {
+		r = &tellingReceiver{r, c}
+	}
+	return r, err
+}
+
+type tellingReceiver struct {
+	driver.Receiver
+	c *telling
+}
+
+func (r *tellingReceiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, error) {
+	if ctx.Err() != nil {
+		r.c.ended <- struct{}{}
+	}
+	return r.Receiver.Receive(ctx, max)
+}
+
+// A transport may have asked its broker for more: it withdraws that when a
+// Receive ends with its context, and so there must be one.
+func TestReceiver_is_told_of_the_end_while_all_its_room_is_taken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := &telling{scripted: scriptedConn(t), channel: welcome.Spec().Channel.Name, ended: make(chan struct{}, 1)}
+		svc := dovetail.New("mail", conn, dovetail.Options{Window: 4, Concurrency: 1})
+		begun, end := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		welcome.Handle(svc, func(context.Context, item) error {
+			once.Do(func() { close(begun) })
+			<-end
+			return nil
+		})
+		svc.Sends(welcome)
+		stop := runBubble(t, svc)
+		for range 6 {
+			if err := welcome.Send(t.Context(), svc, item{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-begun
+		synctest.Wait()
+		stopped := make(chan struct{})
+		go func() { stop(); close(stopped) }()
+		synctest.Wait()
+		select {
+		case <-conn.ended:
+		default:
+			t.Error("the receiver was not told while the handler runs")
+		}
+		close(end)
+		<-stopped
 	})
 }

@@ -139,6 +139,7 @@ func (src *source) run(ctx context.Context) error {
 	for failed := 0; ; {
 		n, err := src.room(ctx)
 		if err != nil {
+			src.take(1) // its context has ended: the receiver asks the broker for nothing more while handlers come to their end
 			return nil
 		}
 		src.last.Store(time.Now().UnixNano())

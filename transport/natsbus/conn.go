@@ -21,6 +21,7 @@ type Conn struct {
 	js    jetstream.JetStream
 	acks  *ackInbox
 	chans channelCache
+	told  sync.Map // warnings of settings that were logged
 
 	denials denials
 

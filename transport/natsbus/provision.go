@@ -91,6 +91,10 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) error {
 	if err := contradiction(ch, &cfg); err != nil {
 		return err
 	}
+	loses, may := judgeStream(ch, &cfg)
+	if err := c.judged("stream", cfg.Name, loses, may); err != nil {
+		return err
+	}
 	if !cfg.AllowBatchPublish && cfg.Metadata[metaChannel] == ch.Name && c.serverAtLeast(2, 14) {
 		cfg.AllowBatchPublish = true // the server was upgraded since
 		if _, err := c.js.UpdateStream(ctx, cfg); err != nil {
@@ -192,6 +196,10 @@ func (c *Conn) provisionConsumer(ctx context.Context, s driver.Subscription, wan
 		return translate(doing, why(err))
 	}
 	cfg := have.CachedInfo().Config
+	loses, may := judgeConsumer(&cfg, &want)
+	if err := c.judged("consumer", stream+" > "+want.Durable, loses, may); err != nil {
+		return err
+	}
 	if cfg.AckWait == want.AckWait && cfg.MaxAckPending >= want.MaxAckPending {
 		return nil
 	}

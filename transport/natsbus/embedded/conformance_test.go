@@ -55,7 +55,7 @@ func harness(server *child, o natsbus.Options) drivertest.Harness {
 		Open:     func(ctx context.Context) (driver.Conn, error) { return natsbus.Connect(ctx, o) },
 		Restart:  server.restart,
 		KnownGaps: map[string]string{
-			"URL": "natsbus's own tests have it", "InjectKeyed": "messages have no key of the server's", "Trim": "not tried",
+			"URL": "natsbus's own tests have it", "InjectKeyed": "messages have no key of the server's", "Trim": "a purge moves every consumer to the end of the stream, and the server tells nobody; nothing else deletes",
 		},
 		Forget: func(ctx context.Context) error {
 			return plain(server.url(), nil, func(nc *nats.Conn, js jetstream.JetStream) error { return forget(ctx, js) })
@@ -118,7 +118,7 @@ func inProcess(t *testing.T, o natsbus.Options) drivertest.Harness {
 		InProcess: true,
 		KnownGaps: map[string]string{
 			"Restart": "the server ends with this process", "URL": "the server is this process's", "Through": "there is no link",
-			"InjectKeyed": "messages have no key of the server's", "Trim": "not tried",
+			"InjectKeyed": "messages have no key of the server's", "Trim": "a purge moves every consumer to the end of the stream, and the server tells nobody; nothing else deletes",
 		},
 		Full: func(ctx context.Context) (driver.Conn, error) {
 			return embedded.Open(ctx, embedded.Options{Dir: dir, Logger: quiet}, small)
