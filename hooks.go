@@ -94,7 +94,9 @@ const (
 	NoticePositionLost NoticeKind = "position-lost" // the broker no longer has what this group had not handled
 )
 
-// A Notice is something that happened beside the handlers.
+// A Notice is something that happened beside the handlers. Its message and its
+// error hold what others wrote: driver.Printable makes their texts fit to be shown.
+// The service's own log is written so.
 type Notice struct {
 	Kind    NoticeKind
 	Channel string

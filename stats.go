@@ -84,7 +84,7 @@ func (s *Service) rare(what string) bool {
 }
 
 // maxTold bounds how many types are remembered as told.
-const maxTold = 1000
+const maxTold = 100
 
 // firstTold reports whether n is the first of its kind, group and message type.
 // Beyond a number of types, which a stranger can invent, none is.

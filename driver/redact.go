@@ -27,8 +27,7 @@ func RedactURL(u *url.URL) string {
 	shown := (&url.URL{Scheme: u.Scheme, Opaque: u.Opaque, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 	// A password with a /, ? or # that was not escaped ends the host too early:
 	// what stands before and behind it is a part of the password.
-	behind := u.RawQuery + "#" + u.Fragment
-	if strings.Contains(shown, "@") || u.User == nil && strings.Contains(behind, "@") {
+	if strings.Contains(shown+u.RawQuery+u.Fragment, "@") {
 		return u.Scheme + ":" + hidden
 	}
 	return shown

@@ -83,6 +83,7 @@ func TestRedact_shows_scheme_host_and_path(t *testing.T) {
 		"nats://ana:12/sesame@h":                      "nats:(hidden)",
 		"nats://ana:12?sesame@h":                      "nats:(hidden)",
 		"nats://ana:12#sesame@h":                      "nats:(hidden)",
+		"nats://a@b:12?sesame@h":                      "nats:(hidden)",
 		"nats:ana:sesame@h":                           "nats:(hidden)",
 		"host=h password=sesame":                      "(hidden)",
 		"nats://ana:ses ame@h":                        "(hidden)",

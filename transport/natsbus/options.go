@@ -92,6 +92,14 @@ func (o Options) withDefaults() (Options, error) {
 	if o.URL == "" {
 		o.URL = nats.DefaultURL
 	}
+	for s := range strings.SplitSeq(o.URL, ",") {
+		if !strings.Contains(s, "://") {
+			s = "nats://" + strings.TrimSpace(s)
+		}
+		if _, err := driver.ParseURL(s); err != nil { // the client's own error quotes it
+			return o, fmt.Errorf("natsbus: option URL: %w", err)
+		}
+	}
 	if o.Name == "" {
 		o.Name = "dovetail"
 	}

@@ -70,3 +70,12 @@ func TestOptions_impossible_values_are_errors(t *testing.T) {
 		t.Errorf("defaults: %+v, %v", o, err)
 	}
 }
+
+func TestConnect_shows_no_secret_of_a_URL(t *testing.T) {
+	for _, raw := range []string{"nats://ana:ses ame@h", "ana:sesame@h:x", "nats://ana:sesame@127.0.0.1:1", "nats://sesame@127.0.0.1:1,nats://h:sesame"} {
+		_, err := Connect(t.Context(), Options{URL: raw, Timeout: time.Second})
+		if err == nil || strings.Contains(err.Error(), "ame") && strings.Contains(err.Error(), "ses") {
+			t.Errorf("%s: %v", raw, err)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package rabbitbus
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -94,7 +95,11 @@ func (c *Conn) get(ctx context.Context, client *http.Client, path string, into a
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w: ask the management plugin: %w", driver.ErrRetryable, err)
+		var at *url.Error // it quotes the URL
+		if errors.As(err, &at) {
+			err = at.Err
+		}
+		return fmt.Errorf("%w: ask the management plugin at %s: %w", driver.ErrRetryable, driver.RedactURL(req.URL), err)
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {

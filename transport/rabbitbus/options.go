@@ -159,6 +159,9 @@ func serverAddr(s, port string) (string, error) {
 		host, port = h, p
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
+	if strings.Contains(s, "@") {
+		s = "user@host" // it may hold a password
+	}
 	if host == "" || strings.ContainsAny(host, ",;/@ []") || strings.Contains(host, ":") && net.ParseIP(host) == nil || err != nil || n == 0 {
 		return "", fmt.Errorf("rabbitbus: option Servers has %q: want one host or host:port in each, as in amqp://a:5672,b:5672/", s)
 	}
