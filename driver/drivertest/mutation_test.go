@@ -32,6 +32,7 @@ type mutant struct {
 	deliver     func(*linkReceiver, *driver.Delivery) // changes a copy
 	settle      func(driver.Receiver, context.Context, []driver.Settlement) error
 	widen       func(driver.Receiver, []*driver.Delivery)
+	shared      func() bool
 	backlog     func(int64) int64
 	close       func(r *linkReceiver, inner driver.Receiver, ctx context.Context, twice bool) error
 	closeConn   func(*link, context.Context) error
@@ -54,7 +55,7 @@ type mutant struct {
 // mutants are those of every subject, by what they do wrong.
 func mutants() map[string]mutant {
 	all := map[string]mutant{}
-	for _, some := range []map[string]mutant{sendMutants, textMutants, receiveMutants, settleMutants, groupMutants, broadcastMutants, engineMutants, handoverMutants, leaseMutants, widenMutants, strangersMutants, transientMutants} {
+	for _, some := range []map[string]mutant{sendMutants, textMutants, receiveMutants, settleMutants, groupMutants, broadcastMutants, engineMutants, handoverMutants, leaseMutants, widenMutants, sharerMutants, strangersMutants, transientMutants} {
 		for name, m := range some {
 			if _, twice := all[name]; twice {
 				panic("two mutants " + name)
