@@ -2,6 +2,7 @@ package dovetail
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -28,6 +29,7 @@ type lookout struct {
 	leases  context.Context
 	keeping *sync.WaitGroup
 
+	told   bool      // that a right is missing
 	marked bool      // waiting channels exist, or did
 	listed time.Time // when the channels were last listed
 
@@ -75,6 +77,7 @@ func (l *lookout) run() {
 func (l *lookout) look(channels []string) (failed bool) {
 	if !l.marked {
 		if err := l.exists(waitingMark(l.r.s.name)); err != nil {
+			l.tell(waitingMark(l.r.s.name), err)
 			return l.r.s.conn.Classify(err) != driver.NotFound
 		}
 		l.marked = true
@@ -94,6 +97,7 @@ func (l *lookout) look(channels []string) (failed bool) {
 		src.turn.L = &src.mu
 		if err := src.open(l.receive, l.receive); err != nil {
 			if l.r.s.conn.Classify(err) != driver.NotFound {
+				l.tell(channel, err)
 				failed = true
 			}
 			continue
@@ -101,6 +105,16 @@ func (l *lookout) look(channels []string) (failed bool) {
 		l.start(src)
 	}
 	return failed
+}
+
+// tell says once that a right to look is missing: what waits is not found
+// without it, and nobody else says so.
+func (l *lookout) tell(channel string, err error) {
+	if l.told || l.r.s.conn.Classify(err) != driver.Denied {
+		return
+	}
+	l.told = true
+	l.r.s.notice(Notice{Kind: NoticeReceive, Channel: channel, Group: l.r.s.name, Err: fmt.Errorf("look for waiting messages: %w", err)})
 }
 
 // ofAnyType are the waiting channels, beside those that are known, whose letters

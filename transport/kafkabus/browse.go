@@ -255,5 +255,8 @@ func (c *Conn) committed(ctx context.Context, id string, t *topic) (offsets kadm
 	if errors.Is(err, kerr.GroupIDNotFound) {
 		return nil, nil // as some servers say of a group that has committed nothing
 	}
+	if err != nil {
+		err = fmt.Errorf("group %s: %w", id, err)
+	}
 	return offsets, err
 }

@@ -186,7 +186,7 @@ func (c *Conn) describeSettings(ctx context.Context, names []string) (map[string
 		}
 		for _, r := range resp.Resources {
 			if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-				return err
+				return fmt.Errorf("topic %s: %w", r.ResourceName, err)
 			}
 			s := settings{}
 			for _, kv := range r.Configs {

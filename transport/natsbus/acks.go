@@ -141,11 +141,12 @@ func (c *Conn) probe(ctx context.Context, subject string) (bool, error) {
 	token := c.acks.open(p)
 	defer c.acks.close(token)
 	// An empty message with a header of ours: listeners know it and drop it.
+	watch := c.watchDenials()
 	msg := &nats.Msg{Subject: subject, Reply: c.acks.prefix + token, Header: nats.Header{probeHeader: {"1"}}}
 	if err := c.nc.PublishMsg(msg); err != nil {
 		return false, translate("look up channel", err)
 	}
-	if err := c.flush(ctx); err != nil {
+	if err := watch.of(ctx, subject); err != nil {
 		return false, err
 	}
 	// The answer may still be on its way to the subscription's goroutine: a

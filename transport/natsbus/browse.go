@@ -45,7 +45,11 @@ func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]dr
 		return nil, translate(doing, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	if err := c.nc.PublishRequest("$JS.API.DIRECT.GET."+st.stream, inbox, request); err != nil {
+	watch, subject := c.watchDenials(), "$JS.API.DIRECT.GET."+st.stream
+	if err := c.nc.PublishRequest(subject, inbox, request); err != nil {
+		return nil, translate(doing, err)
+	}
+	if err := watch.of(ctx, subject); err != nil {
 		return nil, translate(doing, err)
 	}
 	var page []driver.Stored

@@ -80,6 +80,9 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if o.Credentials != "" {
 		options = append(options, nats.UserCredentials(o.Credentials))
 	}
+	if o.Inbox != "" {
+		options = append(options, nats.CustomInboxPrefix(o.Inbox))
+	}
 	if o.TLS != nil {
 		options = append(options, nats.Secure(o.TLS))
 	}
@@ -87,8 +90,14 @@ func Connect(ctx context.Context, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, translate("connect", err)
 	}
+	watch := c.watchDenials()
 	if c.js, err = jetstream.New(c.nc, jetstream.WithDefaultTimeout(o.Timeout)); err == nil {
 		c.acks, err = newAckInbox(c.nc)
+	}
+	if err == nil { // answers of our own to ourselves keep the order of others'
+		if err = c.nc.Publish(c.acks.prefix+"0", nil); err == nil {
+			err = watch.of(ctx, c.inbox()+".")
+		}
 	}
 	if err != nil {
 		c.nc.Close()

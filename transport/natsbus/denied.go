@@ -66,6 +66,32 @@ func (d *denials) since(then time.Time, prefixes ...string) error {
 	return nil
 }
 
+// A denialWatch tells what the server denied since it began, for calls that get
+// no answer. After a flush the server has said it: the client notes it before the
+// flush returns, and tells foreignError later.
+type denialWatch struct {
+	c      *Conn
+	began  time.Time
+	before error
+}
+
+func (c *Conn) watchDenials() denialWatch {
+	return denialWatch{c, time.Now(), c.nc.LastError()}
+}
+
+// of flushes, and returns an error that names a denied subject with the prefix.
+func (w denialWatch) of(ctx context.Context, prefix string) error {
+	if err := w.c.flush(ctx); err != nil {
+		return err
+	}
+	if err := w.c.nc.LastError(); err != w.before && errors.Is(err, nats.ErrPermissionViolation) {
+		if m := deniedSubject.FindStringSubmatch(err.Error()); m != nil && strings.HasPrefix(m[2], prefix) {
+			return errDenied(m[2])
+		}
+	}
+	return w.c.denials.since(w.began, prefix)
+}
+
 func errDenied(subject string) error {
 	return fmt.Errorf("%w: the server does not let this user use subject %s: grant it, as docs/transports/nats.md says", driver.ErrDenied, subject)
 }

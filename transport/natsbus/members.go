@@ -63,6 +63,7 @@ func newRoll(c *Conn, stream, group string) *roll {
 // question, and begin to behind it.
 func (m *roll) alone(ctx context.Context) (bool, error) {
 	doing := "look for other receivers"
+	watch := m.c.watchDenials()
 	link := m.c.watchLink()
 	f := &rollCall{m: m, absent: make(chan struct{}), heard: make(chan struct{})}
 	token := m.c.acks.open(f)
@@ -75,6 +76,9 @@ func (m *roll) alone(ctx context.Context) (bool, error) {
 		return false, translate(doing, err)
 	}
 	if err := m.listen(); err != nil {
+		return false, translate(doing, err)
+	}
+	if err := watch.of(ctx, m.subject); err != nil {
 		return false, translate(doing, err)
 	}
 	timer := time.NewTimer(memberAnswer)

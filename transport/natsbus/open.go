@@ -63,11 +63,16 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 		closer
 	} = r
 	if st.owners && !s.Broadcast {
-		if err := r.roll.listen(); err != nil {
+		watch := c.watchDenials()
+		err := r.roll.listen()
+		if err == nil {
+			r.roll.say(0)
+			err = watch.of(ctx, r.roll.subject)
+		}
+		if err != nil {
 			r.abandon()
 			return nil, translate(doing, err)
 		}
-		r.roll.say(0)
 		rec = share(r)
 	}
 	if err := c.enter(rec); err != nil {

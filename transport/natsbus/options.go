@@ -69,6 +69,11 @@ type Options struct {
 	// provisioned. Default 5 s.
 	OwnerTTL time.Duration
 
+	// Inbox begins the subjects on which this connection gets answers, "_INBOX"
+	// by default. Who may subscribe to them may read what the connection
+	// receives: give each service one of its own, such as "_INBOX_mail".
+	Inbox string
+
 	// Logger gets notices of the link's coming and going, and of foreign
 	// errors that belong to no call. Default slog.Default().
 	Logger *slog.Logger
@@ -150,7 +155,7 @@ func (o Options) withDefaults() (Options, error) {
 // with the parameters servers (more servers of the cluster, host:port with
 // commas between; a URL has room for one port only), name, token, creds, tls (true, or the path of a file of
 // certificate authorities), timeout, ping, replicas, ack-wait, dedupe, max-bytes,
-// expire, partitions and owner-ttl, which are the fields of [Options]. tls://host:port is
+// expire, partitions, owner-ttl and inbox, which are the fields of [Options]. tls://host:port is
 // nats://host:port?tls=true. Any other parameter is an error.
 func ParseURL(u *url.URL) (Options, error) {
 	var o Options
@@ -194,10 +199,11 @@ func ParseURL(u *url.URL) (Options, error) {
 }
 
 // ReadParams sets the fields that a URL's parameters name, wherever the server
-// is: name, timeout, ping, replicas, ack-wait, dedupe, max-bytes, expire, partitions and
-// owner-ttl.
+// is: name, timeout, ping, replicas, ack-wait, dedupe, max-bytes, expire, partitions,
+// owner-ttl and inbox.
 func (o *Options) ReadParams(p *driver.Params) {
 	o.Name = p.String("name", o.Name)
+	o.Inbox = p.String("inbox", o.Inbox)
 	p.Duration("timeout", &o.Timeout)
 	p.Duration("ping", &o.Ping)
 	p.Duration("ack-wait", &o.AckWait)

@@ -57,6 +57,7 @@ type transientSlot struct {
 func (c *Conn) openTransient(ctx context.Context, s driver.Subscription) (driver.Receiver, error) {
 	doing := "receive from " + s.Channel.Name + " as " + s.Group
 	r := &transientReceiver{c: c, s: s, in: make(chan *nats.Msg, s.Window+transientBound), closing: make(chan struct{}), freed: make(chan struct{}, 1)}
+	watch := c.watchDenials()
 	var err error
 	if s.Broadcast {
 		r.sub, err = c.nc.ChanSubscribe(transientSubject(s.Channel.Name), r.in)
@@ -67,7 +68,7 @@ func (c *Conn) openTransient(ctx context.Context, s driver.Subscription) (driver
 		return nil, translate(doing, err)
 	}
 	// Once the server knows of it, messages sent by anybody arrive.
-	if err := c.flush(ctx); err != nil {
+	if err := watch.of(ctx, transientSubject(s.Channel.Name)); err != nil {
 		_ = r.sub.Unsubscribe()
 		return nil, translate(doing, err)
 	}
