@@ -25,7 +25,7 @@ func runTest(ctx context.Context, r *repo, args []string) error {
 	if err := raceWorks(ctx, r); err != nil {
 		return err
 	}
-	passed, failed := r.check(ctx)
+	passed, failed := r.check(ctx, checks())
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
