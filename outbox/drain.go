@@ -187,7 +187,7 @@ func (t *term[Tx]) drained(ctx context.Context, w *window, sent []*entry, err er
 				l := e.held.Lane
 				l.Attempts++
 				l.Error = store.ErrorText(f.Err)
-				l.Retry = now.Add(backoff(l.Attempts-1, time.Second, time.Minute))
+				l.Retry = now.Add(backoff(l.Attempts-1, time.Second, t.longestRest(f.Err)))
 				p.Retry = append(p.Retry, l)
 				t.stillHeld(e, f.Err)
 			}
@@ -267,6 +267,16 @@ func (t *term[Tx]) tried(name string, err error) {
 	case ch.down:
 		ch.attempts++
 		ch.err = store.ErrorText(err)
-		ch.retry = time.Now().Add(backoff(ch.attempts, time.Second, time.Minute))
+		ch.retry = time.Now().Add(backoff(ch.attempts, time.Second, t.longestRest(err)))
 	}
+}
+
+// longestRest is how long held messages wait for the next try at most. What is
+// temporarily away may be back within seconds, as when a cluster has elected another
+// leader; what is refused waits for a person.
+func (t *term[Tx]) longestRest(err error) time.Duration {
+	if t.conn.Classify(err) == driver.Retryable {
+		return 3 * time.Second
+	}
+	return time.Minute
 }

@@ -22,11 +22,17 @@ func (r *receiver) explain(src *source, err error) error {
 	case errors.Is(err, errNotServed):
 		return fmt.Errorf("natsbus: receive as %s: %w: %w", name, driver.ErrRetryable, err)
 	case errors.Is(err, errConsumerGone):
-		ctx, cancel := r.c.deadline(context.Background())
+		if time.Now().Before(r.unsure) {
+			return fmt.Errorf("natsbus: receive as %s: %w: its consumer is away", name, driver.ErrRetryable)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), r.c.lookTime())
 		defer cancel()
 		_, err := r.c.js.Consumer(ctx, r.stream, src.consumer)
 		if err == nil {
 			return fmt.Errorf("natsbus: receive as %s: %w: its consumer was away", name, driver.ErrRetryable)
+		}
+		if !isGone(err) {
+			r.unsure = time.Now().Add(r.c.lookTime()) // what else is away is not asked for one by one
 		}
 		if isGone(err) && r.s.Broadcast {
 			return r.expired()
@@ -43,18 +49,17 @@ func isGone(err error) bool {
 	return errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound)
 }
 
-// watch looks for sources whose requests the server has forgotten.
-func (r *receiver) watch(context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := time.Now()
+// renounce takes back what was asked for where the server has forgotten it, as when
+// the leader of a consumer was lost, whatever comes from other consumers. It is asked
+// for again: where the consumer is gone, the server says so.
+func (r *receiver) renounce(now time.Time) {
 	for _, src := range r.sources {
 		if src.silent(now) {
 			src.credit = 0
-			if err := r.explain(src, errConsumerGone); err != nil && !errors.Is(err, driver.ErrRetryable) {
-				return err
-			}
 		}
 	}
-	return nil
 }
+
+// lookTime bounds a question about one consumer. It is short because nobody answers
+// while a cluster elects a leader, and what asks then keeps others waiting.
+func (c *Conn) lookTime() time.Duration { return min(2*time.Second, c.opts.Timeout) }

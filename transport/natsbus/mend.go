@@ -114,7 +114,7 @@ func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.Cons
 }
 
 func (r *receiver) look(ctx context.Context, src *source) (*jetstream.ConsumerInfo, error) {
-	ctx, cancel := r.c.deadline(ctx)
+	ctx, cancel := context.WithTimeout(ctx, r.c.lookTime())
 	defer cancel()
 	return r.c.consumerInfo(ctx, r.stream, src.consumer)
 }

@@ -45,6 +45,7 @@ type receiver struct {
 	touched time.Time   // when the leases of the backlog were last begun anew
 	backlog []*nats.Msg // taken out of in and not handed out
 	closed  bool
+	unsure  time.Time // until when it is not asked again whether a consumer is there
 
 	resting  bool // the last Receive was cancelled: nothing is asked for until the next
 	quitting bool // Close has begun: nothing is asked for any more
@@ -98,10 +99,7 @@ func (r *receiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, er
 		case <-ctx.Done():
 		case <-r.closing:
 		case <-link:
-		case <-r.timer.C:
-			if err := r.watch(ctx); err != nil {
-				return nil, err
-			}
+		case <-r.timer.C: // to look for what the server has forgotten
 		}
 	}
 }
@@ -177,6 +175,7 @@ func (r *receiver) take(max int) ([]*driver.Delivery, error) {
 			slab = slab[1:]
 		}
 	}
+	r.renounce(now)
 	if err := r.pull(now); err != nil && failed == nil {
 		failed = translate("receive from "+r.s.Channel.Name, err)
 	}

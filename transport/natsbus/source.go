@@ -11,7 +11,7 @@ import (
 
 const (
 	pullExpires   = 30 * time.Second // how long a request for messages waits at the server
-	pullHeartbeat = 5 * time.Second  // how often the server says that it still does
+	pullHeartbeat = 2 * time.Second  // how often the server says that it still does
 
 	// recallExpires is how long to wait for what was asked back. It is there
 	// already, unless it was settled meanwhile.
