@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"unicode"
@@ -42,6 +43,11 @@ func PrintableLogger(l *slog.Logger) *slog.Logger {
 		l = slog.Default()
 	}
 	if _, is := l.Handler().(printing); is {
+		return l
+	}
+	// The handler of a program that sets none quotes what is not printable itself.
+	// slog.SetDefault with one that wraps it would have package log wait for itself.
+	if fmt.Sprintf("%T", l.Handler()) == "*slog.defaultHandler" {
 		return l
 	}
 	return slog.New(printing{l.Handler()})

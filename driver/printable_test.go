@@ -3,6 +3,7 @@ package driver_test
 import (
 	"bytes"
 	"errors"
+	"log"
 	"log/slog"
 	"strings"
 	"testing"
@@ -54,14 +55,29 @@ func FuzzPrintable(f *testing.F) {
 func TestLogger_writes_what_can_be_read(t *testing.T) {
 	const hostile = "\x1b[2J\x7f\u009b\u202e\nlevel=ERROR"
 	var buf bytes.Buffer
-	log := driver.PrintableLogger(slog.New(slog.NewJSONHandler(&buf, nil)))
-	log.With("with", hostile).WithGroup("g").Info("x"+hostile, "text", hostile, "error", errors.New(hostile), slog.Group("deep", "in", hostile),
+	l := driver.PrintableLogger(slog.New(slog.NewJSONHandler(&buf, nil)))
+	l.With("with", hostile).WithGroup("g").Info("x"+hostile, "text", hostile, "error", errors.New(hostile), slog.Group("deep", "in", hostile),
 		"list", []string{hostile}, "n", 3)
 	line := strings.TrimSuffix(buf.String(), "\n")
 	if strings.ContainsFunc(line, driver.Unprintable) || strings.Contains(line, `\n`) || strings.Contains(line, `\u001b`) || !strings.Contains(line, `"n":3`) {
 		t.Errorf("%q", line)
 	}
-	if again := driver.PrintableLogger(log); again != log {
+	if again := driver.PrintableLogger(l); again != l {
 		t.Error("what it returned is wrapped again")
+	}
+}
+
+// A program that sets no handler of its own may make a service's logger the
+// default one.
+func TestLogger_of_a_program_that_sets_none_can_become_the_default(t *testing.T) {
+	var buf bytes.Buffer
+	before, out := slog.Default(), log.Writer()
+	log.SetOutput(&buf)
+	defer func() { slog.SetDefault(before); log.SetOutput(out) }()
+	l := driver.PrintableLogger(nil)
+	slog.SetDefault(l)
+	l.Info("told", "text", "\x1b[2J\x7f\u009b\u202e")
+	if line := strings.TrimSuffix(buf.String(), "\n"); !strings.Contains(line, "told") || strings.ContainsFunc(line, driver.Unprintable) {
+		t.Errorf("%q", line)
 	}
 }
