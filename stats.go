@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
 )
 
 // Stats counts what a service has done since it was made. Counts only grow, but
@@ -105,8 +107,16 @@ func (s *Service) firstTold(n Notice) bool {
 func (s *Service) log(n Notice) {
 	level := slog.LevelDebug
 	switch n.Kind {
-	case NoticeDead, NoticeStall, NoticeReceive, NoticeSettle, NoticeOutage, NoticeUnordered:
+	case NoticeDead, NoticeStall, NoticeReceive, NoticeOutage, NoticeUnordered:
 		level = slog.LevelWarn
+	case NoticeSettle: // a broker that goes away fails every settlement under way: one a minute is told
+		what := "settle"
+		if s.conn.Classify(n.Err) != driver.Retryable {
+			what += " " + n.Group
+		}
+		if s.rare(what) {
+			level = slog.LevelWarn
+		}
 	case NoticeOutageOver:
 		level = slog.LevelInfo
 	case NoticeRevoke:
