@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
 )
 
 // Stats counts what a service has done since it was made. Counts only grow, but
@@ -110,8 +112,16 @@ func (s *Service) log(n Notice) {
 			level = slog.LevelWarn
 		}
 		s.alarm(s.counts.dead.Load())
-	case NoticeStall, NoticeReceive, NoticeSettle, NoticeOutage, NoticeUnordered:
+	case NoticeStall, NoticeReceive, NoticeOutage, NoticeUnordered:
 		level = slog.LevelWarn
+	case NoticeSettle: // a broker that goes away fails every settlement under way: one a minute is told
+		what := "settle"
+		if s.conn.Classify(n.Err) != driver.Retryable {
+			what += " " + n.Group
+		}
+		if s.rare(what) {
+			level = slog.LevelWarn
+		}
 	case NoticeOutageOver:
 		level = slog.LevelInfo
 	case NoticeRevoke:

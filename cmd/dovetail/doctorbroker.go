@@ -42,6 +42,9 @@ func (d *doctor) broker(ctx context.Context, raw string) {
 func (d *doctor) abilities(c driver.Capabilities) {
 	order := map[driver.Order]string{driver.OrderNone: "no order", driver.OrderInstance: "order by key for one instance of a group",
 		driver.OrderOwner: "order by key across instances"}[c.Order]
+	if c.Order < driver.OrderOwner && c.PartitionOwners {
+		order += ", and across instances on channels with partitions (partitions=8 in the URL)"
+	}
 	if !c.Durable {
 		d.say("broker: promises", warning, c.Name+" does not keep what it confirmed; "+order, "use a durable transport for what must not be lost")
 		return
