@@ -52,7 +52,9 @@ func (c *Conn) Grants(uses []driver.Use) ([]driver.Grant, error) {
 	for _, one := range g {
 		list = append(list, one)
 	}
-	slices.SortFunc(list, func(a, b driver.Grant) int { return cmp.Or(strings.Compare(a.On, b.On), strings.Compare(a.Verb, b.Verb)) })
+	slices.SortFunc(list, func(a, b driver.Grant) int {
+		return cmp.Or(strings.Compare(a.On, b.On), strings.Compare(a.Verb, b.Verb))
+	})
 	return list, nil
 }
 
