@@ -3,15 +3,19 @@ module github.com/dovetail-go/dovetail/transport/internal/cloudevents/testdata/s
 go 1.26.0
 
 require (
+	github.com/Azure/go-amqp v0.17.0
 	github.com/IBM/sarama v1.45.2
+	github.com/cloudevents/sdk-go/protocol/amqp/v2 v2.15.2
 	github.com/cloudevents/sdk-go/protocol/kafka_sarama/v2 v2.16.2
 	github.com/cloudevents/sdk-go/protocol/nats_jetstream/v2 v2.16.2
 	github.com/cloudevents/sdk-go/v2 v2.16.2
 	github.com/dovetail-go/dovetail v0.0.0
 	github.com/dovetail-go/dovetail/transport/kafkabus v0.0.0
 	github.com/dovetail-go/dovetail/transport/natsbus v0.0.0
+	github.com/dovetail-go/dovetail/transport/rabbitbus v0.0.0
 	github.com/nats-io/nats-server/v2 v2.15.3
 	github.com/nats-io/nats.go v1.55.0
+	github.com/rabbitmq/amqp091-go v1.16.0
 	github.com/twmb/franz-go v1.22.3
 	github.com/twmb/franz-go/pkg/kfake v0.0.0-20260918054303-01f206a7e32c
 )
@@ -56,4 +60,5 @@ replace (
 	github.com/dovetail-go/dovetail => ../../../../..
 	github.com/dovetail-go/dovetail/transport/kafkabus => ../../../../kafkabus
 	github.com/dovetail-go/dovetail/transport/natsbus => ../../../../natsbus
+	github.com/dovetail-go/dovetail/transport/rabbitbus => ../../../../rabbitbus
 )

@@ -112,4 +112,3 @@ func publish(t *testing.T, nc *nats.Conn, m *nats.Msg) {
 		t.Fatal(err)
 	}
 }
-
