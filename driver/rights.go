@@ -1,28 +1,33 @@
 package driver
 
+import (
+	"encoding/json"
+	"fmt"
+)
+
 // A Use is what a program does with a channel, or with every channel whose name
 // begins alike. Tools derive from uses the rights that the program needs.
 type Use struct {
 	// Channel is the channel. With Prefix, its name is how the names of the
 	// channels begin; it ends with a dot.
-	Channel Channel `json:"channel"`
-	Prefix  bool    `json:"prefix,omitempty"`
+	Channel Channel
+	Prefix  bool
 
 	// Makes says that the program makes the channel, and its groups in it.
-	Makes bool `json:"makes,omitempty"`
+	Makes bool
 
 	// Sends says that it sends to the channel.
-	Sends bool `json:"sends,omitempty"`
+	Sends bool
 
 	// Looks says that it asks whether the channel exists, as Browse does, and
 	// receives nothing: its groups are made and no more.
-	Looks bool `json:"looks,omitempty"`
+	Looks bool
 
 	// Groups are the groups as which it receives from the channel.
-	Groups []string `json:"groups,omitempty"`
+	Groups []string
 
 	// Broadcasts are the groups of which each instance receives everything.
-	Broadcasts []string `json:"broadcasts,omitempty"`
+	Broadcasts []string
 }
 
 // A Grant is one right, as the server that gives it names it.
@@ -40,4 +45,42 @@ type Granter interface {
 	// GrantText writes rights as the server's operator gives them to a user: a
 	// part of a configuration file, or commands. Without a user it writes NAME.
 	GrantText(user string, grants []Grant) string
+}
+
+// useJSON is the form of a Use for tools.
+type useJSON struct {
+	Channel    string   `json:"channel"`
+	Kind       string   `json:"kind"`
+	Partitions int      `json:"partitions,omitempty"`
+	Transient  bool     `json:"transient,omitempty"`
+	Prefix     bool     `json:"prefix,omitempty"`
+	Makes      bool     `json:"makes,omitempty"`
+	Sends      bool     `json:"sends,omitempty"`
+	Looks      bool     `json:"looks,omitempty"`
+	Groups     []string `json:"groups,omitempty"`
+	Broadcasts []string `json:"broadcasts,omitempty"`
+}
+
+// MarshalJSON writes the use as tools read it, with the channel's kind by name.
+func (u Use) MarshalJSON() ([]byte, error) {
+	return json.Marshal(useJSON{u.Channel.Name, u.Channel.Kind.String(), u.Channel.Partitions, u.Channel.Transient,
+		u.Prefix, u.Makes, u.Sends, u.Looks, u.Groups, u.Broadcasts})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (u *Use) UnmarshalJSON(b []byte) error {
+	var j useJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	kind := PointToPoint
+	switch j.Kind {
+	case PointToPoint.String():
+	case PublishSubscribe.String():
+		kind = PublishSubscribe
+	default:
+		return fmt.Errorf("channel %s: kind is %q: want %q or %q", j.Channel, j.Kind, PointToPoint, PublishSubscribe)
+	}
+	*u = Use{Channel{j.Channel, kind, j.Partitions, j.Transient}, j.Prefix, j.Makes, j.Sends, j.Looks, j.Groups, j.Broadcasts}
+	return nil
 }

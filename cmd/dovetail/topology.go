@@ -27,28 +27,47 @@ type groupLine struct {
 }
 
 func (a *app) topologyCommand() *cobra.Command {
-	var own bool
+	var (
+		own          bool
+		rights, user string
+	)
 	cmd := &cobra.Command{
 		Use:   "topology",
 		Short: "Show which channels and groups exist",
 		Long: `Show which channels and groups exist, with what waits in them: as a table, as
 JSON or YAML, or as a graph for Graphviz (dot) or Mermaid. Channels that only
 services themselves use (dead letters, requeues, answers) are left out of graphs
-unless --own is given.`,
+unless --own is given.
+
+With --rights it prints the least rights that a service needs instead, as the
+broker's operator gives them to a user: the permissions of NATS's configuration,
+the command for RabbitMQ, those for Kafka's ACLs. They follow from what the
+service does, which its program writes as JSON:
+
+  json.NewEncoder(os.Stdout).Encode(svc.Uses())
+
+The URL of the broker is to have the parameters that the service's has, such as
+partitions.`,
 		Example: `  dovetail topology
   dovetail topology -o mermaid
-  dovetail topology -o dot | dot -Tsvg > topology.svg`,
+  dovetail topology -o dot | dot -Tsvg > topology.svg
+  billing --uses | dovetail topology --rights - --user billing`,
 		Args:        arguments(0, 0, ""),
 		Annotations: map[string]string{moreOutputs: "dot mermaid"},
 	}
 	cmd.Flags().BoolVar(&own, "own", false, "graphs show the services' own channels as well")
 	cmd.AddCommand(a.topologyRemove())
+	cmd.Flags().StringVar(&rights, "rights", "", "print the rights for the uses in this file; - reads standard input")
+	cmd.Flags().StringVar(&user, "user", "", "the user who is to have the rights")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		conn, done, err := a.connect(cmd.Context())
 		if err != nil {
 			return err
 		}
 		defer done()
+		if cmd.Flags().Changed("rights") {
+			return a.printRights(conn, rights, user)
+		}
 		l, err := ability[driver.Lister](conn, "list its channels")
 		if err != nil {
 			return err

@@ -3,7 +3,9 @@ package natsbus
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/nats-io/nats.go"
@@ -18,33 +20,41 @@ func text(s string) string {
 	return driver.ForeignText([]byte(s))
 }
 
-// attributeText is an attribute's value without its percent-encoding. A value
-// that cannot have been encoded, since it has bytes that would have been or a
-// '%' that begins no escape, is taken as it is: sdk-go does not encode.
-func attributeText(s string) string {
-	if strings.IndexByte(s, '%') >= 0 && encoded(s) {
-		s = driver.UnescapeValue(s)
+// attributeText is an attribute's value without the quotes and the percent-encoding
+// of the binding (NATS protocol binding 1.0.2, section 3.1.3.2): one round of
+// decoding, whoever sent it, since the value does not say whether it was encoded.
+// A '%' that begins no escape stays. Escapes that are no UTF-8 are refused.
+func attributeText(s string) (string, error) {
+	decoded := driver.UnescapeValue(unquoted(s))
+	if utf8.ValidString(s) && !utf8.ValidString(decoded) {
+		return text(s), fmt.Errorf("%q is percent-encoded, and not of UTF-8: have its sender encode UTF-8", s)
 	}
-	return text(s)
+	return text(decoded), nil
 }
 
-func encoded(s string) bool {
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c <= ' ' || c >= 0x7f || c == '"':
-			return false
-		case c == '%':
-			if i+2 >= len(s) || !isHex(s[i+1]) || !isHex(s[i+2]) {
-				return false
-			}
-			i += 2
+// unquoted is the text of a quoted string (RFC 7230, section 3.2.6), which older
+// versions of the binding had, and any other value as it is.
+func unquoted(s string) string {
+	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
+		return s
+	}
+	inner := s[1 : len(s)-1]
+	if !strings.ContainsAny(inner, `\"`) {
+		return inner
+	}
+	b := make([]byte, 0, len(inner))
+	for i := 0; i < len(inner); i++ {
+		switch {
+		case inner[i] == '"':
+			return s // it ends before the value does: no quoted string
+		case inner[i] == '\\' && i+1 == len(inner):
+			return s // it does not end
+		case inner[i] == '\\':
+			i++
 		}
+		b = append(b, inner[i])
 	}
-	return true
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+	return string(b)
 }
 
 // contentType is the header, in any case, in which CloudEvents in structured mode

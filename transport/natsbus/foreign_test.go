@@ -7,29 +7,46 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-func TestAttributeText_decodes_what_can_have_been_encoded(t *testing.T) {
+func TestAttributeText_is_decoded_once_as_the_binding_says(t *testing.T) {
 	for raw, want := range map[string]string{
 		"plain":                "plain",
 		"Gr%C3%BC%C3%9Fe":      "Grüße",
+		"gr%c3%bc%c3%9fe":      "grüße",
 		"100%25":               "100%",
-		"100%":                 "100%",             // no escape: sdk-go sent it as it is
-		"100%2":                "100%2",            // likewise
-		"50%41 off":            "50%41 off",        // a space would have been encoded
-		"Grüße %41":            "Grüße %41",        // so would these
+		"100%2541":             "100%41", // once
+		"100%41":               "100A",   // whoever does not encode, as sdk-go, sends another id
+		"100%":                 "100%",   // no escape
+		"100%2":                "100%2",
+		"50%41 off":            "50A off", // older versions of the binding let spaces be
+		"Grüße %41":            "Grüße A",
 		"%00":                  "base64:AA==",      // no text
 		"\xff\xfe":             "base64:" + "//4=", // no text either
-		`a "quoted" %41 value`: `a "quoted" %41 value`,
+		`a "quoted" %41 value`: `a "quoted" A value`,
+		`"quoted %E2%82%AC"`:   "quoted €",
+		`"a \"b\" \\ c"`:       `a "b" \ c`,
+		`"a" and "b"`:          `"a" and "b"`, // no quoted string
+		`"a\"`:                 `"a\"`,
+		`"`:                    `"`,
 	} {
-		if got := attributeText(raw); got != want {
-			t.Errorf("%q is read as %q, want %q", raw, got, want)
+		if got, err := attributeText(raw); got != want || err != nil {
+			t.Errorf("%q is read as %q, want %q, error %v", raw, got, want, err)
+		}
+	}
+	for _, raw := range []string{"%C0%A0", "%FF", "a%80b"} {
+		if got, err := attributeText(raw); err == nil {
+			t.Errorf("%q, which is no UTF-8, is read as %q", raw, got)
+		}
+		m := &driver.Message{}
+		if err := decode(m, "c", nats.Header{"ce-id": {raw}}, nil); err == nil || m.Headers.Get("ce-id") != raw {
+			t.Errorf("an id of %q: %+v, fault %v; want a fault, and the header as it came", raw, m, err)
 		}
 	}
 }
 
 func TestAttributeText_undoes_EscapeValue(t *testing.T) {
-	for _, v := range []string{"100%41", "a b", `"`, "ü%zz", "%", "%25", "\x01\x7f", ""} {
-		if got := attributeText(driver.EscapeValue(v)); got != v {
-			t.Errorf("%q comes back as %q", v, got)
+	for _, v := range []string{"100%41", "a b", `"`, `"a"`, "ü%zz", "%", "%25", "\x01\x7f", ""} {
+		if got, err := attributeText(driver.EscapeValue(v)); got != v && driver.ValidText(v) == nil || err != nil {
+			t.Errorf("%q comes back as %q, %v", v, got, err)
 		}
 	}
 }

@@ -126,11 +126,14 @@ func decode(m *driver.Message, channel string, header nats.Header, body []byte) 
 			}
 			continue
 		}
-		value := ""
+		value, undecoded := "", error(nil)
 		if len(values) > 0 {
-			value = attributeText(values[0])
+			value, undecoded = attributeText(values[0])
 		}
 		ok, err := driver.SetAttribute(m, lower(name[len(attributePrefix):]), value)
+		if ok && err == nil {
+			err = undecoded
+		}
 		if err != nil {
 			fault = fmt.Errorf("header %s: %w", name, err)
 		}

@@ -80,7 +80,9 @@ func (c *Conn) grant(g grants, u driver.Use) {
 			}
 			g.add(mayWrite, of) // to bind
 		}
-		g.add(mayRead, of)
+		if !u.Looks {
+			g.add(mayRead, of)
+		}
 		if partitions != "" && !u.Looks {
 			members := regexp.QuoteMeta(groupBase(ch, group) + membersMark)
 			g.add(mayConfigure, members)

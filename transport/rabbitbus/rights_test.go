@@ -24,7 +24,12 @@ func TestRights_that_are_printed_are_what_a_service_needs(t *testing.T) {
 				Start: func(t *testing.T, grants []driver.Grant) (operator, granted driver.Conn, err error) {
 					return startGranting(t, srv, grants, partitions)
 				},
-				Names: namesResource,
+				Names: func(g driver.Grant) string {
+					if partitions > 0 { // they differ in the names alone, and in what is asked when partitions are shared again
+						return ""
+					}
+					return namesResource(g)
+				},
 			})
 		})
 	}
@@ -106,9 +111,6 @@ func namesResource(g driver.Grant) string {
 	channel, _, _ := strings.Cut(strings.TrimSuffix(name, "#"), "::")
 	if rightstest.Unused(channel) {
 		return ""
-	}
-	if name == "amq.default" {
-		return "default exchange"
 	}
 	return name
 }

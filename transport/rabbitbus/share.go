@@ -24,6 +24,7 @@ type partitioned struct {
 	ended   chan struct{} // closed when balance has ended
 
 	present *amqp.Channel // by which the others know of us; balance's own
+	told    bool          // that this may not be; balance's own
 }
 
 var _ driver.Revoker = (*partitioned)(nil)
@@ -79,6 +80,10 @@ func (p *partitioned) excess(ctx context.Context) (partition int, ok bool) {
 		return 0, false
 	}
 	n, err := p.members(ctx)
+	if isCode(err, amqp.AccessRefused) && !p.told {
+		p.told = true
+		p.c.opts.Logger.Warn("rabbitbus: partitions are not shared: this user may not use the queue by which receivers count each other", "error", err)
+	}
 	if err != nil || n < 2 || len(owned) <= (len(p.sources)+n-1)/n {
 		return 0, false
 	}

@@ -169,7 +169,7 @@ func (w *walker) run(ctx context.Context, svc *dovetail.Service) (wait func() er
 
 func (w *walker) options(instance string) dovetail.Options {
 	return dovetail.Options{
-		Instance: instance, Logger: slog.New(slog.DiscardHandler), Retry: dovetail.RetryPolicy{Attempts: 1},
+		Instance: instance, Logger: slog.New(slog.DiscardHandler), Retry: dovetail.RetryPolicy{Attempts: 1}, DrainTimeout: time.Second,
 		Hooks: dovetail.Hooks{Notice: func(n dovetail.Notice) {
 			if errors.Is(n.Err, driver.ErrDenied) {
 				w.mu.Lock()

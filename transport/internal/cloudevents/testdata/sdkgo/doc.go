@@ -1,0 +1,2 @@
+// Package sdkgo has tests of our transports together with sdk-go.
+package sdkgo
