@@ -21,7 +21,7 @@ bench: ## Dovetail beside the raw clients, then the benchmarks of every package
 	@$(DEV) bench
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for 20 seconds; FOR=5m for longer
+fuzz: ## each fuzz target for a minute; FOR=10m for longer
 	@$(DEV) fuzz $(if $(FOR),-for $(FOR))
 
 .PHONY: docs

@@ -46,7 +46,7 @@ func runBench(ctx context.Context, r *repo, args []string) error {
 // runFuzz gives every fuzz target some time.
 func runFuzz(ctx context.Context, r *repo, args []string) error {
 	flags := flag.NewFlagSet("fuzz", flag.ContinueOnError)
-	each := flags.Duration("for", 20*time.Second, "how long to try each target")
+	each := flags.Duration("for", time.Minute, "how long to try each target")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
