@@ -235,3 +235,43 @@ func TestAnswers_go_to_reply_channels_only_and_events_have_none(t *testing.T) {
 		}
 	})
 }
+
+// Who may ask a survey or make a call cannot have the answer written to the channel
+// on which another service awaits answers to its own surveys.
+func TestAnswers_of_surveys_go_to_the_service_that_asks_alone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn := scriptedConn(t)
+		catalog, shop := dovetail.New("catalog", conn, quick), dovetail.New("shop", conn, quick)
+		view.Handle(catalog, func(context.Context, string) (item, error) { return item{SKU: "mug"}, nil })
+		reserve.Handle(catalog, func(_ context.Context, i item) (item, error) { return i, nil })
+		var answers atomic.Int32
+		view.Answers(shop, func(context.Context, dovetail.Answer[item], error) error { answers.Add(1); return nil })
+		shop.Sends(view)
+		defer runBubble(t, catalog)()
+		defer runBubble(t, shop)()
+		for i, to := range []string{"answers.shop", "answers.", "answers.shop.x"} {
+			for _, c := range []dovetail.Contract{view, reserve} {
+				for _, source := range []string{"stranger", "shop"} {
+					if c.Spec().Type() == view.Spec().Type() && source == "shop" && to == "answers.shop" {
+						continue // that is what the shop asks
+					}
+					m := &driver.Message{Channel: c.Spec().Channel.Name, ID: source + c.Spec().Name + to, Source: source, Type: c.Spec().Type(), ReplyTo: to, Body: []byte([]string{`"x"`, `{}`}[i%2])}
+					if err := conn.Send(t.Context(), []*driver.Message{m}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		<-time.After(time.Minute)
+		if n := answers.Load(); n != 0 || shop.Stats().Unhandled != 0 || shop.Stats().Dead != 0 {
+			t.Errorf("%d answers came to the shop, which has not asked: %+v", n, shop.Stats())
+		}
+		if err := view.Ask(t.Context(), shop, "mug"); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute)
+		if n := answers.Load(); n != 1 {
+			t.Errorf("%d answers to what the shop has asked, want 1", n)
+		}
+	})
+}

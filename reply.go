@@ -12,10 +12,17 @@ import (
 
 // asked reports whether somebody awaits t's answer: it is a request, and names a
 // channel on which services await answers. On any other channel an answer would
-// be written with this service's rights for a stranger.
+// be written with this service's rights for a stranger. Answers to surveys are also
+// awaited on a channel of the service that asks, and of no other.
 func (b *inbound) asked(t *task) bool {
 	to := t.in.Message.ReplyTo
-	if !strings.HasPrefix(to, ReplyPrefix) && !strings.HasPrefix(to, answersPrefix) || driver.ValidName(to) != nil {
+	switch {
+	case driver.ValidName(to) != nil:
+		return false
+	case strings.HasPrefix(to, ReplyPrefix):
+	case to == answersChannel(t.in.Message.Source):
+		return t.sub != nil && t.sub.spec.Kind == KindSurvey
+	default:
 		return false
 	}
 	if t.sub == nil { // a request of a type that nobody here takes: only that is told
