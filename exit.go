@@ -52,6 +52,7 @@ func (s *scheduler) dropLocked(of func(*task) *exit) {
 		t = next
 	}
 	s.takeBack(of)
+	s.grantAll()
 	s.wake()
 	s.signalRoom()
 }
@@ -72,6 +73,9 @@ func (s *scheduler) dropOne(t *task, e *exit) {
 	case taskGated:
 		t.queue.remove(t)
 		s.unhold(t)
+	case taskLocked:
+		s.unhold(t)
+		s.gate.forget(t)
 	case taskReady:
 		t.queue.remove(t)
 		s.gate.forget(t)

@@ -30,6 +30,11 @@ func DeadLetterChannel(service string) string { return "dead." + service }
 // RequeueChannel is where dead letters are sent to be handled again.
 func RequeueChannel(service string) string { return "requeue." + service }
 
+// keysChannel is where the instances of a service tell each other which keys they
+// have letters of in hand. A service's name has no dot, and so it is no other
+// service's requeue channel.
+func keysChannel(service string) string { return RequeueChannel(service) + ".keys" }
+
 const answersPrefix = "answers."
 
 func answersChannel(service string) string { return answersPrefix + service }

@@ -34,7 +34,7 @@ func (s *Service) topology() (t Topology) {
 	for _, spec := range sortedSends(*s.sends.Load()) {
 		channel(spec.Channel)
 	}
-	r := &run{s: &Service{name: s.name, opts: s.opts, subs: s.subs}}
+	r := &run{s: &Service{name: s.name, opts: s.opts, caps: s.caps, subs: s.subs}}
 	r.groups()
 	for _, b := range r.inbounds {
 		channel(b.channel)
@@ -48,6 +48,9 @@ func (s *Service) topology() (t Topology) {
 		channel(requeue)
 		t.Subscriptions = append(t.Subscriptions, driver.Subscription{
 			Channel: requeue, Group: s.name, Instance: s.opts.Instance, Window: requeueWindow, WindowBytes: s.opts.WindowBytes})
+	}
+	if r.sharesKeys() {
+		channel(keysOf(s.name))
 	}
 	return t
 }

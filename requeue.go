@@ -12,8 +12,9 @@ import (
 // requeues makes the source of the service's requeue channel: what comes there
 // goes to the inbound whose group it names, into the lane of its key, so that
 // this instance never handles it beside another message of that key. Another
-// instance may own the key's partition meanwhile. Without handlers there is
-// none.
+// instance may own the key's partition meanwhile: where the order of keys is kept
+// across instances, this one claims the key first (lock.go). Without handlers
+// there is none.
 func (r *run) requeues() *source {
 	if !r.keepsDeadLetters() {
 		return nil

@@ -64,6 +64,7 @@ type run struct {
 	inbounds []*inbound
 	sources  []*source // of the service's channels
 	replies  *source
+	claims   *claims // to keys; nil where none are made
 	lookout  lookout // for waiting channels
 
 	receiving sync.WaitGroup // goroutines that receive
@@ -103,8 +104,14 @@ func (r *run) serve(ctx context.Context) error {
 		finishers.Go(func() { (&finisher{b: b}).run(settling, base.Done(), stopFinishers) })
 	}
 	var replying sync.WaitGroup
-	replying.Go(func() { r.fail(r.replies.run(replyCtx)) })
-	replying.Go(func() { r.replies.watch(replyCtx) })
+	for _, src := range r.standing() {
+		replying.Go(func() { r.fail(src.run(replyCtx)) })
+		replying.Go(func() { src.watch(replyCtx) })
+	}
+	if r.claims != nil {
+		replying.Go(func() { r.claims.run(replyCtx) })
+		r.claims.greet(receive)
+	}
 	leases, stopLeases := context.WithCancel(base)
 	defer stopLeases()
 	var keeping sync.WaitGroup
@@ -249,6 +256,7 @@ func (r *run) plan() {
 	if q := r.requeues(); q != nil {
 		r.sources = append(r.sources, q)
 	}
+	r.claims = r.newClaims()
 	r.replies = &source{
 		s: s, sub: s.replies.subscription(), feed: s.replies.take,
 		room:  func(ctx context.Context) (int, error) { return maxReceive, ctx.Err() },
@@ -296,15 +304,24 @@ func (b *inbound) subscription() driver.Subscription {
 	}
 }
 
+// standing are the sources that receive until the handlers have drained: that of
+// the replies, which they await, and that of the claims to keys.
+func (r *run) standing() []*source {
+	if r.claims == nil {
+		return []*source{r.replies}
+	}
+	return []*source{r.replies, r.claims.src}
+}
+
 // open opens every receiver. Those of the service's channels receive until
-// receive ends; that of the replies, which handlers await while they drain,
-// until replies ends.
+// receive ends; those that stand until replies ends.
 func (r *run) open(receive, replies context.Context) error {
 	opening, cancel := context.WithCancel(receive)
 	defer cancel()
-	return eachSource(append(slices.Clone(r.sources), r.replies), func(src *source) error {
+	standing := r.standing()
+	return eachSource(slices.Concat(standing, r.sources), func(src *source) error {
 		life := receive
-		if src == r.replies {
+		if slices.Contains(standing, src) {
 			life = replies
 		}
 		src.turn.L = &src.mu
@@ -317,7 +334,7 @@ func (r *run) open(receive, replies context.Context) error {
 }
 
 func (r *run) closeSources(ctx context.Context) error {
-	return eachSource(slices.Concat(r.sources, []*source{r.replies}, r.lookout.sources()), func(src *source) error {
+	return eachSource(slices.Concat(r.sources, r.standing(), r.lookout.sources()), func(src *source) error {
 		if err := src.close(ctx); err != nil && r.s.conn.Classify(err) != driver.Closed {
 			return fmt.Errorf("close receiver of %s: %w", src.sub.Channel.Name, err)
 		}
@@ -337,7 +354,7 @@ func (r *run) removeGroups(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
-	_ = eachSource(r.sources, func(src *source) error { // no error: a group that stays expires
+	_ = eachSource(slices.Concat(r.sources, r.standing()), func(src *source) error { // no error: a group that stays expires
 		if src.resume {
 			if err := remover.RemoveGroup(ctx, src.sub.Channel.Name, src.sub.GroupName()); err != nil && r.s.conn.Classify(err) != driver.NotFound {
 				r.s.opts.Logger.Debug("group of a broadcast subscription was not removed", "service", r.s.name,

@@ -38,6 +38,7 @@ type scheduler struct {
 	draining bool           // hand back rather than hold
 	told     func(gateNews)
 	recall   *recall // hears of what is delivered again; may be nil
+	keys     keyLocks
 
 	room   chan struct{} // something was settled, or a lane is no longer held
 	finish chan struct{} // done is not empty
@@ -161,7 +162,12 @@ func (s *scheduler) begin(tasks []*task) []*task {
 		}
 		s.ready.remove(t)
 		if s.gate.stops(t) {
+			s.endClaim(t)
 			s.gate.wait(t)
+			s.grant(t.in.Message.Key)
+			continue
+		}
+		if s.locked(t) {
 			continue
 		}
 		t.state = taskRunning
@@ -187,6 +193,7 @@ func (s *scheduler) giveBack(tasks []*task) {
 // over takes back a task after an attempt.
 func (s *scheduler) over(t *task) {
 	t.renew()
+	s.endClaim(t)
 	switch {
 	case t.verdict == unbegun:
 	case t.unseen: // it says nothing of whether handlers can begin
@@ -217,6 +224,7 @@ func (s *scheduler) over(t *task) {
 		t.timer = time.AfterFunc(t.after, func() { s.release(t) })
 		s.signalRoom()
 	}
+	s.grant(t.in.Message.Key)
 }
 
 // conclude has t settled, and lets its key go on.
@@ -269,6 +277,7 @@ func (s *scheduler) newLane(key string) *lane {
 // quit takes t out of hand, unsettled.
 func (s *scheduler) quit(t *task) {
 	t.state = taskDropped
+	s.endClaim(t)
 	s.recall.handedBack(t)
 	s.leaveLane(t)
 	s.forget(t)

@@ -29,14 +29,15 @@ type task struct {
 	timer   *time.Timer   // while held
 	due     time.Time     // when the next attempt is, after one that failed
 
-	concluded bool  // an earlier delivery was handled: it is to be settled alone
-	unseen    bool  // the last attempt came to an end before its handler
-	waits     int   // how often it waited for an earlier delivery
-	alone     bool  // it failed with a batch as a whole: the next attempt is its own
-	unready   int   // how often its handler could not begin
-	lost      bool  // it is delivered again, whatever becomes of this attempt
-	abandoned bool  // its partition is another instance's: it is not settled
-	exit      *exit // who waits until it is out of hand
+	concluded bool   // an earlier delivery was handled: it is to be settled alone
+	unseen    bool   // the last attempt came to an end before its handler
+	waits     int    // how often it waited for an earlier delivery
+	alone     bool   // it failed with a batch as a whole: the next attempt is its own
+	unready   int    // how often its handler could not begin
+	lost      bool   // it is delivered again, whatever becomes of this attempt
+	abandoned bool   // its partition is another instance's: it is not settled
+	exit      *exit  // who waits until it is out of hand
+	claim     *claim // of a letter, to its key, while its handler is about to run, and runs
 
 	answered bool // its answer is sent
 	unsent   int  // consequences that must be sent before it is settled
@@ -78,6 +79,7 @@ const (
 	taskRunning
 	taskHeld    // until its next attempt
 	taskGated   // until handlers can begin again
+	taskLocked  // until no other instance has its key
 	taskDone    // to be settled
 	taskDropped // handed back; no longer counted
 )

@@ -38,7 +38,8 @@ type Channel struct {
 	// caller who is gone with it, messages asked for as at-most-once. A
 	// transport may carry them without persistence or confirmation, and to
 	// those who listen at that moment only. Their sends may return before
-	// anything was confirmed.
+	// anything was confirmed. A Broadcast subscription to one is given what
+	// every instance sends, its own as well.
 	Transient bool
 }
 

@@ -142,6 +142,7 @@ type Box[Tx any] struct {
 	published atomic.Int64
 	behind    atomic.Int64 // published and not written down
 	leading   atomic.Int64
+	looks     atomic.Int64
 	rate      rate
 	trouble   trouble
 	later     store.Signal // a delayed message was written

@@ -277,7 +277,10 @@ func (t *term[Tx]) setAside(e *entry, l store.Lane) {
 
 // drainHeld tries held messages again when their time has come, in order.
 func (t *term[Tx]) drainHeld(ctx context.Context) {
+	look := counted(&t.b.looks)
+	defer look.end()
 	for attempt := 0; ; {
+		look.begin()
 		next, err := t.drain(ctx)
 		switch {
 		case errors.Is(err, store.ErrFenced):
@@ -291,6 +294,7 @@ func (t *term[Tx]) drainHeld(ctx context.Context) {
 			attempt++
 		default:
 			attempt = 0
+			look.end()
 			t.b.trouble.over("publish held messages")
 		}
 		if !t.awaitDrain(ctx, next) {

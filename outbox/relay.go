@@ -113,6 +113,7 @@ func (b *Box[Tx]) lead(ctx context.Context, term store.Term) (left bool, err err
 	t := newTerm(b, term, ctx.Done(), stop)
 	t.resume(cursor)
 	t.checkBroker() // before anything is published to one that has forgotten
+	b.looks.Add(2)  // of drainHeld and promoteDue
 	b.leading.Add(1)
 	defer b.leading.Add(-1)
 	var beside sync.WaitGroup

@@ -17,6 +17,7 @@ type Stats struct {
 	Rate      float64       // messages a second that this process published in the last ten seconds
 	Behind    int64         // published by this process and not yet passed by the cursor: what a crash would repeat
 	Leading   int           // how many shards this process publishes
+	Looking   bool          // this process leads, and is about to publish held or delayed messages that are due, or looks whether there are any
 	Trouble   string        // what the relay is waiting to be over; empty if nothing is wrong
 }
 
@@ -26,7 +27,7 @@ func (b *Box[Tx]) Stats(ctx context.Context) (Stats, error) {
 	now := time.Now()
 	all := Stats{
 		Published: b.published.Load(), Rate: b.rate.at(now), Behind: b.behind.Load(),
-		Leading: int(b.leading.Load()), Trouble: b.trouble.text(),
+		Leading: int(b.leading.Load()), Looking: b.looks.Load() > 0, Trouble: b.trouble.text(),
 	}
 	for shard := range b.db.Shards() {
 		s, err := b.db.Stats(ctx, shard)

@@ -22,7 +22,10 @@ const promotePause = 5 * time.Millisecond
 
 // promoteDue moves delayed messages into the outbox when they are due.
 func (t *term[Tx]) promoteDue(ctx context.Context) {
+	look := counted(&t.b.looks)
+	defer look.end()
 	for attempt := 0; ; {
+		look.begin()
 		wake := t.b.later.Wait()
 		moved, next, err := t.db.Promote(ctx, t.Term, chunk)
 		pause := t.opts.Poll
@@ -44,6 +47,7 @@ func (t *term[Tx]) promoteDue(ctx context.Context) {
 				t.db.Signal().Notify()
 				continue
 			}
+			look.end()
 			if !next.IsZero() { // one that is due and was not moved is being cancelled
 				pause = min(pause, max(promotePause, time.Until(next)))
 			}

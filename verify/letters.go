@@ -70,6 +70,22 @@ func (l *letters) look(ctx context.Context) {
 	}
 }
 
+// lookPatience is how long the last look may take: a connection that was cut may
+// still hold a channel for a moment.
+const lookPatience = time.Minute
+
+// lookWell looks until nothing is in the way that passes.
+func (l *letters) lookWell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	for {
+		l.look(ctx)
+		if _, err := l.last(); err == nil || l.conn.Classify(err) != driver.Retryable || !pause(ctx, lettersEvery/4) {
+			return
+		}
+	}
+}
+
 // read reads those of one service.
 func (l *letters) read(ctx context.Context, service string, kept map[string]map[string]bool) error {
 	channel := dovetail.DeadLetterChannel(service)

@@ -96,6 +96,11 @@ func TestLetters_are_counted_and_those_of_requeues_sent_again(t *testing.T) {
 	if l.err != nil || !l.kept[poison]["of "+poison] || l.requeued != 1 {
 		t.Errorf("%v, kept %v, sent again %d", l.err, l.kept, l.requeued)
 	}
+	busy := &busyBrowser{l.browser, 2}
+	l.browser = busy
+	if l.lookWell(ctx); l.err != nil || busy.refusals != 0 {
+		t.Errorf("the last look gives up: %v", l.err)
+	}
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -131,4 +136,18 @@ func TestEpisode_tells_how_long_it_took_to_recover(t *testing.T) {
 	if (*episode)(nil).report(1) != nil || (&episode{}).report(1) != nil {
 		t.Error("a run without one reports one")
 	}
+}
+
+// busyBrowser is a browser that refuses a few times.
+type busyBrowser struct {
+	driver.Browser
+	refusals int
+}
+
+func (b *busyBrowser) Browse(ctx context.Context, channel, after string, max int) ([]driver.Stored, error) {
+	if b.refusals > 0 {
+		b.refusals--
+		return nil, driver.ErrRetryable
+	}
+	return b.Browser.Browse(ctx, channel, after, max)
 }

@@ -84,7 +84,7 @@ func (r *run) report(ctx context.Context, complete, interrupted bool) (*Report, 
 	}
 	var notes []string
 	if r.letters != nil {
-		r.letters.look(ctx)
+		r.letters.lookWell(ctx)
 		r.letters.tell(c)
 	}
 	if c.missing() {

@@ -124,6 +124,10 @@ func (a *app) relay(ctx context.Context, service string, o outbox.Options, drain
 	})
 }
 
+// leaderPatience is how long a relay that drains waits to lead, where messages are
+// held or delayed. Where another leads for longer, it is that one's to publish them.
+const leaderPatience = 15 * time.Second
+
 // watchRelay waits for the relay's end, and if it is to drain, ends it when
 // nothing is left.
 func (a *app) watchRelay(ctx context.Context, svc *dovetail.Service, stats func(context.Context) (outbox.Stats, error), drain bool, ended <-chan error, stop func()) error {
@@ -137,6 +141,7 @@ func (a *app) watchRelay(ctx context.Context, svc *dovetail.Service, stats func(
 	}
 	p := a.progress()
 	defer p.end()
+	began := time.Now()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -150,7 +155,7 @@ func (a *app) watchRelay(ctx context.Context, svc *dovetail.Service, stats func(
 			continue // the relay itself says what is wrong
 		}
 		p.text(fmt.Sprintf("published %d; backlog %d, held %d, for later %d  %s", s.Published, s.Backlog, s.Held, s.Later, s.Trouble), false)
-		if drain && s.Backlog == 0 {
+		if drain && s.Backlog == 0 && !s.Looking && (s.Held+s.Later == 0 || s.Leading > 0 || time.Since(began) > leaderPatience) {
 			stop()
 			return <-ended
 		}

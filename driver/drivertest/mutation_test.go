@@ -54,7 +54,7 @@ type mutant struct {
 // mutants are those of every subject, by what they do wrong.
 func mutants() map[string]mutant {
 	all := map[string]mutant{}
-	for _, some := range []map[string]mutant{sendMutants, textMutants, receiveMutants, settleMutants, groupMutants, broadcastMutants, engineMutants, handoverMutants, leaseMutants, widenMutants} {
+	for _, some := range []map[string]mutant{sendMutants, textMutants, receiveMutants, settleMutants, groupMutants, broadcastMutants, engineMutants, handoverMutants, leaseMutants, widenMutants, transientMutants} {
 		for name, m := range some {
 			if _, twice := all[name]; twice {
 				panic("two mutants " + name)

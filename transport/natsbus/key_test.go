@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/servers"
 	"github.com/dovetail-go/dovetail/transport/internal/keytest"
 	"github.com/dovetail-go/dovetail/transport/natsbus"
@@ -23,4 +24,9 @@ func TestKey_that_fails_takes_a_share(t *testing.T) {
 			keytest.Check(t, connect(t, o), dovetail.Options{}, 0)
 		})
 	}
+}
+
+func TestKey_is_not_handled_beside_a_requeue_of_it(t *testing.T) {
+	srv := servers.Shared(t, servers.NATS)
+	keytest.CheckRequeue(t, func() driver.Conn { return connect(t, natsbus.Options{URL: srv.URL(), Partitions: 8}) }, dovetail.Options{}, 0)
 }

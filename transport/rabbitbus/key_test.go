@@ -57,3 +57,12 @@ func TestReceiver_opened_anew_has_in_order_what_many_consumers_brought(t *testin
 		})
 	}
 }
+
+func TestKey_is_not_handled_beside_a_requeue_of_it(t *testing.T) {
+	srv := servers.Shared(t, servers.RabbitMQ)
+	keytest.CheckRequeue(t, func() driver.Conn {
+		o := optionsFor(t, srv)
+		o.Partitions = 8
+		return connect(t, o)
+	}, dovetail.Options{}, 0)
+}
