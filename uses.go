@@ -62,8 +62,12 @@ func (s *Service) ownUses(u uses) {
 			one.Sends, one.Broadcasts = true, []string{s.name}
 		}
 	}
-	r := &run{s: &Service{name: s.name, opts: s.opts, subs: s.subs}}
+	r := &run{s: &Service{name: s.name, opts: s.opts, caps: s.caps, subs: s.subs}}
 	r.groups()
+	if r.sharesKeys() {
+		keys := u.of(keysOf(s.name))
+		keys.Sends, keys.Broadcasts = true, []string{s.name}
+	}
 	for _, b := range r.inbounds {
 		one := u.of(b.channel)
 		if group, _, broadcast := strings.Cut(b.group, broadcastMark); broadcast {

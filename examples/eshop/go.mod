@@ -5,12 +5,13 @@ go 1.26.0
 require (
 	github.com/dovetail-go/dovetail v0.0.0
 	github.com/dovetail-go/dovetail/store/sqlitestore v0.0.0
+	github.com/dovetail-go/dovetail/transport/natsbus v0.0.0
 	github.com/dovetail-go/dovetail/transport/natsbus/embedded v0.0.0
+	github.com/nats-io/nats-server/v2 v2.15.3
 )
 
 require (
 	github.com/antithesishq/antithesis-sdk-go v0.9.0-default-no-op // indirect
-	github.com/dovetail-go/dovetail/transport/natsbus v0.0.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
@@ -18,7 +19,6 @@ require (
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/minio/highwayhash v1.0.4 // indirect
 	github.com/nats-io/jwt/v2 v2.8.3 // indirect
-	github.com/nats-io/nats-server/v2 v2.15.3 // indirect
 	github.com/nats-io/nats.go v1.55.0 // indirect
 	github.com/nats-io/nkeys v0.4.17 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -83,7 +82,7 @@ type item struct{ N int }
 var (
 	tell   = dovetail.NewCommand[item]("mail.tell")
 	later  = dovetail.NewCommand[item]("mail.later").On(dovetail.NewChannel("mail.tell"))
-	broken = dovetail.NewCommand[item]("mail.broken").Keyed(func(i item) string { return strconv.Itoa(i.N) })
+	broken = dovetail.NewCommand[item]("mail.broken").Keyed(func(item) string { return "k" })
 	did    = dovetail.NewEvent[item]("mail.did")
 	ask    = dovetail.NewCall[item, item]("mail.ask")
 	view   = dovetail.NewSurvey[item, item]("mail.view")
@@ -124,11 +123,11 @@ func (w *walker) answered(what string) func(context.Context, dovetail.Answer[ite
 // handler.
 func (w *walker) mail(svc *dovetail.Service, newest bool) {
 	svc.Sends(did, price, poll)
-	tell.Handle(svc, w.on("tell"))
-	var across []dovetail.SubscribeOption
-	if svc.Conn().Capabilities().Order >= driver.OrderOwner { // instances tell each other of keys
-		across = append(across, dovetail.Ordered())
+	var ordered []dovetail.SubscribeOption // where it can be: the instances then tell each other of keys
+	if svc.Conn().Capabilities().Order >= driver.OrderOwner {
+		ordered = append(ordered, dovetail.Ordered())
 	}
+	tell.Handle(svc, w.on("tell"))
 	broken.Handle(svc, func(context.Context, item) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -137,7 +136,7 @@ func (w *walker) mail(svc *dovetail.Service, newest bool) {
 		}
 		w.seen["broken"]++
 		return nil
-	}, across...)
+	}, ordered...)
 	did.Subscribe(svc, w.on("audit"), dovetail.As("audit"))
 	ask.Handle(svc, w.answering("ask"))
 	view.Handle(svc, w.answering("view"))
