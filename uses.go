@@ -54,12 +54,8 @@ func (s *Service) ownUses(u uses) {
 		one.Groups = append(one.Groups, sub.Group)
 	}
 	for _, c := range t.Channels {
-		one := u.of(c)
-		switch c.Name {
-		case DeadLetterChannel(s.name):
+		if one := u.of(c); c.Name == DeadLetterChannel(s.name) {
 			one.Sends = true
-		case keysChannel(s.name):
-			one.Sends, one.Broadcasts = true, []string{s.name}
 		}
 	}
 	r := &run{s: &Service{name: s.name, opts: s.opts, caps: s.caps, subs: s.subs}}
