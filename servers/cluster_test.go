@@ -85,14 +85,19 @@ func TestLaunchCluster_refuses_what_is_none(t *testing.T) {
 	}
 }
 
-func TestKafkaBrokers_reads_their_numbers(t *testing.T) {
-	answer := "\x00\x00\x00\x02" + "\x00\x00\x00\x03\x00\x01h\x00\x00\x23\x84\xff\xff" + "\x00\x00\x00\x01\x00\x02hh\x00\x00\x23\x84\x00\x01r" + "\x00\x00\x00\x01"
-	if got := kafkaBrokers([]byte(answer)); len(got) != 2 || got[0] != 3 || got[1] != 1 {
-		t.Errorf("brokers %v", got)
+func TestKafkaState_reads_brokers_and_copies(t *testing.T) {
+	brokers := "\x00\x00\x00\x02" + "\x00\x00\x00\x03\x00\x01h\x00\x00\x23\x84\xff\xff" + "\x00\x00\x00\x01\x00\x02hh\x00\x00\x23\x84\x00\x01r" + "\x00\x00\x00\x01"
+	copies := "\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x03" + "\x00\x00\x00\x01\x00\x00\x00\x01"
+	topic := "\x00\x00\x00\x01" + "\x00\x00\x00\x01t\x00" + "\x00\x00\x00\x01" + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01" + copies
+	for node, want := range map[int]int{1: 0, 2: 0, 3: 1} {
+		got, behind := kafkaState([]byte(brokers+topic), node)
+		if len(got) != 2 || got[0] != 3 || got[1] != 1 || behind != want {
+			t.Errorf("node %d: brokers %v, %d partitions behind, want %d", node, got, behind, want)
+		}
 	}
 	for _, cut := range []string{"", "\x00", "\x7f\xff\xff\xff"} {
-		if got := kafkaBrokers([]byte(cut)); len(got) != 0 {
-			t.Errorf("%q: %v", cut, got)
+		if got, behind := kafkaState([]byte(cut), 1); len(got) != 0 || behind != 0 {
+			t.Errorf("%q: %v, %d", cut, got, behind)
 		}
 	}
 }

@@ -113,27 +113,36 @@ func (kafka) ClusterURL(nodes []*Instance) string {
 func (kafka) Helper() Kind { return nil }
 
 // Probe asks which brokers there are. One that still catches up with its log,
-// or is not yet admitted by the controller, is not among them.
+// or is not yet admitted by the controller, is not among them. A node of a cluster
+// must also have its copies up to date.
 func (kafka) Probe(ctx context.Context, in *Instance) (version string, err error) {
 	conn, err := dial(ctx, in.Addr("kafka"))
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	const metadata, noTopics = 3, "\x00\x00\x00\x00"
-	answer, err := kafkaAsk(conn, metadata, 1, []byte(noTopics))
+	const metadata, noTopics, allTopics = 3, "\x00\x00\x00\x00", "\xff\xff\xff\xff"
+	topics := noTopics
+	if in.Nodes != nil {
+		topics = allTopics
+	}
+	answer, err := kafkaAsk(conn, metadata, 1, []byte(topics))
 	if err != nil {
 		return "", err
 	}
-	if !slices.Contains(kafkaBrokers(answer), in.Node+1) {
+	brokers, behind := kafkaState(answer, in.Node+1)
+	if !slices.Contains(brokers, in.Node+1) {
 		return "", errors.New("it is not admitted yet")
+	}
+	if behind > 0 {
+		return "", fmt.Errorf("its copies of %d partitions are behind", behind)
 	}
 	return kafkaVersion, nil
 }
 
-// kafkaBrokers reads the numbers of the brokers from an answer of version 1 about
-// metadata: of each its number, host, port and rack.
-func kafkaBrokers(answer []byte) (all []int) {
+// kafkaState reads an answer of version 1 about metadata: the numbers of the brokers,
+// and of how many partitions a node should have a copy in sync and has not.
+func kafkaState(answer []byte, node int) (brokers []int, behind int) {
 	r := bytes.NewReader(answer)
 	number := func(bytes int) (n int) {
 		for range bytes {
@@ -142,17 +151,39 @@ func kafkaBrokers(answer []byte) (all []int) {
 		}
 		return n
 	}
-	for range number(4) {
-		if r.Len() == 0 {
-			return all
-		}
-		all = append(all, number(4))
-		_, _ = r.Seek(int64(number(2))+4, io.SeekCurrent)
-		if rack := int16(number(2)); rack > 0 {
-			_, _ = r.Seek(int64(rack), io.SeekCurrent)
+	skip := func(n int) { _, _ = r.Seek(int64(n), io.SeekCurrent) }
+	text := func() {
+		if n := number(2); n < 1<<15 {
+			skip(n)
 		}
 	}
-	return all
+	list := func(each func()) {
+		for n := number(4); n > 0 && r.Len() > 0; n-- {
+			each()
+		}
+	}
+	list(func() { // a broker: number, host, port, rack
+		brokers = append(brokers, number(4))
+		text()
+		skip(4)
+		text()
+	})
+	skip(4)       // the controller
+	list(func() { // a topic: error, name, whether it is internal, partitions
+		skip(2)
+		text()
+		skip(1)
+		list(func() { // a partition: error, number, leader, copies, those in sync
+			skip(10)
+			mine, synced := false, false
+			list(func() { mine = number(4) == node || mine })
+			list(func() { synced = number(4) == node || synced })
+			if mine && !synced {
+				behind++
+			}
+		})
+	})
+	return brokers, behind
 }
 
 // kafkaAsk sends one request in the old, inflexible encoding and returns the

@@ -53,10 +53,23 @@ log.console.use_colors = off
 log.file = false
 `
 
+// rabbitmqNodeConf is what a node of a cluster has beside: a node without a majority
+// stops serving, as is advised for three, and one that is frozen is noticed within
+// seconds (see also netTick).
+const rabbitmqNodeConf = `cluster_formation.peer_discovery_backend = classic_config
+cluster_partition_handling = pause_minority
+raft.adaptive_failure_detector.poll_interval = 1000
+`
+
+// netTick is after how many seconds, more or less a quarter, a node that says nothing
+// is taken for gone by the others, and with it those who were connected to it. The
+// default is 60.
+const netTick = "8"
+
 func (rabbitmq) Prepare(_ context.Context, in *Instance) error {
 	conf := fmt.Sprintf(rabbitmqConf, in.Ports["amqp"], in.Ports["management"], in.Ports["stream"], in.Ports["stream"])
 	if in.Nodes != nil {
-		conf += "cluster_formation.peer_discovery_backend = classic_config\n"
+		conf += rabbitmqNodeConf
 		for i, node := range in.Nodes {
 			conf += fmt.Sprintf("cluster_formation.classic_config.nodes.%d = %s\n", i+1, rabbitmqNode(node))
 		}
@@ -88,6 +101,10 @@ func (rabbitmq) Command(in *Instance) Command {
 	if in.Helper != nil {
 		script, names = "exec "+rabbitmqServer, in.Helper
 	}
+	erl := "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"
+	if in.Nodes != nil {
+		erl += " -kernel net_ticktime " + netTick
+	}
 	return Command{
 		Args: []string{"sh", "-c", script},
 		Env: []string{
@@ -102,7 +119,7 @@ func (rabbitmq) Command(in *Instance) Command {
 			"RABBITMQ_ENABLED_PLUGINS_FILE=" + in.Path("plugins"),
 			"RABBITMQ_PID_FILE=" + in.Path("pid"),
 			// Distribution on loopback only, few schedulers that do not spin.
-			"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
+			"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=" + erl,
 			"RUNNING_UNDER_SYSTEMD=true", // the script becomes the server
 		},
 	}

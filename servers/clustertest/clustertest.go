@@ -107,12 +107,13 @@ type Lengths struct {
 	Late   time.Duration // after how long requests must not fail any more
 
 	Patience time.Duration // how long is waited for what was committed, before it is called lost
+	Long     bool          // with the faults that take long
 }
 
 const periodVariable = "DOVETAIL_FAULT_PERIOD"
 
 func lengthsFrom(period string) (Lengths, error) {
-	o := Lengths{Frozen: 12 * time.Second, Gone: 4 * time.Second, Watch: 5 * time.Second, Late: 10 * time.Second, Patience: time.Minute}
+	o := Lengths{Frozen: 12 * time.Second, Gone: 4 * time.Second, Watch: 3 * time.Second, Late: 10 * time.Second, Patience: time.Minute}
 	if period == "" {
 		return o, nil
 	}
@@ -120,6 +121,6 @@ func lengthsFrom(period string) (Lengths, error) {
 	if err != nil || d <= 0 {
 		return Lengths{}, fmt.Errorf("%s is %q: want a duration as in 30s", periodVariable, period)
 	}
-	o.Frozen, o.Gone, o.Watch = d, d/3, d/2
+	o.Frozen, o.Gone, o.Watch, o.Long = d, d/3, d/2, true
 	return o, nil
 }

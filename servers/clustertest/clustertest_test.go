@@ -66,7 +66,7 @@ func breakWith(t *testing.T, name string, does change) (outcomes []Outcome, prob
 		return nil
 	}}
 	h := Harness{Nodes: []Node{n, n, n}, URL: "faulty:" + name, Detection: time.Second, Without: []string{"stop", "freeze", "rolling"}}
-	o := Lengths{Gone: 100 * time.Millisecond, Watch: 300 * time.Millisecond, Late: 100 * time.Millisecond, Patience: 2 * time.Second}
+	o := Lengths{Gone: 100 * time.Millisecond, Watch: 300 * time.Millisecond, Late: 100 * time.Millisecond, Patience: 2 * time.Second, Long: true}
 	err := Break(t.Context(), h, o, func(o Outcome) {
 		outcomes = append(outcomes, o)
 		problems += strings.Join(o.Problems, "\n") + "\n"

@@ -10,6 +10,7 @@
 //		clustertest.Run(t, clustertest.Harness{Nodes: clustertest.NodesOf(c), URL: c.URL()+"&partitions=6", Ordered: true, Detection: …})
 //	}
 //
-// Faults are short unless DOVETAIL_FAULT_PERIOD says how long a node is frozen, as
-// in 30s; two of three are then gone for a third of that.
+// A node is killed, stopped, frozen for some seconds, and lost for good. With
+// DOVETAIL_FAULT_PERIOD, as in 30s, a node is frozen for so long, two of three are
+// gone for a third of that, and all are restarted one after the other.
 package clustertest

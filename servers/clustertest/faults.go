@@ -13,25 +13,26 @@ import (
 // the cluster, and between when and when there is no majority.
 type fault struct {
 	name string
+	long bool // not in a short run
 	do   func(ctx context.Context, h Harness, o Lengths, at *moments) error
 }
 
 var faults = []fault{
-	{"kill", func(ctx context.Context, h Harness, o Lengths, at *moments) error {
+	{"kill", false, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
 		at.disturb()
 		return errors.Join(h.Nodes[0].Kill(), rest(ctx, o.Watch), h.Nodes[0].Restart(ctx))
 	}},
-	{"stop", func(ctx context.Context, h Harness, o Lengths, at *moments) error {
+	{"stop", false, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
 		at.disturb()
 		return errors.Join(h.Nodes[1].Stop(ctx), rest(ctx, o.Watch), h.Nodes[1].Restart(ctx))
 	}},
-	{"freeze", func(ctx context.Context, h Harness, o Lengths, at *moments) error {
+	{"freeze", false, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
 		at.disturb()
 		err := errors.Join(h.Nodes[2].Pause(), rest(ctx, o.Frozen))
 		at.disturb()
 		return errors.Join(err, h.Nodes[2].Resume())
 	}},
-	{"two gone", func(ctx context.Context, h Harness, o Lengths, at *moments) error {
+	{"two gone", true, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
 		at.gone()
 		err := errors.Join(h.Nodes[0].Kill(), h.Nodes[1].Kill(), rest(ctx, o.Gone))
 		var back sync.WaitGroup
@@ -43,7 +44,7 @@ var faults = []fault{
 		at.back()
 		return errors.Join(append(errs, err)...)
 	}},
-	{"rolling", func(ctx context.Context, h Harness, o Lengths, at *moments) error {
+	{"rolling", true, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
 		for _, n := range h.Nodes {
 			at.disturb()
 			if err := errors.Join(n.Stop(ctx), n.Restart(ctx), rest(ctx, o.Watch/2)); err != nil {
@@ -52,7 +53,7 @@ var faults = []fault{
 		}
 		return nil
 	}},
-	{"lost", func(ctx context.Context, h Harness, o Lengths, at *moments) error {
+	{"lost", false, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
 		at.disturb()
 		return h.Nodes[0].Close()
 	}},
@@ -66,7 +67,7 @@ func Break(ctx context.Context, h Harness, o Lengths, report func(Outcome)) erro
 		return err
 	}
 	for _, f := range faults {
-		if slices.Contains(h.Without, f.name) {
+		if slices.Contains(h.Without, f.name) || f.long && !o.Long {
 			continue
 		}
 		out, faultErr := l.through(ctx, f, o)
