@@ -106,7 +106,7 @@ func TestDown_leaves_a_stranger_with_the_servers_number_alone(t *testing.T) {
 		}
 	}()
 	dir := t.TempDir()
-	s := &Server{kind: NATS, in: Instance{Dir: dir}, detached: true, proc: &process{pid: stranger.Process.Pid, born: "1"}}
+	s := &Server{kind: NATS, name: "nats", in: Instance{Dir: dir}, detached: true, proc: &process{pid: stranger.Process.Pid, born: "1"}}
 	if err := s.save(); err != nil {
 		t.Fatal(err)
 	}
