@@ -74,7 +74,7 @@ func TestBroadcast_group_expires_and_can_be_removed(t *testing.T) {
 				t.Error(err)
 			}
 		},
-		"expired": func() { pause(within(t), 4*time.Second) },
+		"expired": func() { pause(within(t), 12*time.Second) }, // the server looks every 5 s
 	} {
 		s := s
 		r := openReceiver(t, c, s)

@@ -196,11 +196,15 @@ func (s *session) scanQueue(ctx context.Context, queue string, exclusive bool, s
 	var ch *amqp.Channel
 	var in <-chan amqp.Delivery
 	depth, there, acked := 0, 0, 0
-	err = s.call(ctx, func() error {
-		var err error
+	err = s.call(ctx, func() (err error) {
 		if ch, err = s.conn.Channel(); err != nil {
 			return err
 		}
+		defer func() {
+			if err != nil {
+				_ = ch.Close()
+			}
+		}()
 		q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
 		if err != nil {
 			return err
@@ -220,9 +224,6 @@ func (s *session) scanQueue(ctx context.Context, queue string, exclusive bool, s
 		return err
 	}, func() { _ = ch.Close() })
 	if err != nil {
-		if ch != nil {
-			go func() { _ = ch.Close() }() // it ends with the connection at the latest
-		}
 		return err
 	}
 	defer func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dovetail-go/dovetail/driver"
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -16,6 +17,8 @@ type channelState struct {
 	partitions int // 0: one queue, or exchange, without an owner
 	transient  bool
 	targets    []target // by partition
+
+	home atomic.Pointer[string] // the name of the queue, where the channel has one that is with one node
 }
 
 // A target is where a message is published to.

@@ -3,6 +3,7 @@ package rabbitbus
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/dovetail-go/dovetail/driver"
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -26,7 +27,7 @@ func (src *source) follow(ctx context.Context, prefetch, budget int) error {
 	r := src.r
 	r.settling.Lock()
 	r.mu.Lock()
-	s, ch, pumped, n := src.session, src.ch, src.pumped, src.consumers
+	s, ch, pumped, n, queue := src.session, src.ch, src.pumped, src.consumers, src.queue
 	full := src.full()
 	src.passing = full
 	r.mu.Unlock()
@@ -35,15 +36,17 @@ func (src *source) follow(ctx context.Context, prefetch, budget int) error {
 		return nil
 	}
 	var in <-chan amqp.Delivery
+	settle := sync.OnceFunc(r.settling.Unlock)
+	defer settle() // also where the server does not answer
 	err := s.call(ctx, func() (err error) {
 		err = ch.Cancel(consumerTag(n), false)
-		r.settling.Unlock()
+		settle()
 		if err != nil {
 			return err
 		}
 		<-pumped // all that came before is in arrived
 		if err = ch.Qos(prefetch, 0, false); err == nil {
-			in, err = ch.Consume(src.queue, consumerTag(n+1), false, false, false, false, nil)
+			in, err = ch.Consume(queue, consumerTag(n+1), false, false, false, false, nil)
 		}
 		return err
 	}, func() { _ = ch.Close() })

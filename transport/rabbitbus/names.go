@@ -18,6 +18,7 @@ import (
 //	orders:billing#3  the queue of a group's partition 3
 //	orders:cache~i1   the queue of instance i1 of a broadcast
 //	orders::members   a queue by which the receivers of partitions count each other
+//	orders::2         what stands in for the queue of a transient channel whose node is gone
 const (
 	groupMark     = ":"
 	instanceMark  = "~" // of driver.Subscription.GroupName

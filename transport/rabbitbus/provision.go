@@ -19,9 +19,13 @@ func (c *Conn) provisionChannel(ctx context.Context, ch driver.Channel) (*channe
 	if err := validChannel(ch); err != nil {
 		return nil, err
 	}
-	st, err := c.find(ctx, ch.Name)
+	find := c.find
+	if ch.Transient {
+		find = c.findSoon
+	}
+	st, err := find(ctx, ch.Name)
 	switch {
-	case driver.Classify(err) == driver.NotFound:
+	case driver.Classify(err) == driver.NotFound, ch.Transient && ch.Kind == driver.PointToPoint && homeIsGone(err):
 		partitions := or(ch.Partitions, c.opts.Partitions)
 		if ch.Transient {
 			partitions = 0
@@ -72,6 +76,9 @@ func contradiction(ch driver.Channel, st *channelState) error {
 // is there says that all are.
 func (c *Conn) declare(ctx context.Context, st *channelState) error {
 	doing := "provision channel " + st.name
+	if st.hasHome() {
+		return translate(doing, c.declareHome(ctx, st))
+	}
 	names := partNames(st.name, st.partitions)
 	for k := len(names) - 1; k >= 0; k-- {
 		var err error
@@ -154,8 +161,8 @@ func (c *Conn) bind(ctx context.Context, queue, exchange string) error {
 }
 
 // openInstance makes the queue of one instance of a broadcast, or finds it again.
-// A new one gets what is sent from now on. It is a classic queue: no more is
-// asked of it than that it outlives the instance for a while. It has one consumer
+// A new one gets what is sent from now on. It outlives the instance for a while,
+// and each node, so that it is a quorum queue. It has one consumer
 // at a time, so that a receiver first gets what the one before it, whose link was
 // lost, has not settled.
 func (c *Conn) openInstance(ctx context.Context, sub driver.Subscription, st *channelState) (queue string, err error) {
@@ -174,8 +181,7 @@ func (c *Conn) openInstance(ctx context.Context, sub driver.Subscription, st *ch
 			_, err = ch.QueueDeclarePassive(queue, true, false, false, false, nil)
 			return err
 		}
-		_, err = ch.QueueDeclare(queue, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic,
-			amqp.SingleActiveConsumerArg: true, amqp.QueueTTLArg: c.opts.Expire.Milliseconds()})
+		_, err = ch.QueueDeclare(queue, true, false, false, false, c.instanceArguments(s))
 		return err
 	})
 	if sub.Resume && isCode(err, amqp.NotFound) {
@@ -188,6 +194,17 @@ func (c *Conn) openInstance(ctx context.Context, sub driver.Subscription, st *ch
 		}
 	}
 	return queue, err
+}
+
+// instanceArguments are what the queue of an instance is declared with.
+func (c *Conn) instanceArguments(s *session) amqp.Table {
+	args := amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum, amqp.SingleActiveConsumerArg: true, amqp.QueueTTLArg: c.opts.Expire.Milliseconds()}
+	if c.opts.Classic {
+		args[amqp.QueueTypeArg] = amqp.QueueTypeClassic
+	} else if major, _ := s.serverVersion(); major >= 4 {
+		args[deliveryLimit] = int32(-1)
+	}
+	return args
 }
 
 // gone says that the group of a broadcast subscription is no more.

@@ -21,6 +21,11 @@ type publisher struct {
 	returns  chan amqp.Return       // a return comes before the confirmation
 	closes   chan *amqp.Error
 	next     uint64 // the tag of the next publish
+
+	// refused: the server refused a message. A channel on which it did so because
+	// the leader of a quorum queue was lost goes on refusing what is meant for that
+	// queue, long after another leader was elected (3.10), so that it is not used again.
+	refused bool
 }
 
 // publisher takes one that is idle, or opens one.
@@ -70,7 +75,9 @@ func (s *session) publisher(ctx context.Context, room int) (*publisher, error) {
 
 // release puts a publisher back whose messages are all confirmed.
 func (s *session) release(p *publisher) {
-	if !p.ch.IsClosed() {
+	if p.refused {
+		s.discard(p)
+	} else if !p.ch.IsClosed() {
 		s.mu.Lock()
 		s.idle = append(s.idle, p)
 		s.mu.Unlock()

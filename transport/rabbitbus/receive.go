@@ -99,6 +99,9 @@ func (r *receiver) begin(ctx context.Context) error {
 		return err
 	}
 	queues := partNames(groupBase(r.s.Channel, r.s.Group), r.st.partitions)
+	if r.st.hasHome() {
+		queues = []string{r.st.homeNow()}
+	}
 	if r.s.Broadcast {
 		queue, err := r.c.openInstance(ctx, r.s, r.st)
 		if err != nil {
@@ -269,9 +272,12 @@ func (r *receiver) Backlog(ctx context.Context) (int64, error) {
 	}
 	var n int64
 	for _, src := range r.sources {
+		r.mu.Lock()
+		queue := src.queue
+		r.mu.Unlock()
 		var q amqp.Queue
 		err := s.with(ctx, func(ch *amqp.Channel) (err error) {
-			q, err = ch.QueueDeclarePassive(src.queue, true, false, false, false, nil)
+			q, err = ch.QueueDeclarePassive(queue, true, false, false, false, nil)
 			return err
 		})
 		if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -25,9 +27,14 @@ func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
 		return 0, err
 	}
 	r.mu.Lock()
+	now := time.Now()
 	var down []*source
 	for _, src := range r.sources {
-		if src.isDown() && !src.leaving {
+		switch {
+		case !src.isDown() || src.leaving:
+		case now.Before(src.later):
+			wait = sooner(wait, src.later.Sub(now))
+		default:
 			down = append(down, src)
 		}
 	}
@@ -44,7 +51,7 @@ func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
 	}
 	r.mu.Unlock()
 	if len(down) == 0 || err != nil {
-		return 0, err
+		return wait, err
 	}
 	sess, err := r.link.session()
 	if err != nil {
@@ -54,25 +61,72 @@ func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
 		if err := r.c.declare(ctx, r.st); err != nil {
 			return 0, translate("receive from "+r.s.Channel.Name, err)
 		}
+		if r.st.hasHome() {
+			r.mu.Lock()
+			down[0].queue = r.st.homeNow()
+			r.mu.Unlock()
+		}
 		if r.s.Channel.Kind == driver.PublishSubscribe && !r.s.Broadcast {
 			if err := r.c.provisionGroup(ctx, r.s); err != nil {
 				return 0, err
 			}
 		}
 	}
-	for _, src := range down {
-		err := src.open(ctx, sess)
-		switch {
+	errs := r.openAgain(ctx, sess, down)
+	for i, src := range down {
+		switch err := errs[i]; {
 		case err == nil:
+		case errors.Is(err, errZombie) && src.ours:
+			wait = sooner(wait, ownWait)
 		case errors.Is(err, errZombie):
-			if wait = zombieWait; src.ours {
-				wait = ownWait
-			}
+			wait = sooner(wait, zombieWait)
+		case errors.Is(err, errNoAnswer) && r.anyUp():
+			wait = sooner(wait, src.slow)
 		default:
 			return 0, r.explain(err)
 		}
 	}
 	return wait, nil
+}
+
+// sooner is the shorter of two waits, of which 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 {
+		return b
+	}
+	return min(a, b)
+}
+
+// openAgain opens sources, all at once. The leader of a queue may be on a node that
+// does not answer, which is no reason to let the others wait for long: such a source
+// is tried for a second, then for longer, and rests for as long in between.
+func (r *receiver) openAgain(ctx context.Context, sess *session, down []*source) []error {
+	errs := make([]error, len(down))
+	var wg sync.WaitGroup
+	for i, src := range down {
+		src.slow = min(max(time.Second, 2*src.slow), r.c.opts.Timeout)
+		wg.Go(func() {
+			short, cancel := context.WithTimeoutCause(ctx, src.slow, errNoAnswer)
+			defer cancel()
+			errs[i] = src.open(short, sess)
+		})
+	}
+	wg.Wait()
+	for i, src := range down {
+		if errors.Is(errs[i], errNoAnswer) {
+			src.later = time.Now().Add(src.slow)
+		} else {
+			src.slow = 0
+		}
+	}
+	return errs
+}
+
+// anyUp reports whether something can come from a source.
+func (r *receiver) anyUp() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.sources, func(src *source) bool { return !src.isDown() })
 }
 
 // tooLong is the error that tells of a source whose channel the server ended

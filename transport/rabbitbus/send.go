@@ -122,7 +122,11 @@ func (b *sending) route(ctx context.Context, s *session) (n int) {
 		}
 		if st == nil || st.name != m.Channel {
 			var err error
-			if st, err = b.c.channel(ctx, m.Channel); err != nil {
+			find := b.c.channel
+			if m.Transient {
+				find = b.c.findTransient
+			}
+			if st, err = find(ctx, m.Channel); err != nil {
 				if absent == nil {
 					absent = map[string]error{}
 				}
@@ -218,6 +222,8 @@ func (b *sending) publish(ctx context.Context, s *session, p *publisher) (settle
 			err := fmt.Errorf("rabbitbus: send: %w: the server confirmed nothing for %v", driver.ErrRetryable, b.c.opts.Timeout)
 			if refused := s.refused(); refused != nil {
 				err = refused
+			} else {
+				s.doubt()
 			}
 			b.giveUp(err)
 			return false
@@ -296,6 +302,7 @@ func (b *sending) confirm(p *publisher, conf amqp.Confirmation, first uint64) {
 	case err != nil:
 		b.failChain(i, err)
 	case !conf.Ack || !w.answer.Acked():
+		p.refused = true
 		b.failChain(i, fmt.Errorf("rabbitbus: send to %s: %w: channel %s is full, or its queue is failing: the server refused the message: let receivers catch up, or raise the bound: of a policy at the server, of max-length by removing the channel once it is empty (dovetail topology remove %s)",
 			m.Channel, driver.ErrRetryable, m.Channel, m.Channel))
 	default:
@@ -376,6 +383,9 @@ func (c *Conn) sendTransient(ctx context.Context, s *session, st *channelState, 
 		return err
 	}
 	pub.DeliveryMode = amqp.Transient
+	if st.kind == driver.PointToPoint && st.partitions == 0 {
+		pub.Headers[copiesHeader] = copies(st.name)
+	}
 	to := st.targetFor(m.Key)
 	ch, err := s.forTransient(ctx)
 	if err != nil {

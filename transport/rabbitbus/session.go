@@ -23,6 +23,7 @@ type session struct {
 	lost     chan struct{} // closed when it has ended
 	why      error         // once lost is closed; nil where we ended it
 	blocked  atomic.Pointer[string]
+	doubted  atomic.Bool // the server is asked whether it is there
 
 	publishers chan struct{} // as many as are in use
 
@@ -76,22 +77,21 @@ func (s *session) refused() error {
 // errNoAnswer ends a call that the server did not answer in time.
 var errNoAnswer = errors.New("the server did not answer in time")
 
-// call runs f, which makes one call to the server. The client's calls know
-// neither contexts nor deadlines and end only with their connection, which is
-// therefore ended when the server does not answer: it answers calls within
-// milliseconds or is not there. Where ctx ends first, f goes on, and undo takes
-// back what it has brought.
+// call runs f, which makes calls to the server on one channel. The client's calls
+// know neither contexts nor deadlines, and end only with their channel. Where ctx
+// ends first, or the server has not answered in time, f goes on, and undo takes back
+// what it has brought. What f writes belongs to the caller only if call returns nil.
+//
+// A call without an answer is the end of its channel, not of the link: a healthy
+// node of a cluster does not answer for a queue that is with one which is frozen. But
+// a server that answers nothing else either is left.
 func (s *session) call(ctx context.Context, f func() error, undo func()) error {
-	var late atomic.Bool
-	timer := time.AfterFunc(s.patience, func() { late.Store(true); s.wire.kill() })
+	timer := time.NewTimer(s.patience)
+	defer timer.Stop()
 	done := make(chan error)
 	abandoned := make(chan struct{})
 	go func() {
 		err := f()
-		timer.Stop()
-		if err != nil && late.Load() {
-			err = fmt.Errorf("%w: %w", errNoAnswer, err)
-		}
 		select {
 		case done <- err:
 		case <-abandoned:
@@ -106,7 +106,28 @@ func (s *session) call(ctx context.Context, f func() error, undo func()) error {
 	case <-ctx.Done():
 		close(abandoned)
 		return context.Cause(ctx)
+	case <-timer.C:
+		close(abandoned)
+		s.doubt()
+		return errNoAnswer
 	}
+}
+
+// doubt asks for what every server has at hand, a channel, and ends the link if
+// that does not come either. It returns at once; one question at a time is enough.
+func (s *session) doubt() {
+	if s.doubted.Swap(true) {
+		return
+	}
+	timer := time.AfterFunc(s.patience/2, s.wire.kill)
+	go func() { // ends with the connection at the latest
+		ch, err := s.conn.Channel()
+		timer.Stop()
+		s.doubted.Store(false)
+		if err == nil {
+			_ = ch.Close()
+		}
+	}()
 }
 
 // with makes one call on a channel that is for calls.

@@ -99,7 +99,8 @@ func (p *partitioned) excess(ctx context.Context) (partition int, ok bool) {
 
 // members counts the receivers of the group. A quorum queue tells of its active
 // consumer alone, so each receiver also consumes a queue in which nothing ever
-// is, and whose consumers are counted.
+// is, and whose consumers are counted. It is a quorum queue, which outlives each
+// node; one of an earlier version is taken as it is.
 func (p *partitioned) members(ctx context.Context) (int, error) {
 	s, err := p.link.session()
 	if err != nil {
@@ -107,23 +108,46 @@ func (p *partitioned) members(ctx context.Context) (int, error) {
 	}
 	name := groupBase(p.s.Channel, p.s.Group) + membersMark
 	var q amqp.Queue
+	present := p.present
 	err = s.call(ctx, func() (err error) {
-		if p.present == nil || p.present.IsClosed() {
-			if p.present, err = s.conn.Channel(); err != nil {
-				return err
-			}
-			_, err = p.present.QueueDeclare(name, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeClassic, amqp.QueueTTLArg: int32(transientExpire)})
-			if err == nil {
-				_, err = p.present.Consume(name, "", true, false, false, false, nil)
-			}
-			if err != nil {
+		if present == nil || present.IsClosed() {
+			if present, err = p.c.presentOn(s, name); err != nil {
 				return err
 			}
 		}
-		q, err = p.present.QueueDeclarePassive(name, true, false, false, false, nil)
+		q, err = present.QueueDeclarePassive(name, true, false, false, false, nil)
 		return err
-	}, nil)
-	return q.Consumers, err
+	}, func() { _ = present.Close() })
+	if err != nil {
+		p.present = nil // the next is another, and this one ends, late or with the connection
+		return 0, err
+	}
+	p.present = present
+	return q.Consumers, nil
+}
+
+// presentOn begins to consume the queue of that name, and makes it where it is not
+// there.
+func (c *Conn) presentOn(s *session, name string) (*amqp.Channel, error) {
+	kinds := []string{amqp.QueueTypeQuorum, amqp.QueueTypeClassic}
+	if c.opts.Classic {
+		kinds = kinds[1:]
+	}
+	for i, kind := range kinds {
+		ch, err := s.conn.Channel()
+		if err != nil {
+			return nil, err
+		}
+		_, err = ch.QueueDeclare(name, true, false, false, false, amqp.Table{amqp.QueueTypeArg: kind, amqp.QueueTTLArg: int32(transientExpire)})
+		if isCode(err, amqp.PreconditionFailed) && i+1 < len(kinds) {
+			continue // the server has closed the channel
+		}
+		if err == nil {
+			_, err = ch.Consume(name, "", true, false, false, false, nil)
+		}
+		return ch, err
+	}
+	return nil, amqp.ErrClosed // not reached: the last kind returns
 }
 
 // Revoked delivers each partition that is to be given up.

@@ -42,6 +42,9 @@ type source struct {
 	alone bool      // nobody else consumed the queue when we began or last looked
 	ours  bool      // we ended the consumer: the server is about to know
 	grace time.Time // until when a former consumer of ours may still be there
+
+	slow  time.Duration // how long the server did not answer when it was last opened again
+	later time.Time     // until when it is not tried again
 }
 
 // An arrival is a delivery with what it counts for.
@@ -110,13 +113,13 @@ func (src *source) open(ctx context.Context, s *session) error {
 	var in <-chan amqp.Delivery
 	var closes chan *amqp.Error
 	alone := false
-	prefetch := src.r.prefetch()
+	prefetch, queue := src.r.prefetch(), src.queue
 	err := s.call(ctx, func() (err error) {
 		if ch, err = s.conn.Channel(); err != nil {
 			return err
 		}
 		closes = ch.NotifyClose(make(chan *amqp.Error, 1))
-		q, err := ch.QueueDeclarePassive(src.queue, true, false, false, false, nil)
+		q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
 		if err != nil {
 			return err
 		}
@@ -126,7 +129,7 @@ func (src *source) open(ctx context.Context, s *session) error {
 			return errZombie
 		}
 		if err = ch.Qos(prefetch, 0, false); err == nil {
-			in, err = ch.Consume(src.queue, consumerTag(1), false, false, false, false, nil)
+			in, err = ch.Consume(queue, consumerTag(1), false, false, false, false, nil)
 		}
 		return err
 	}, func() { _ = ch.Close() })
