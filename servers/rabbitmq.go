@@ -58,7 +58,6 @@ log.file = false
 // seconds (see also netTick).
 const rabbitmqNodeConf = `cluster_formation.peer_discovery_backend = classic_config
 cluster_partition_handling = pause_minority
-raft.adaptive_failure_detector.poll_interval = 1000
 `
 
 // netTick is after how many seconds, more or less a quarter, a node that says nothing

@@ -107,7 +107,7 @@ type Lengths struct {
 	Late   time.Duration // after how long requests must not fail any more
 
 	Patience time.Duration // how long is waited for what was committed, before it is called lost
-	Long     bool          // with the faults that take long
+	Long     bool          // with the faults that take long, and with bounds on times, which need a machine that does nothing else
 }
 
 const periodVariable = "DOVETAIL_FAULT_PERIOD"

@@ -12,5 +12,6 @@
 //
 // A node is killed, stopped, frozen for some seconds, and lost for good. With
 // DOVETAIL_FAULT_PERIOD, as in 30s, a node is frozen for so long, two of three are
-// gone for a third of that, and all are restarted one after the other.
+// gone for a third of that, and all are restarted one after the other; and what is
+// late is an error. Without, times are only logged: other tests run beside.
 package clustertest

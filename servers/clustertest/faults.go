@@ -101,13 +101,13 @@ func (l *load) through(ctx context.Context, f fault, o Lengths) (Outcome, error)
 		out.Problems = append(out.Problems, fmt.Sprintf("%d messages were committed and not handled within %v", out.Committed-out.Handled, o.Patience))
 	}
 	out.Problems = append(out.Problems, l.record.check(l.db, l.h.Ordered)...)
-	if most := l.h.Detection + Slack; out.Waited > most {
+	if most := l.h.Detection + Slack; out.Waited > most && o.Long {
 		out.Problems = append(out.Problems, fmt.Sprintf("a message waited for %v: want %v at most", out.Waited, most))
 	}
 	if out.Ended > 0 {
 		out.Problems = append(out.Problems, fmt.Sprintf("%d services ended: %v", out.Ended, l.ends()))
 	}
-	if out.FailedLate > 0 {
+	if out.FailedLate > 0 && o.Long {
 		out.Problems = append(out.Problems, fmt.Sprintf("%d requests failed later than %v after the last disturbance", out.FailedLate, o.Late))
 	}
 	return out, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -38,10 +39,17 @@ func meaningOf(err error) error {
 		return driver.ErrClosed
 	case errors.Is(err, kgo.ErrRecordTimeout), errors.Is(err, kgo.ErrRecordRetries), errors.Is(err, context.DeadlineExceeded),
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.As(err, &network),
-		kgo.IsRetryableBrokerErr(err):
+		kgo.IsRetryableBrokerErr(err), isUnknownBroker(err):
 		return driver.ErrRetryable
 	}
 	return nil
+}
+
+// isUnknownBroker reports whether the client knows no broker of the number that
+// leads a partition, as while brokers of a cluster come back. The client does not
+// export that error.
+func isUnknownBroker(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "unknown broker")
 }
 
 func meaningOfCode(code *kerr.Error) error {

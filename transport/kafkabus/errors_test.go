@@ -18,7 +18,8 @@ func TestClassify_knows_what_the_server_and_the_client_say(t *testing.T) {
 		kerr.UnknownTopicOrPartition: driver.NotFound, kerr.MessageTooLarge: driver.TooLarge, kerr.NotEnoughReplicas: driver.Retryable,
 		kerr.CoordinatorNotAvailable: driver.Retryable, kerr.OffsetOutOfRange: driver.PositionLost, kerr.InvalidReplicationFactor: driver.Conflict,
 		kerr.UnsupportedVersion: driver.Unsupported, kgo.ErrRecordTimeout: driver.Retryable, kgo.ErrClientClosed: driver.Closed,
-		context.DeadlineExceeded: driver.Retryable, context.Canceled: driver.Canceled, errors.New("anything"): driver.Unclassified,
+		errors.New("unknown broker"): driver.Retryable,
+		context.DeadlineExceeded:     driver.Retryable, context.Canceled: driver.Canceled, errors.New("anything"): driver.Unclassified,
 	} {
 		if k := c.Classify(translate("test", fmt.Errorf("wrapped: %w", err))); k != want {
 			t.Errorf("%v is %q, want %q", err, k, want)
