@@ -33,7 +33,7 @@ var (
 	received = dovetail.NewEvent[counted]("catalog.received").Keyed(func(c counted) string { return c.Key })
 )
 
-const answers = "answers.shop"
+const answers = "reply.shop.test"
 
 // consume kills a service with an inbox at every named point of inbox and run
 // loop, and in the end compares what was sent to it with its effects.
