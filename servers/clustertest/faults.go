@@ -80,6 +80,19 @@ func Break(ctx context.Context, h Harness, o Lengths, report func(Outcome)) erro
 	return errors.Join(err, l.stop())
 }
 
+// effectPatience is how long after a handler its transaction may take to commit.
+const effectPatience = 3 * time.Second
+
+// checked is what is wrong once the transactions of all handlers have had time.
+func (l *load) checked(ctx context.Context) (problems []string) {
+	for until := time.Now().Add(effectPatience); ; {
+		problems = l.record.check(l.db, l.h.Ordered)
+		if len(problems) == 0 || time.Now().After(until) || rest(ctx, 50*time.Millisecond) != nil {
+			return problems
+		}
+	}
+}
+
 // through has one fault happen, and waits until what was committed is handled.
 func (l *load) through(ctx context.Context, f fault, o Lengths) (Outcome, error) {
 	if err := rest(ctx, time.Second); err != nil {
@@ -100,7 +113,7 @@ func (l *load) through(ctx context.Context, f fault, o Lengths) (Outcome, error)
 	if !handled {
 		out.Problems = append(out.Problems, fmt.Sprintf("%d messages were committed and not handled within %v", out.Committed-out.Handled, o.Patience))
 	}
-	out.Problems = append(out.Problems, l.record.check(l.db, l.h.Ordered)...)
+	out.Problems = append(out.Problems, l.checked(ctx)...)
 	if most := l.h.Detection + Slack; out.Waited > most && o.Long {
 		out.Problems = append(out.Problems, fmt.Sprintf("a message waited for %v: want %v at most", out.Waited, most))
 	}
