@@ -1,57 +1,47 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 )
 
 // mostAgain is how many packages are run again; when more have failed, that is no
 // accident.
 const mostAgain = 3
 
-// runAgain runs each package that failed once more, by itself, so that a reader
-// of the output knows whether it fails always or only beside others. The run
-// has failed in either case (decision 0015). A package that does not build is
-// left out.
-func (res *results) runAgain(ctx context.Context, r *repo, timeout time.Duration, env []string) {
-	names := res.toRunAgain()
-	if len(names) == 0 {
-		return
-	}
-	fmt.Fprintf(res.out, "\nonce more, each by itself: %s\n", strings.Join(names, ", "))
-	for _, name := range names {
-		if ctx.Err() != nil {
-			return
-		}
-		second := resultsOf(res.out, res.modules)
-		err := goTest(ctx, r, second, timeout, env, "-count=1", name)
-		res.noteAgain(name, err == nil && second.total().failed == 0)
-	}
-}
-
-func (res *results) toRunAgain() (names []string) {
+// takeAgain returns the packages that failed and may be run once more, each by
+// itself, and forgets what they counted for. Tests that kill processes and
+// restart servers beside others on two cores fail now and then for want of time.
+// What fails twice fails; what does not is told apart in the end, by name. A data
+// race is never an accident, and neither is what does not build.
+func (res *results) takeAgain() (packages []string) {
 	res.mu.Lock()
 	defer res.mu.Unlock()
 	if len(res.sick) > mostAgain {
 		return nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(res.sick)) {
-		if len(res.sick[name].failed) > 0 {
-			names = append(names, name)
+		p := res.sick[name]
+		if len(p.failed) == 0 || p.raced() {
+			continue
 		}
+		var tests []string
+		for _, f := range p.failed {
+			tests = append(tests, f.test)
+		}
+		res.again = append(res.again, name+" ("+strings.Join(tests, ", ")+")")
+		res.failed = slices.DeleteFunc(res.failed, func(f string) bool { return strings.HasPrefix(f, name+" ") })
+		res.tallies[res.moduleOf(name)].sub(p.sum)
+		res.done--
+		delete(res.sick, name)
+		packages = append(packages, name)
 	}
-	return names
+	return packages
 }
 
-// noteAgain remembers how the second run of a package ended.
-func (res *results) noteAgain(name string, passed bool) {
-	how := "fails again"
-	if passed {
-		how = "passes by itself"
-	}
-	res.again = append(res.again, name+": "+how)
+func (p *pkg) raced() bool {
+	const race = "DATA RACE"
+	return strings.Contains(p.other.String(), race) ||
+		slices.ContainsFunc(p.failed, func(f failure) bool { return strings.Contains(f.output, race) })
 }

@@ -18,6 +18,11 @@ type tally struct {
 	took                      float64 // seconds, of all packages together
 }
 
+// sub takes away what was added.
+func (t *tally) sub(o tally) {
+	t.add(tally{-o.run, -o.passed, -o.failed, -o.gaps, -o.took})
+}
+
 func (t *tally) add(o tally) {
 	t.run += o.run
 	t.passed += o.passed
@@ -38,7 +43,7 @@ type results struct {
 	notes   map[*house.Module]*notes
 	open    map[string]*pkg // packages that have not ended
 	sick    map[string]*pkg // that failed
-	again   []string        // packages that failed, and how their second run ended
+	again   []string        // packages that failed, with tests, and were run again
 	done    int
 	failed  []string // names of tests
 }

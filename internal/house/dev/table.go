@@ -89,7 +89,7 @@ func (res *results) write(out io.Writer) {
 	line("total", total, "")
 	res.writeGaps(out)
 	if len(res.again) > 0 {
-		fmt.Fprintln(out, "\nfailed, and run again by themselves:")
+		fmt.Fprintln(out, "\nfailed, and were run again by themselves:")
 		for _, name := range res.again {
 			fmt.Fprintln(out, "  "+name)
 		}
