@@ -87,7 +87,7 @@ const (
 	NoticeLateReply    NoticeKind = "late-reply"    // a reply came that nobody waits for (any more); Err says why it was dropped
 	NoticeLostCaller   NoticeKind = "lost-caller"   // a reply could not be sent: its caller is gone, or it is over a limit
 	NoticeReceive      NoticeKind = "receive"       // receiving failed and will be tried again
-	NoticeStall        NoticeKind = "stall"         // a receiver delivered nothing while messages waited, and was opened anew
+	NoticeStall        NoticeKind = "stall"         // a receiver delivered nothing while messages waited, and was opened again
 	NoticeSettle       NoticeKind = "settle"        // settling failed; messages will come again
 	NoticeRevoke       NoticeKind = "revoke"        // partitions went to another instance
 	NoticeUnordered    NoticeKind = "unordered"     // another instance receives messages of the same keys side by side with this one

@@ -93,7 +93,7 @@ func TestMessage_whose_settlement_came_too_late_is_not_handled_again(t *testing.
 	})
 }
 
-// A receiver that is opened anew delivers what is still handled once more: that
+// A receiver that is opened again delivers what is still handled once more: that
 // waits, and is settled with it.
 func TestMessage_that_is_delivered_again_while_it_is_handled_waits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -68,7 +68,7 @@ type modelExit struct {
 }
 
 func (m *schedulerModel) step() {
-	if m.reread.CompareAndSwap(true, false) { // the receiver is opened anew
+	if m.reread.CompareAndSwap(true, false) { // the receiver is opened again
 		m.lose(func(*task) bool { return true }, nobody)
 	}
 	switch m.rnd.IntN(11) {
@@ -150,7 +150,7 @@ func (m *schedulerModel) task(k, n int) *task {
 // whose link was lost and came back.
 func (m *schedulerModel) heal() {
 	if len(m.aside) > 0 {
-		return // the receiver is opened anew
+		return // the receiver is opened again
 	}
 	var ts []*task
 	for _, t := range m.hand[:min(len(m.hand), m.s.capacity())] {

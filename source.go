@@ -26,7 +26,7 @@ type source struct {
 	leaving  map[int]*exit // of partitions that were lost; revoke alone uses it
 	optional bool          // it is looked for again by who opened it, rather than opened again and again
 
-	opening sync.Mutex // held while the receiver is opened anew
+	opening sync.Mutex // held while the receiver is opened again
 
 	mu        sync.Mutex
 	receiver  driver.Receiver

@@ -29,7 +29,7 @@ type Revoker interface {
 // has set deliveries aside: they stay unsettled, the core keeps none of them, and
 // they count no more against Window and WindowBytes. The receiver keeps no message
 // of them in memory. Where deliveries are leased, each Extend begins the leases of
-// these anew as well. The core does not settle them: a receiver that is opened again
+// these again as well. The core does not settle them: a receiver that is opened again
 // delivers them again, in their order. Where this receiver itself delivers them
 // again, as after a link was lost, its next Receive first returns a retryable error.
 type Widener interface {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/dovetail-go/dovetail/outbox"
 	"github.com/dovetail-go/dovetail/store"
 	"github.com/dovetail-go/dovetail/store/memstore"
 )
@@ -34,9 +33,7 @@ func (s *slow) Promote(ctx context.Context, t store.Term, most int) (int, time.T
 func TestStats_tell_that_a_relay_has_looked_for_what_is_due(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := &slow{Store: memstore.New()}
-		b := &bench{T: t, broker: &broker{caps: driver.Capabilities{Name: "stub"}}, db: db.Store, logs: &logs{}}
-		b.svc = &service{name: "catalog", conn: b.broker, log: discard()}
-		b.box = outbox.New(b.svc, store.DB[*memstore.Tx](db))
+		b := benchOn(t, db.Store, db)
 		b.broker.fail = func(*driver.Message) (error, bool) { return driver.ErrTooLarge, false }
 		b.start()
 		b.publish("stock", "k", "held")

@@ -173,6 +173,14 @@ func idle(t *testing.T, opts outbox.Options, test func(*bench)) {
 	})
 }
 
+// benchOn is a bench on a store that does something of its own over db.
+func benchOn(t *testing.T, db *memstore.Store, own store.DB[*memstore.Tx]) *bench {
+	b := &bench{T: t, broker: &broker{caps: driver.Capabilities{Name: "stub"}}, db: db, logs: &logs{}}
+	b.svc = &service{name: "catalog", conn: b.broker, log: discard()}
+	b.box = outbox.New(b.svc, own)
+	return b
+}
+
 // start runs the components that are attached by now.
 func (b *bench) start() {
 	ctx, cancel := context.WithCancel(context.Background())

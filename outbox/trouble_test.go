@@ -174,9 +174,7 @@ func (p *picky) Advance(ctx context.Context, t store.Term, step store.Progress) 
 func TestRelay_publishes_beside_a_message_that_the_store_cannot_hold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := newPicky("bad1")
-		b := &bench{T: t, broker: &broker{caps: driver.Capabilities{Name: "stub"}}, db: db.Store, logs: &logs{}}
-		b.svc = &service{name: "catalog", conn: b.broker, log: discard()}
-		b.box = outbox.New(b.svc, store.DB[*memstore.Tx](db))
+		b := benchOn(t, db.Store, db)
 		b.broker.fail = func(m *driver.Message) (error, bool) {
 			if strings.HasPrefix(m.ID, "bad") {
 				return driver.ErrTooLarge, false

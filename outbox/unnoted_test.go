@@ -8,9 +8,6 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/dovetail-go/dovetail/outbox"
-	"github.com/dovetail-go/dovetail/store"
-	"github.com/dovetail-go/dovetail/store/memstore"
 )
 
 // What the store does not take for a while is set aside once it does, though
@@ -18,9 +15,7 @@ import (
 func TestRelay_sets_aside_what_the_store_did_not_take_though_nothing_else_is_published(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := newPicky("bad1")
-		b := &bench{T: t, broker: &broker{caps: driver.Capabilities{Name: "stub"}}, db: db.Store, logs: &logs{}}
-		b.svc = &service{name: "catalog", conn: b.broker, log: discard()}
-		b.box = outbox.New(b.svc, store.DB[*memstore.Tx](db))
+		b := benchOn(t, db.Store, db)
 		b.broker.fail = func(m *driver.Message) (error, bool) {
 			if strings.HasPrefix(m.ID, "bad") {
 				return driver.ErrTooLarge, false

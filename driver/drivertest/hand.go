@@ -11,7 +11,7 @@ import (
 // A hand is one receiver of a group and what becomes of its deliveries: they are
 // handled one after the other, as in a lane, and acknowledged. Partitions that it
 // loses are released when what had begun is settled; a receiver that stays broken
-// is opened anew.
+// is opened again.
 type hand struct {
 	conn driver.Conn
 	s    driver.Subscription

@@ -109,28 +109,12 @@ func TestPool_that_handlers_use_up_says_what_to_raise(t *testing.T) {
 		"pgx": func(conns int) error {
 			db, err := pgstore.Open(t.Context(), server(t), pgstore.Options{Schema: name, Conns: conns, Timeout: time.Second})
 			must(t, err)
-			defer func() { must(t, db.Close()) }()
-			tx, err := db.Begin(t.Context())
-			must(t, err)
-			defer func() { must(t, db.Rollback(t.Context(), tx)) }()
-			second, err := db.Begin(t.Context())
-			if err == nil {
-				must(t, db.Rollback(t.Context(), second))
-			}
-			return err
+			return beginTwice(t, db)
 		},
 		"database/sql": func(conns int) error {
 			db, err := pgstore.OpenSQL(t.Context(), server(t), pgstore.Options{Schema: name, Conns: conns, Timeout: time.Second})
 			must(t, err)
-			defer func() { must(t, db.Close()) }()
-			tx, err := db.Begin(t.Context())
-			must(t, err)
-			defer func() { must(t, db.Rollback(t.Context(), tx)) }()
-			second, err := db.Begin(t.Context())
-			if err == nil {
-				must(t, db.Rollback(t.Context(), second))
-			}
-			return err
+			return beginTwice(t, db)
 		},
 	} {
 		t.Run(flavour, func(t *testing.T) {
@@ -145,4 +129,21 @@ func TestPool_that_handlers_use_up_says_what_to_raise(t *testing.T) {
 			}
 		})
 	}
+}
+
+// beginTwice begins a transaction beside another, and returns what becomes of it.
+// It closes the store.
+func beginTwice[Tx any](t *testing.T, db interface {
+	store.DB[Tx]
+	Close() error
+}) error {
+	defer func() { must(t, db.Close()) }()
+	tx, err := db.Begin(t.Context())
+	must(t, err)
+	defer func() { must(t, db.Rollback(t.Context(), tx)) }()
+	second, err := db.Begin(t.Context())
+	if err == nil {
+		must(t, db.Rollback(t.Context(), second))
+	}
+	return err
 }
