@@ -38,6 +38,9 @@ func TestDead_letters_that_pile_up_are_told_in_few_lines_with_an_alarm_and_none_
 			if err := conn.Send(t.Context(), []*driver.Message{m}); err != nil {
 				t.Fatal(err)
 			}
+			if i%500 == 499 { // the channel of the service has the same bound
+				<-time.After(time.Second)
+			}
 		}
 		<-time.After(5 * time.Minute)
 		synctest.Wait()

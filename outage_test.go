@@ -141,18 +141,20 @@ func flakyService(t *testing.T, opts dovetail.Options) (*dovetail.Service, *flak
 }
 
 // runBubble runs a service in a synctest bubble until the returned function is
-// called.
+// called, or the test ends.
 func runBubble(t *testing.T, svc *dovetail.Service) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- svc.Run(ctx) }()
 	synctest.Wait()
-	return func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-	}
+	})
+	t.Cleanup(stop) // a goroutine that stays would hide why the test failed
+	return stop
 }
 
 func TestService_comes_back_by_itself_after_the_broker_was_away(t *testing.T) {
