@@ -16,7 +16,7 @@ import (
 func NodeCommand(command string) func(ctx context.Context, do, node string) error {
 	return func(ctx context.Context, do, node string) error {
 		cmd := exec.CommandContext(ctx, "sh", "-c", strings.NewReplacer("{do}", do, "{node}", node).Replace(command))
-		apart(cmd)
+		Apart(cmd)
 		cmd.Cancel = func() error { return endShell(cmd) }
 		cmd.WaitDelay = time.Second
 		out, err := cmd.CombinedOutput()

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/dovetail-go/dovetail/verify"
 )
 
 // A cluster is NATS servers that work as one, each a process of this program.
@@ -42,14 +44,14 @@ func clusterNames(count int) (names []string) {
 // startCluster starts nodes with empty data below dir, and returns when they have
 // a leader.
 func startCluster(ctx context.Context, self string, names []string, dir string) (*cluster, error) {
-	addrs, err := freeAddresses(2 * len(names))
+	ports, err := freePorts(2 * len(names))
 	if err != nil {
 		return nil, err
 	}
 	c, token := &cluster{}, rand.Text()
 	for i, name := range names {
 		c.nodes = append(c.nodes, &clusterNode{self: self, job: nodeJob{Name: name, Dir: filepath.Join(dir, name),
-			Listen: addrs[i], Route: addrs[len(names)+i], Routes: addrs[len(names):], Token: token}})
+			Port: ports[i], Route: ports[len(names)+i], Routes: ports[len(names):], Token: token}})
 	}
 	errs := make([]error, len(names))
 	var all sync.WaitGroup
@@ -67,7 +69,7 @@ func startCluster(ctx context.Context, self string, names []string, dir string) 
 func (c *cluster) url() string {
 	var addrs []string
 	for _, n := range c.nodes {
-		addrs = append(addrs, n.job.Listen)
+		addrs = append(addrs, fmt.Sprintf("%s:%d", loopback, n.job.Port))
 	}
 	return fmt.Sprintf("nats://%s?replicas=%d&partitions=4&ack-wait=2s&token=%s", strings.Join(addrs, ","), len(addrs), c.nodes[0].job.Token)
 }
@@ -99,9 +101,9 @@ func (n *clusterNode) do(ctx context.Context, do string) error {
 		defer giveUp()
 		return cmd.Wait()
 	case "pause":
-		return freeze(n.cmd.Process)
+		return verify.Freeze(n.cmd.Process)
 	case "resume":
-		return thaw(n.cmd.Process)
+		return verify.Thaw(n.cmd.Process)
 	case "restart":
 		n.kill()
 		return n.start(ctx)
@@ -123,7 +125,7 @@ func (n *clusterNode) kill() {
 // start starts a node on its data, and returns when it says that it is well.
 func (n *clusterNode) start(ctx context.Context) error {
 	cmd := exec.Command(n.self, "verify", "node")
-	ownGroup(cmd)
+	verify.Apart(cmd)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	stdin, err := cmd.StdinPipe()
@@ -158,20 +160,20 @@ func (c *cluster) close() error {
 	return nil
 }
 
-// freeAddresses are free ports on loopback, below those that the system gives to
-// outgoing connections: a client could get that of a node that is away.
-func freeAddresses(count int) (addrs []string, err error) {
+// freePorts are free on loopback, and below those that the system gives to outgoing
+// connections: a client could get that of a node that is away.
+func freePorts(count int) (ports []int, err error) {
 	const first, last = 20000, 31999
 	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", first+mathrand.IntN(last-first+1))
-		l, err := net.Listen("tcp", addr)
+		port := first + mathrand.IntN(last-first+1)
+		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", loopback, port))
 		if err != nil {
 			continue
 		}
 		defer l.Close() // so that none is found twice
-		if addrs = append(addrs, addr); len(addrs) == count {
-			return addrs, nil
+		if ports = append(ports, port); len(ports) == count {
+			return ports, nil
 		}
 	}
-	return nil, fmt.Errorf("find %d free ports between %d and %d on 127.0.0.1", count, first, last)
+	return nil, fmt.Errorf("find %d free ports between %d and %d on %s", count, first, last, loopback)
 }

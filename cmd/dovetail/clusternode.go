@@ -3,15 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -21,17 +17,18 @@ import (
 // A nodeJob is what a node of a cluster is told: a line of JSON on its standard
 // input, where no other user can read the token.
 type nodeJob struct {
-	Name   string   `json:"name"`
-	Dir    string   `json:"dir"`
-	Listen string   `json:"listen"`
-	Route  string   `json:"route"`  // where it listens for the other nodes
-	Routes []string `json:"routes"` // of all nodes
-	Token  string   `json:"token"`
+	Name   string `json:"name"`
+	Dir    string `json:"dir"`
+	Port   int    `json:"port"`
+	Route  int    `json:"route"`  // the port for the other nodes
+	Routes []int  `json:"routes"` // of all nodes
+	Token  string `json:"token"`
 }
 
 const (
-	nodeReady    = "ready\n" // what a node says once it is well
+	nodeReady    = "ready\n" // what a node says once it has a leader and is up to date with it
 	nodePatience = time.Minute
+	loopback     = "127.0.0.1"
 )
 
 // verifyNode is the program as one node of a verification's cluster.
@@ -56,10 +53,10 @@ func serveNode(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := json.NewDecoder(in).Decode(&j); err != nil {
 		return fmt.Errorf("read what to do from standard input: %w: this command is for dovetail verify itself", err)
 	}
-	o, err := j.options()
-	if err != nil {
+	if err := os.MkdirAll(j.Dir, 0o700); err != nil {
 		return err
 	}
+	o := j.options()
 	ns, err := server.NewServer(o)
 	if err != nil {
 		return err
@@ -70,7 +67,7 @@ func serveNode(ctx context.Context, in io.Reader, out io.Writer) error {
 	defer ns.Shutdown()
 	ctx, cancel := context.WithTimeout(ctx, nodePatience)
 	defer cancel()
-	for !ns.ReadyForConnections(100*time.Millisecond) || !well(ctx, ns) {
+	for !ns.ReadyForConnections(100*time.Millisecond) || !ns.JetStreamIsCurrent() {
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
@@ -87,52 +84,14 @@ func serveNode(ctx context.Context, in io.Reader, out io.Writer) error {
 
 // options are those of a server that knows the others of its cluster. Its name is
 // always the same, for by it the others know it.
-func (j *nodeJob) options() (*server.Options, error) {
-	if err := os.MkdirAll(j.Dir, 0o700); err != nil {
-		return nil, err
-	}
+func (j *nodeJob) options() *server.Options {
 	o := &server.Options{
-		ServerName: j.Name, JetStream: true, StoreDir: j.Dir, MaxPayload: 4 << 20, MaxPending: 256 << 20, Authorization: j.Token,
-		NoSigs: true, LogFile: filepath.Join(j.Dir, "log"),
-		Cluster: server.ClusterOpts{Name: "verify", Username: "node", Password: j.Token},
+		ServerName: j.Name, Host: loopback, Port: j.Port, Authorization: j.Token, MaxPayload: 4 << 20, MaxPending: 256 << 20,
+		JetStream: true, StoreDir: j.Dir, LogFile: filepath.Join(j.Dir, "log"), NoSigs: true,
+		Cluster: server.ClusterOpts{Name: "verify", Host: loopback, Port: j.Route, Username: "node", Password: j.Token},
 	}
-	for _, route := range j.Routes {
-		o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: route, User: url.UserPassword("node", j.Token)})
+	for _, port := range j.Routes {
+		o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("%s:%d", loopback, port), User: url.UserPassword("node", j.Token)})
 	}
-	var errs [2]error
-	o.Host, o.Port, errs[0] = hostPort(j.Listen)
-	o.Cluster.Host, o.Cluster.Port, errs[1] = hostPort(j.Route)
-	return o, errors.Join(errs[:]...)
+	return o
 }
-
-func hostPort(addr string) (host string, port int, err error) {
-	host, text, err := net.SplitHostPort(addr)
-	if err == nil {
-		port, err = strconv.Atoi(text)
-	}
-	return host, port, err
-}
-
-// well reports whether a node has a leader and is up to date with all that it
-// keeps.
-func well(ctx context.Context, ns *server.Server) bool {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/healthz", nil)
-	if err != nil {
-		return false
-	}
-	var s status
-	ns.HandleHealthz(&s, r)
-	return s == 0 || s == http.StatusOK
-}
-
-// status keeps the code of an answer.
-type status int
-
-// Header is not kept.
-func (s *status) Header() http.Header { return http.Header{} }
-
-// Write keeps nothing.
-func (s *status) Write(b []byte) (int, error) { return len(b), nil }
-
-// WriteHeader keeps the code. One goroutine calls it.
-func (s *status) WriteHeader(code int) { *s = status(code) }
