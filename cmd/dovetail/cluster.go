@@ -71,7 +71,7 @@ func (c *cluster) url() string {
 	for _, n := range c.nodes {
 		addrs = append(addrs, fmt.Sprintf("%s:%d", loopback, n.job.Port))
 	}
-	return fmt.Sprintf("nats://%s?replicas=%d&partitions=4&ack-wait=2s&token=%s", strings.Join(addrs, ","), len(addrs), c.nodes[0].job.Token)
+	return fmt.Sprintf("nats://%s?replicas=%d&partitions=4&ack-wait=10s&token=%s", strings.Join(addrs, ","), len(addrs), c.nodes[0].job.Token)
 }
 
 // do does one thing to one node; see verify.Options.Node.
