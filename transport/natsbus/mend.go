@@ -2,10 +2,6 @@ package natsbus
 
 import (
 	"context"
-	"maps"
-	"slices"
-	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -76,90 +72,6 @@ func (r *receiver) attach(ctx context.Context, src *source, info *jetstream.Cons
 	return r.recall(ctx, src, info, kept)
 }
 
-// recall has the server deliver again what it counts as delivered and is neither
-// in hand nor among kept. Nothing is handed out until all of that has come,
-// since it comes in any order: while others stand in line for a partition, the
-// server moves what waits to be delivered again to the end of its queue, one by
-// one, whenever it has no request of the owner.
-func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.ConsumerInfo, kept map[uint64]*nats.Msg) (err error) {
-	if info == nil || info.NumAckPending > 0 {
-		if info, err = r.look(ctx, src); err != nil {
-			return err
-		}
-	}
-	if src.owned && pinOf(info) != src.pin {
-		r.lose(src)
-		return nil
-	}
-	first, last := info.AckFloor.Stream+1, info.Delivered.Stream
-	skip := r.delays.within(first, last, time.Now())
-	for rc := src.held.first; rc != nil; rc = rc.next {
-		skip[rc.seq] = true
-	}
-	for seq := range src.aside {
-		skip[seq] = true
-	}
-	src.skip, src.got, src.last, src.upto = skip, kept, info.Delivered.Consumer, last
-	src.want = info.NumAckPending - len(skip)
-	if len(kept) < src.want {
-		if err := r.askBack(ctx, src, first, last, info.Delivered.Consumer); err != nil {
-			return err
-		}
-	}
-	src.gap, src.short, src.joining = false, false, len(kept) < src.want
-	if !src.joining {
-		r.collected(src, kept)
-	}
-	return nil
-}
-
-func (r *receiver) look(ctx context.Context, src *source) (*jetstream.ConsumerInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.c.lookTime())
-	defer cancel()
-	return r.c.consumerInfo(ctx, r.stream, src.consumer)
-}
-
-// collect takes in one of the messages that are asked back. What is new comes
-// behind all of those that are still unsettled.
-func (r *receiver) collect(src *source, m *nats.Msg) {
-	p, ok := placeOf(m.Reply)
-	if !ok {
-		return
-	}
-	if p.consumer != src.last+1 && r.exclusive(src) {
-		src.gap = true // one was lost on its way again
-		return
-	}
-	src.last = p.consumer
-	src.took(m)
-	src.heard = time.Now()
-	if src.skip[p.stream] {
-		if rc := src.held.find(p.stream); rc != nil {
-			rc.reply = m.Reply
-		}
-		return
-	}
-	src.got[p.stream] = m
-	if p.stream > src.upto || len(src.got) >= src.want {
-		r.collected(src, src.got)
-	}
-}
-
-// collected puts what has been collected before what waits to be handed out.
-func (r *receiver) collected(src *source, got map[uint64]*nats.Msg) {
-	seqs := slices.Sorted(maps.Keys(got))
-	front := make([]*nats.Msg, len(seqs), len(seqs)+len(r.backlog))
-	for i, seq := range seqs {
-		front[i] = got[seq]
-		front[i].Sub = src.sub
-		src.bytes += sizeOf(front[i])
-	}
-	r.backlog = append(front, r.backlog...)
-	src.kept = len(seqs)
-	src.credit += len(seqs) // each takes one when it is handed out
-	src.joining, src.short, src.got, src.skip = false, false, nil, nil
-}
-
 // renew gives a source a new inbox: requests of the time before are answered no
 // more. It returns what arrived in order, for the first time, and is not handed out
 // yet; the rest is dropped, and is asked back with what was lost before it.
@@ -211,67 +123,6 @@ func (r *receiver) explainRewind(src *source, err error) error {
 		return r.explain(src, errConsumerGone)
 	}
 	return translate("receive as "+r.s.Group+" of channel "+r.s.Channel.Name, err)
-}
-
-// maxRecall bounds how many sequences are asked back one by one.
-const maxRecall = 1 << 20
-
-// askBack asks the server to deliver again what it may count as unsettled and has
-// not come. The server passes over what it does not, as what is settled or of
-// other partitions. Its count of attempts goes on, and what was settled stays so,
-// which both would not be with a reset of the consumer (nats-server 2.14).
-func (r *receiver) askBack(ctx context.Context, src *source, first, last, delivered uint64) error {
-	if last-first >= maxRecall {
-		r.c.opts.Logger.Warn("natsbus: too much is unsettled to be asked back; it comes when its lease ends",
-			"channel", r.s.Channel.Name, "group", r.s.Group, "unsettled", src.want)
-		src.want = 0
-		return nil
-	}
-	prefix := "$JS.ACK." + r.stream + "." + src.consumer + ".1."
-	suffix := "." + strconv.FormatUint(delivered, 10) + ".1.0"
-	var asked []string
-	for seq := first; seq <= last; seq++ {
-		if !src.skip[seq] && src.got[seq] == nil {
-			asked = append(asked, prefix+strconv.FormatUint(seq, 10)+suffix)
-		}
-	}
-	return r.nak(ctx, asked)
-}
-
-// nak asks the server to deliver again, in this order, and waits until it has
-// taken that in.
-func (r *receiver) nak(ctx context.Context, subjects []string) error {
-	if len(subjects) == 0 {
-		return nil
-	}
-	link := r.c.watchLink()
-	signal := make(signalFlight)
-	token := r.c.acks.open(signal)
-	defer r.c.acks.close(token)
-	final := len(subjects) - 1
-	for _, subject := range subjects[:final] {
-		if err := r.c.nc.Publish(subject, ackNak); err != nil {
-			return err
-		}
-	}
-	// The last wants an answer: then all have been taken in.
-	if err := r.c.nc.PublishRequest(subjects[final], r.c.acks.prefix+token, ackNak); err != nil {
-		return err
-	}
-	ctx, cancel := r.c.deadline(ctx)
-	defer cancel()
-	for {
-		select {
-		case <-signal:
-			return nil
-		case <-link.event:
-			if err := link.ended("ask back what was lost", "$JS.ACK."+r.stream+"."); err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // exclusive reports whether all deliveries of a source's consumer come here, so

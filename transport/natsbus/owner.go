@@ -261,7 +261,10 @@ func (r *receiver) won(src *source, m *nats.Msg) bool {
 	if src.pin = m.Header.Get(pinHeader); !ok || src.pin == "" {
 		return false
 	}
-	src.got, src.gap, src.renewed = map[uint64]*nats.Msg{p.stream: m}, true, time.Now()
+	src.got, src.gap, src.renewed = map[uint64]*nats.Msg{}, true, time.Now()
+	if p.attempt == 1 { // a copy may be settled meanwhile by who had it first
+		src.got[p.stream] = m
+	}
 	return true
 }
 

@@ -51,7 +51,8 @@ type source struct {
 
 	// What was asked back; see recall.
 	joining bool                 // it has not all come
-	want    int                  // how many it is
+	want    int                  // how many it is at most, with those that were kept
+	had     int                  // how many of them there were when they were asked back last
 	upto    uint64               // sequence in the stream, of the last
 	got     map[uint64]*nats.Msg // by sequence in the stream
 	skip    map[uint64]bool      // not asked back
