@@ -55,8 +55,10 @@ func clustered(k Kind, nodes int) (Clustered, error) {
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("%s cannot be a cluster here: leave the number of nodes out", k.Name())
-	case nodes < 2 || nodes > maxNodes:
-		return nil, fmt.Errorf("a cluster of %d nodes of %s: want 2 to %d", nodes, k.Name(), maxNodes)
+	case c.MostNodes() == 2 && nodes != 2:
+		return nil, fmt.Errorf("a cluster of %d nodes of %s: want 2", nodes, k.Name())
+	case nodes < 2 || nodes > c.MostNodes():
+		return nil, fmt.Errorf("a cluster of %d nodes of %s: want 2 to %d", nodes, k.Name(), c.MostNodes())
 	}
 	return c, nil
 }
