@@ -58,9 +58,11 @@ func (f *FailOver) Run(ctx context.Context) {
 		lead, paired := f.State()
 		now := f.look(ctx)
 		for s, is := range now {
-			if is == leading && lead == nil {
-				lead = s
+			// Also where somebody else has promoted it: the old one is fenced then.
+			if is == leading && (lead == nil || now[lead] != leading) {
+				lead, waits = s, 0
 				f.set(lead, false)
+				good[s] = time.Now()
 			}
 			if is != silent && (is == leading) == (s == lead) {
 				good[s] = time.Now()
