@@ -15,10 +15,11 @@ import (
 // PostgreSQL makes the standby the primary when that is gone, or has the primary
 // go on alone when the standby is: [Cluster.Promote] and [FailOver] do.
 
-// pairConf goes after postgresConf, on both. The primary keeps what a standby
-// needs that was away for a while.
+// pairConf goes after postgresConf, on both. A standby calls itself walreceiver,
+// and a copy that is being made of the data something else: it is none to wait
+// for. The primary keeps what a standby needs that was away for a while.
 const pairConf = `
-synchronous_standby_names = '*'
+synchronous_standby_names = 'walreceiver'
 wal_keep_size = 128MB
 `
 
@@ -47,7 +48,7 @@ func (postgres) ClusterURL(nodes []*Instance) string {
 // pairConninfo is how a node connects to the other one.
 func pairConninfo(in *Instance) string {
 	other := in.Nodes[1-in.Node]
-	return "host=" + loopback + " port=" + strconv.Itoa(other.Ports["postgres"]) + " user=postgres application_name=standby"
+	return "host=" + loopback + " port=" + strconv.Itoa(other.Ports["postgres"]) + " user=postgres"
 }
 
 // fence keeps a node from being started on the data that it has.
@@ -92,7 +93,7 @@ func leads(ctx context.Context, in *Instance) (bool, error) {
 // other one. That is fenced first, so that never two accept writes: it is killed
 // if it runs, and when it is started again it begins as a copy of the new primary
 // and follows that. The new primary waits for no standby until [Cluster.Pair] has
-// it wait again.
+// it wait again. Promote returns when it commits.
 //
 // What the old primary had committed and the standby had not got is gone. With a
 // synchronous standby that is nothing that a client was told of.
@@ -112,7 +113,7 @@ func (c *Cluster) Promote(ctx context.Context, node *Server) error {
 			}
 		}
 	}
-	if err := tell(ctx, &node.in, aloneSQL, reloadSQL, promoteSQL); err != nil {
+	if err := tell(ctx, &node.in, aloneSQL, reloadSQL, promoteSQL, commitSQL); err != nil {
 		return fmt.Errorf("promote %s: %w", node.Name(), err)
 	}
 	return nil

@@ -111,13 +111,13 @@ func (l *load[Tx]) through(ctx context.Context, f fault, o Lengths) (Outcome, er
 	l.pause(true)
 	handled := l.record.all(ctx, o.Patience)
 	err = errors.Join(err, l.record.settled(ctx, end))
+	problems := l.checked(ctx)
 	l.pause(false)
 	out := l.record.outcome(f.name, began, end, at)
-	out.Ended = l.ended()
+	out.Problems, out.Ended = problems, l.ended()
 	if !handled {
 		out.Problems = append(out.Problems, fmt.Sprintf("%d messages were committed and not handled within %v", out.Committed-out.Handled, o.Patience))
 	}
-	out.Problems = append(out.Problems, l.checked(ctx)...)
 	most := l.h.Detection + Slack
 	if out.Waited > most && o.Long {
 		out.Problems = append(out.Problems, fmt.Sprintf("a message waited for %v: want %v at most", out.Waited, most))
