@@ -2,7 +2,9 @@ package servers
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -87,5 +89,52 @@ func TestLaunchCluster_refuses_three_nodes_of_PostgreSQL(t *testing.T) {
 	c := &Cluster{kind: NATS.(Clustered), nodes: []*Server{{name: "nats-1"}}}
 	if err := c.Promote(t.Context(), c.nodes[0]); err == nil || !strings.Contains(err.Error(), "chooses its leader itself") {
 		t.Error(err)
+	}
+}
+
+// A standby that commits had not waited for is not promoted: it may lack some.
+func TestFailOver_promotes_only_a_standby_that_has_everything(t *testing.T) {
+	c := StartCluster(t, Postgres, 2)
+	first, second := c.Nodes()[0], c.Nodes()[1]
+	f := &FailOver{Pair: c, After: 2 * time.Second, Say: func(text string) { t.Log(text) }}
+	ctx, stop := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	watching.Go(func() { f.Run(ctx) })
+	defer watching.Wait()
+	defer stop()
+	until := func(want *Server, paired bool) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(ctx, readyTime)
+		defer cancel()
+		err := poll(ctx, 20*time.Millisecond, func() bool {
+			lead, is := f.State()
+			return lead == want && is == paired
+		})
+		if err != nil {
+			t.Fatalf("it does not come to %s, paired %v: %v", want.Name(), paired, err)
+		}
+	}
+	do := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(first, true)
+	do(second.Kill())
+	until(first, false)
+	do(tell(ctx, &first.in, `CREATE TABLE alone ()`), first.Kill())
+	up, cancel := context.WithTimeout(ctx, 3*f.After)
+	defer cancel()
+	if err := second.Restart(up); err == nil {
+		t.Error("a standby without a primary is ready")
+	}
+	until(first, false)
+	do(first.Restart(ctx), second.Restart(ctx))
+	until(first, true)
+	do(first.Kill())
+	until(second, false)
+	if got := asked(t, second, `SELECT count(*) FROM alone`); got != "0" {
+		t.Errorf("the table that was made while it was away: %q", got)
 	}
 }

@@ -31,7 +31,7 @@ func RunPair[Tx any](t *testing.T, h Harness, c *servers.Cluster, db Database[Tx
 		t.Fatal(err)
 	}
 	if !o.Long {
-		o.Watch, o.Late = 2*time.Second, 6*time.Second
+		o.Watch, o.Late = time.Second, 5*time.Second
 	}
 	p := &pair{c: c, fail: &servers.FailOver{Pair: c, After: pairAfter}}
 	p.fail.Say = func(text string) { t.Log(time.Now().Format("15:04:05.000"), text) }

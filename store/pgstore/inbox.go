@@ -279,8 +279,9 @@ func (c *core) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, err
 	for _, key := range keys {
 		k.add(key)
 	}
-	err := c.scanFound(ctx, poolQuerier{c.beside}, lookupSQL, k.args(), func(n int, f store.Found) { found[n] = f })
-	if err == nil {
+	some := false
+	err := c.scanFound(ctx, poolQuerier{c.beside}, lookupSQL, k.args(), func(n int, f store.Found) { found[n], some = f, true })
+	if err == nil && some {
 		err = settle(ctx, c.beside)
 	}
 	if err != nil {
