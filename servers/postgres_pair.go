@@ -101,6 +101,8 @@ func (c *Cluster) Promote(ctx context.Context, node *Server) error {
 	if _, ok := c.kind.(postgres); !ok {
 		return fmt.Errorf("promote %s: %s chooses its leader itself", node.Name(), c.Name())
 	}
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
 	if lead, err := leads(ctx, &node.in); err != nil {
 		return fmt.Errorf("promote %s: %w", node.Name(), err)
 	} else if lead {

@@ -14,4 +14,9 @@
 // DOVETAIL_FAULT_PERIOD, as in 30s, a node is frozen for so long, two of three are
 // gone for a third of that, and all are restarted one after the other; and what is
 // late is an error. Without, times are only logged: other tests run beside.
+//
+// [RunPair] does the same to the services' database: a PostgreSQL primary and its
+// synchronous standby, over a broker that nothing breaks. A primary is killed,
+// frozen, stopped in good order and lost, and the standby promoted each time; the
+// standby is lost and comes back.
 package clustertest
