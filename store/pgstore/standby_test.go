@@ -39,21 +39,24 @@ func TestWhat_no_standby_has_is_not_taken_for_committed(t *testing.T) {
 	t.Parallel()
 	srv := servers.Start(t, servers.Postgres)
 	ctx := t.Context()
-	opts := pgstore.Options{Timeout: time.Second}
-	s, counter := opened(t, srv.URL(), t.TempDir(), opts)
+	dir := t.TempDir()
+	s, counter := opened(t, srv.URL(), dir, pgstore.Options{})
+	impatient, err := pgstore.Open(ctx, srv.URL(), pgstore.Options{Schema: schema(dir), Timeout: 1500 * time.Millisecond, NoMigration: true})
+	must(t, err)
+	defer impatient.Close()
 	term, err := store.Lead(ctx, s, 0, "test", time.Hour)
 	must(t, err)
 	_, err = s.Resume(ctx, term, "catalog")
 	must(t, err)
 	entry := store.Entry{Key: store.Key{Group: "shop", Handler: "h", Source: "s", ID: "1"}, Since: time.Now()}
-	handle := func() (store.State, error) {
+	handle := func(s *pgstore.Store) (store.State, error) {
 		tx, err := s.Begin(ctx)
 		must(t, err)
 		found, err := s.Enter(ctx, tx, []store.Entry{entry})
 		must(t, err)
 		return found[0].State, s.Commit(ctx, tx, store.Writes{})
 	}
-	next := func() ([]store.Row, error) {
+	next := func(s *pgstore.Store) ([]store.Row, error) {
 		page, err := s.Next(ctx, term, store.Position{}, store.Position{}, store.Limit{Rows: 10, Bytes: 1 << 20})
 		return page.Rows, err
 	}
@@ -62,7 +65,7 @@ func TestWhat_no_standby_has_is_not_taken_for_committed(t *testing.T) {
 	must(t, s.Commit(ctx, tx, store.Writes{Messages: []*driver.Message{benchMessage(1)}}))
 
 	standby(t, s, "nobody")
-	box := outbox.New(newStub(1<<60), s, outbox.Options{NoRelay: true, Resolve: 2 * time.Second})
+	box := outbox.New(newStub(1<<60), impatient, outbox.Options{NoRelay: true, Resolve: 2 * time.Second})
 	err = box.Do(ctx, func(ctx context.Context, tx pgx.Tx, _ dovetail.Sender) error {
 		_, err := tx.Exec(ctx, countSQL(counter), "tea")
 		return err
@@ -70,23 +73,23 @@ func TestWhat_no_standby_has_is_not_taken_for_committed(t *testing.T) {
 	if !errors.Is(err, dovetail.ErrUnknownOutcome) {
 		t.Errorf("a commit: %v, want an unknown outcome", err)
 	}
-	tx, err = s.Begin(ctx)
+	tx, err = impatient.Begin(ctx)
 	must(t, err)
-	if err := s.Commit(ctx, tx, store.Writes{Token: "waits"}); !errors.Is(err, store.ErrUnknown) {
+	if err := impatient.Commit(ctx, tx, store.Writes{Token: "waits"}); !errors.Is(err, store.ErrUnknown) {
 		t.Errorf("a commit: %v, want that it is unknown", err)
 	}
-	if committed, err := s.Resolve(ctx, "waits"); err == nil {
+	if committed, err := impatient.Resolve(ctx, "waits"); err == nil {
 		t.Errorf("resolved: committed %v, want an error", committed)
 	}
 	for i := range 2 {
-		if rows, err := next(); err == nil {
+		if rows, err := next(impatient); err == nil {
 			t.Errorf("read %d: %d rows of a window that no standby knows", i, len(rows))
 		}
-		if state, err := handle(); err == nil {
+		if state, err := handle(impatient); err == nil {
 			t.Errorf("message that comes for the %d. time: state %q", i+1, state)
 		}
 	}
-	if found, err := s.Lookup(ctx, []store.Key{entry.Key}); err == nil {
+	if found, err := impatient.Lookup(ctx, []store.Key{entry.Key}); err == nil {
 		t.Errorf("looked up: state %q", found[0].State)
 	}
 
@@ -94,10 +97,10 @@ func TestWhat_no_standby_has_is_not_taken_for_committed(t *testing.T) {
 	if committed, err := s.Resolve(ctx, "waits"); err != nil || !committed {
 		t.Errorf("resolved: committed %v, %v", committed, err)
 	}
-	if rows, err := next(); err != nil || len(rows) != 1 {
+	if rows, err := next(s); err != nil || len(rows) != 1 {
 		t.Errorf("read %d rows, %v, want 1", len(rows), err)
 	}
-	if state, err := handle(); err != nil || state != store.Handled {
+	if state, err := handle(s); err != nil || state != store.Handled {
 		t.Errorf("message that comes again: state %q, %v", state, err)
 	}
 	all, err := counts(ctx, s.Pool(), counter)
