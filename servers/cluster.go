@@ -94,6 +94,12 @@ func launchCluster(ctx context.Context, k Kind, nodes int, detached bool) (_ *Cl
 		}
 	}
 	c.introduce()
+	if _, copies := k.(postgres); copies { // the standby begins as a copy of the primary
+		if err := c.nodes[0].begin(ctx); err != nil {
+			return nil, err
+		}
+		return c, c.nodes[1].begin(ctx)
+	}
 	return c, c.each(func(s *Server) error { return s.begin(ctx) })
 }
 

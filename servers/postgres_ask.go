@@ -12,9 +12,19 @@ import (
 // postgresAsk opens a session, runs one statement and returns the first value of
 // its last row as text, and the server's version.
 func postgresAsk(ctx context.Context, in *Instance, query string) (answer, version string, err error) {
-	conn, err := dial(ctx, in.Addr("postgres"))
+	answers, version, err := postgresAskAll(ctx, in, query)
 	if err != nil {
 		return "", "", err
+	}
+	return answers[0], version, nil
+}
+
+// postgresAskAll runs statements in one session, each by itself, and returns the
+// first value of the last row of each.
+func postgresAskAll(ctx context.Context, in *Instance, statements ...string) (answers []string, version string, err error) {
+	conn, err := dial(ctx, in.Addr("postgres"))
+	if err != nil {
+		return nil, "", err
 	}
 	defer conn.Close()
 	const protocol = 3 << 16
@@ -22,19 +32,24 @@ func postgresAsk(ctx context.Context, in *Instance, query string) (answer, versi
 	start = append(start, "user\x00postgres\x00database\x00postgres\x00\x00"...)
 	start = append(binary.BigEndian.AppendUint32(nil, uint32(4+len(start))), start...)
 	if _, err := conn.Write(start); err != nil {
-		return "", "", err
+		return nil, "", err
 	}
 	if _, version, err = postgresUntilReady(conn); err != nil {
-		return "", "", err
+		return nil, "", err
 	}
-	query += "\x00"
-	ask := append(binary.BigEndian.AppendUint32([]byte{'Q'}, uint32(4+len(query))), query...)
-	if _, err := conn.Write(ask); err != nil {
-		return "", "", err
+	for _, text := range statements {
+		ask := binary.BigEndian.AppendUint32([]byte{'Q'}, uint32(4+len(text)+1))
+		if _, err := conn.Write(append(append(ask, text...), 0)); err != nil {
+			return nil, "", err
+		}
+		answer, _, err := postgresUntilReady(conn)
+		if err != nil {
+			return nil, "", fmt.Errorf("%s: %w", text, err)
+		}
+		answers = append(answers, answer)
 	}
-	answer, _, err = postgresUntilReady(conn)
 	_, _ = conn.Write([]byte{'X', 0, 0, 0, 4}) // a farewell, so that its log has no complaint
-	return answer, version, err
+	return answers, version, nil
 }
 
 // postgresUntilReady reads messages up to ReadyForQuery.

@@ -14,7 +14,7 @@ import (
 // again. Set its fields before Run.
 type FailOver struct {
 	Pair  *Cluster
-	After time.Duration     // how long a node must not answer until it is given up
+	After time.Duration     // how long a node must not answer until it is given up; a question may take as long
 	Say   func(text string) // is told what is done, by Run's goroutine
 
 	mu     sync.Mutex
@@ -22,10 +22,7 @@ type FailOver struct {
 	paired bool
 }
 
-const (
-	watchEvery = 200 * time.Millisecond
-	watchTime  = time.Second // of one question
-)
+const watchEvery = 200 * time.Millisecond
 
 // State returns the primary, nil before it is known, and whether its commits wait
 // for the standby, which can be promoted then. It may be called at any time.
@@ -47,7 +44,8 @@ func (f *FailOver) Run(ctx context.Context) {
 	for _, s := range f.Pair.nodes {
 		good[s] = time.Now()
 	}
-	waits := 0 // how often in a row commits were seen to wait
+	waits := 0    // how often in a row commits were seen to wait
+	armed := true // commits may wait, also for a standby that is not there
 	for wait := time.NewTicker(watchEvery); ; {
 		select {
 		case <-ctx.Done():
@@ -60,7 +58,7 @@ func (f *FailOver) Run(ctx context.Context) {
 		for s, is := range now {
 			// Also where somebody else has promoted it: the old one is fenced then.
 			if is == leading && (lead == nil || now[lead] != leading) {
-				lead, waits = s, 0
+				lead, waits, armed = s, 0, true
 				f.set(lead, false)
 				good[s] = time.Now()
 			}
@@ -77,6 +75,7 @@ func (f *FailOver) Run(ctx context.Context) {
 			if paired {
 				continue
 			}
+			armed = true
 			// The setting may not have been in force yet the first time.
 			if !f.pair(ctx) {
 				waits = 0
@@ -84,15 +83,16 @@ func (f *FailOver) Run(ctx context.Context) {
 				f.set(lead, true)
 				f.Say("commits wait for " + other.Name())
 			}
-		case now[lead] == leading && gone(other) && (paired || waits > 0):
+		case now[lead] == leading && gone(other) && armed:
 			f.set(lead, false)
-			waits = 0
-			f.Say(fmt.Sprintf("%s is gone: %s goes on alone: %v", other.Name(), lead.Name(), f.ask(ctx, lead, aloneSQL, reloadSQL)))
+			err := f.ask(ctx, lead, aloneSQL, reloadSQL)
+			waits, armed = 0, err != nil
+			f.Say(fmt.Sprintf("%s is gone: %s goes on alone: %v", other.Name(), lead.Name(), err))
 		case now[lead] == silent && gone(lead) && paired && now[other] != silent:
 			err := f.Pair.Promote(ctx, other)
 			f.Say(fmt.Sprintf("%s is gone: %s is promoted: %v", lead.Name(), other.Name(), err))
 			if err == nil {
-				waits = 0
+				waits, armed = 0, false
 				f.set(other, false)
 				good[other] = time.Now()
 			}
@@ -101,14 +101,14 @@ func (f *FailOver) Run(ctx context.Context) {
 }
 
 func (f *FailOver) pair(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, watchTime)
+	ctx, cancel := context.WithTimeout(ctx, f.After)
 	defer cancel()
 	ok, err := f.Pair.Pair(ctx)
 	return ok && err == nil
 }
 
 func (f *FailOver) ask(ctx context.Context, s *Server, statements ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, watchTime)
+	ctx, cancel := context.WithTimeout(ctx, f.After)
 	defer cancel()
 	return tell(ctx, &s.in, statements...)
 }
@@ -133,7 +133,7 @@ const (
 // look asks both nodes at once.
 func (f *FailOver) look(ctx context.Context) map[*Server]saying {
 	all := make([]saying, len(f.Pair.nodes))
-	ctx, cancel := context.WithTimeout(ctx, watchTime)
+	ctx, cancel := context.WithTimeout(ctx, f.After)
 	defer cancel()
 	var asking sync.WaitGroup
 	for i, s := range f.Pair.nodes {

@@ -63,6 +63,9 @@ const (
 	// followsSQL is true of a primary and of a standby that gets what its primary
 	// writes.
 	followsSQL = `SELECT NOT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')`
+	// followersSQL tells of a primary how many standbys get what it writes; it is
+	// nothing of a standby.
+	followersSQL = `SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND NOT pg_is_in_recovery() HAVING NOT pg_is_in_recovery()`
 	// waitsSQL tells of a primary how many standbys its commits wait for.
 	waitsSQL = `SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'`
 
@@ -75,12 +78,8 @@ const (
 
 // tell runs statements one after the other.
 func tell(ctx context.Context, in *Instance, statements ...string) error {
-	for _, text := range statements {
-		if _, _, err := postgresAsk(ctx, in, text); err != nil {
-			return fmt.Errorf("%s: %w", text, err)
-		}
-	}
-	return nil
+	_, _, err := postgresAskAll(ctx, in, statements...)
+	return err
 }
 
 // leads reports whether a node is a primary.
@@ -126,20 +125,15 @@ func (c *Cluster) Promote(ctx context.Context, node *Server) error {
 // has all that was committed before.
 func (c *Cluster) Pair(ctx context.Context) (bool, error) {
 	for _, s := range c.nodes {
-		if lead, err := leads(ctx, &s.in); err != nil || !lead {
-			continue
+		following, _, err := postgresAsk(ctx, &s.in, followersSQL)
+		switch {
+		case err != nil || following == "":
+			continue // it is down, or a standby
+		case following == "0":
+			return false, nil
 		}
-		following, _, err := postgresAsk(ctx, &s.in, `SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'`)
-		if err != nil || following == "0" {
-			return false, err
-		}
-		if err := tell(ctx, &s.in, togetherSQL, reloadSQL); err != nil {
-			return false, err
-		}
-		if waits, _, err := postgresAsk(ctx, &s.in, waitsSQL); err != nil || waits == "0" {
-			return false, err
-		}
-		return true, tell(ctx, &s.in, commitSQL)
+		answers, _, err := postgresAskAll(ctx, &s.in, togetherSQL, reloadSQL, waitsSQL, commitSQL)
+		return err == nil && answers[2] != "0", err
 	}
 	return false, errors.New("the pair has no primary that answers: promote a node")
 }

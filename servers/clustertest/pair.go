@@ -16,8 +16,7 @@ import (
 const pairAfter = 3 * time.Second
 
 // PairDetection is how long a pair of PostgreSQL needs after a fault until a client
-// can go on: pairAfter and the question in which that is noticed, the fence and the
-// promotion.
+// can go on: pairAfter, the fence and the promotion.
 const PairDetection = pairAfter + 3*time.Second
 
 // RunPair breaks the nodes of a PostgreSQL pair, one fault after the other, while
@@ -65,7 +64,7 @@ func (p *pair) roles() (primary, standby *servers.Server) {
 }
 
 // pairTime bounds each step of a fault; a machine that does much else may need it.
-const pairTime = time.Minute
+const pairTime = 2 * time.Minute
 
 // until waits until the pair is as it should be.
 func (p *pair) until(ctx context.Context, what string, is func(primary *servers.Server, paired bool) bool) error {
