@@ -1,6 +1,9 @@
 package driver
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // ValidName returns an error unless name can be a channel's or a group's name
 // on every transport: 1 to 200 characters, lower-case ASCII letters, digits,
@@ -41,4 +44,10 @@ func (s Subscription) GroupName() string {
 		return s.Group + "~" + s.Instance
 	}
 	return s.Group
+}
+
+// IsReply reports whether a channel brings the replies of one instance,
+// "reply.SERVICE.INSTANCE": transient, with that instance as its one receiver.
+func IsReply(channel string, transient bool) bool {
+	return transient && strings.HasPrefix(channel, "reply.") && strings.Count(channel, ".") >= 2
 }

@@ -1,12 +1,8 @@
 package verify
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"log/slog"
 	"math/rand/v2"
-	"os/exec"
 	"sync"
 	"time"
 
@@ -18,17 +14,16 @@ type faults struct {
 	fleet   *fleet
 	proxies []*netfault.Proxy
 	gone    *episode // the consumers' database is away at times; nil for never
+	nodes   *nodes
 	seed    uint64
-	log     *slog.Logger
 
 	quit context.CancelFunc
 	all  sync.WaitGroup
 
 	far map[role]int64 // how far a role was when one of it was killed last
 
-	mu                    sync.Mutex
-	stops, cuts, restarts int
-	restartErr            string
+	mu          sync.Mutex
+	stops, cuts int
 }
 
 // begin begins to break what was asked for.
@@ -40,8 +35,8 @@ func (f *faults) begin(o *Options) {
 	if o.Cut > 0 && len(f.proxies) > 0 {
 		f.every(ctx, o.Cut, 3, func(ctx context.Context, r *rand.Rand) { f.cut(ctx, r, o.Cut) })
 	}
-	if o.RestartCmd != "" {
-		f.every(ctx, o.RestartEvery, 4, func(ctx context.Context, _ *rand.Rand) { f.restart(ctx, o.RestartCmd) })
+	if len(o.Nodes) > 0 {
+		f.all.Go(func() { f.nodes.run(ctx, rand.New(rand.NewPCG(f.seed, 4))) })
 	}
 }
 
@@ -139,30 +134,5 @@ func (f *faults) cut(ctx context.Context, r *rand.Rand, every time.Duration) {
 	pause(ctx, d)
 	if !f.gone.is() || f.gone.proxy != p {
 		p.Heal()
-	}
-}
-
-// restartTime is how long the command may take that restarts a server.
-const restartTime = 2 * time.Minute
-
-// restart runs the command to its end, also when the faults are to end: half a
-// restart would leave the server down.
-func (f *faults) restart(ctx context.Context, command string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restartTime)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-c", command)
-	apart(cmd)
-	cmd.Cancel = func() error { return endShell(cmd) }
-	cmd.WaitDelay = time.Second
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, exec.ErrWaitDelay) {
-		err = nil // a server that it started still has its output
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.restarts++
-	if err != nil {
-		f.restartErr = err.Error() + ": " + string(bytes.TrimSpace(out))
-		f.log.Warn("the command that restarts a server ended with an error", "error", err, "output", string(bytes.TrimSpace(out)))
 	}
 }

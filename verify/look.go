@@ -39,9 +39,31 @@ func (r *run) look(ctx context.Context) (p Progress, ok bool) {
 		p.Handled += slowest[path]
 	}
 	p.ahead = committed[""] - slowest[""]
+	p.Broken = r.faults.nodes.is()
+	if now := time.Now(); r.still.seen(now, slowest[""], p.ahead > 0 && !r.gone.is()) {
+		r.faults.nodes.still(r.still.since, now)
+	}
 	r.fleet.handled.Store(all)
 	_, p.Kills = r.fleet.counts()
 	return p, true
+}
+
+// stillness is the longest time in which nothing was handled that was due.
+type stillness struct {
+	handled int64
+	since   time.Time
+	longest time.Duration
+}
+
+// seen reports whether something is due, and nothing was handled since the last
+// time.
+func (s *stillness) seen(now time.Time, handled int64, due bool) bool {
+	if s.since.IsZero() || handled != s.handled || !due {
+		s.handled, s.since = handled, now
+		return false
+	}
+	s.longest = max(s.longest, now.Sub(s.since))
+	return true
 }
 
 // lookEvery is how often the databases are asked.

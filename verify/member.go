@@ -37,7 +37,7 @@ type member struct {
 func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, ready bool, err error) {
 	said := &ring{}
 	cmd.Stderr = said
-	apart(cmd)
+	Apart(cmd)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return false, false, err

@@ -76,10 +76,25 @@ type Options struct {
 	// URLs name one host and port. 0 for never.
 	Kill, Stop, Cut time.Duration
 
-	// RestartCmd is a shell command that restarts a server, run every
-	// RestartEvery; default 10 s.
-	RestartCmd   string
-	RestartEvery time.Duration
+	// Nodes are the names of servers that are broken, as those of the broker's
+	// cluster are called. Each begins with a letter or digit and has letters, digits
+	// and _ . : @ / - alone.
+	Nodes []string
+
+	// Node does one thing to one of Nodes: "kill" (as SIGKILL does), "stop" (in good
+	// order), "pause" (SIGSTOP), "resume" (SIGCONT) or "restart", which starts a node
+	// on its data, whether it runs or not. It returns when that is done; with a
+	// restart, best when the node answers. Several may be called at once. An error
+	// ends the writing early. Required with Nodes; see NodeCommand.
+	Node func(ctx context.Context, do, node string) error
+
+	// NodeFaults are what is done to nodes, in rotation, of those that [NodeFaults]
+	// names; default NodeFaultsOf.
+	NodeFaults []string
+
+	// NodeEvery is how long all nodes are there between two faults, default 10 s;
+	// NodeAway how long one is killed, stopped or frozen, default 5 s.
+	NodeEvery, NodeAway time.Duration
 
 	// Patience is how long nothing may happen at the end before what is missing
 	// is called lost; default 30 s.
@@ -109,6 +124,7 @@ type Progress struct {
 	Committed int64
 	Handled   int64 // by the slowest group, or kept among the dead letters
 	Kills     int
+	Broken    string // the fault of nodes that goes on, and the nodes; "" for none
 
 	ahead int64 // of the slowest group of the main path
 }
@@ -123,7 +139,11 @@ func (o Options) withDefaults() (Options, error) {
 	orDefault(&o.Keys, 100)
 	orDefault(&o.Seconds, 10)
 	orDefault(&o.Ahead, 5000)
-	orDefault(&o.RestartEvery, 10*time.Second)
+	orDefault(&o.NodeEvery, 10*time.Second)
+	orDefault(&o.NodeAway, 5*time.Second)
+	if len(o.Nodes) > 0 && o.NodeFaults == nil {
+		o.NodeFaults = NodeFaultsOf(len(o.Nodes))
+	}
 	orDefault(&o.Patience, 30*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -156,7 +176,7 @@ func (o *Options) check() error {
 	}{
 		{"Writers", float64(o.Writers), 10_000}, {"Relays", float64(o.Relays), 100}, {"Consumers", float64(o.Consumers), 100},
 		{"Keys", float64(o.Keys), 1e6}, {"Seconds", o.Seconds, 1e6}, {"Ahead", float64(o.Ahead), 1e9},
-		{"Patience", o.Patience.Seconds(), 1e6}, {"RestartEvery", o.RestartEvery.Seconds(), 1e6},
+		{"Patience", o.Patience.Seconds(), 1e6}, {"NodeEvery", o.NodeEvery.Seconds(), 1e6}, {"NodeAway", o.NodeAway.Seconds(), 1e6},
 	} {
 		if f.value <= 0 || f.value > f.most {
 			return fmt.Errorf("verify: Options.%s is %v: want more than 0 and at most %v", f.name, f.value, f.most)
@@ -179,6 +199,42 @@ func (o *Options) check() error {
 	}{{"LongTx", o.LongTx}, {"Kill", o.Kill}, {"Stop", o.Stop}, {"Cut", o.Cut}} {
 		if f.value != 0 && f.value < 10*time.Millisecond {
 			return fmt.Errorf("verify: Options.%s is %v: want 10ms or more, or 0 for never", f.name, f.value)
+		}
+	}
+	switch {
+	case len(o.Nodes) == 0:
+		return nil
+	case o.Node == nil:
+		return errors.New("verify: Options.Node must be set: it is what breaks Options.Nodes")
+	case o.NodeEvery.Seconds() >= o.Seconds:
+		return fmt.Errorf("verify: Options.NodeEvery is %v: want less than Options.Seconds, %v, or no node is broken", o.NodeEvery, o.Seconds)
+	}
+	if err := CheckNodes(o.Nodes, o.NodeFaults); err != nil {
+		return fmt.Errorf("verify: Options.Nodes and NodeFaults: %w", err)
+	}
+	return nil
+}
+
+// CheckNodes says what is wrong with names of nodes, and with what is to be done to
+// them.
+func CheckNodes(names, faults []string) error {
+	for i, name := range names {
+		if !nodeName.MatchString(name) {
+			return fmt.Errorf("node %q: want a letter or digit, then letters, digits and _ . : @ / -", name)
+		}
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("node %s is there twice", name)
+		}
+	}
+	for i, name := range faults {
+		j := slices.IndexFunc(nodeFaults, func(f nodeFault) bool { return f.name == name })
+		switch {
+		case j < 0:
+			return fmt.Errorf("fault %q: want some of %s", name, strings.Join(NodeFaults(), ", "))
+		case slices.Contains(faults[:i], name):
+			return fmt.Errorf("fault %s is there twice", name)
+		case len(names) < nodeFaults[j].least:
+			return fmt.Errorf("fault %s is for %d nodes or more, and there are %d", name, nodeFaults[j].least, len(names))
 		}
 	}
 	return nil

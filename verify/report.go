@@ -30,12 +30,17 @@ type Report struct {
 
 	Verdict
 
-	Kills    int `json:"kills"`
-	Stops    int `json:"stops"`
-	Cuts     int `json:"cuts"`
-	Restarts int `json:"restarts"`
-	Starts   int `json:"failed_starts"` // of processes, as while a server was away
-	Falls    int `json:"falls"`         // processes that served and ended by themselves
+	Kills  int `json:"kills"`
+	Stops  int `json:"stops"`
+	Cuts   int `json:"cuts"`
+	Starts int `json:"failed_starts"` // of processes, as while a server was away
+	Falls  int `json:"falls"`         // processes that served and ended by themselves
+
+	Nodes     []NodeCounts `json:"nodes,omitempty"`      // by fault
+	NodeError string       `json:"node_error,omitempty"` // the command that broke or brought back a node, and failed
+	// Still is the longest time without a first effect on the main path, though one was
+	// due, in seconds.
+	Still float64 `json:"still_seconds"`
 
 	// What the processes counted. Those that were killed took their last counts
 	// with them, so that these are lower bounds.
@@ -95,14 +100,19 @@ func (r *run) report(ctx context.Context, complete, interrupted bool) (*Report, 
 	counts, rep.Kills = r.fleet.counts()
 	rep.Starts, rep.Falls = r.fleet.starts, len(r.fleet.falls)
 	rep.Published, rep.Redelivered, rep.Retried, rep.Dead = counts.Published, counts.Redelivered, counts.Retried, counts.Dead
-	rep.Stops, rep.Cuts, rep.Restarts = r.faults.stops, r.faults.cuts, r.faults.restarts
+	rep.Stops, rep.Cuts = r.faults.stops, r.faults.cuts
+	var nodeErr error
+	if rep.Nodes, nodeErr = r.faults.nodes.report(); nodeErr != nil {
+		rep.NodeError, rep.Interrupted = nodeErr.Error(), true
+	}
+	rep.Still = seconds(r.still.longest)
 	rep.Seconds, rep.DrainSeconds, rep.TotalSeconds = seconds(r.wrote), seconds(r.drained), seconds(time.Since(r.began))
 	rep.Rate = math.Round(float64(rep.Handled) / max(0.001, (r.wrote+r.drained).Seconds()))
 	if rep.Deploy = r.deployed; rep.Deploy != nil {
 		rep.Deploy.Second, rep.Deploy.Waited = second, counts.Unhandled
 	}
 	rep.Outage = r.gone.report(r.fleet.lines(consuming))
-	rep.Holds = rep.Verdict.Holds() && rep.Committed > 0
+	rep.Holds = rep.Verdict.Holds() && rep.Committed > 0 && nodeErr == nil
 	r.words(rep)
 	return rep, nil
 }
@@ -149,6 +159,14 @@ func (r *run) words(rep *Report) {
 	if len(r.cuttable) > 0 {
 		rep.Checked = append(rep.Checked, "all of it across cut and stalled connections to "+strings.Join(r.cuttable, " and "))
 	}
+	if len(rep.Nodes) > 0 {
+		rep.Checked = append(rep.Checked, "all of it while nodes "+strings.Join(r.Options.Nodes, ", ")+" were broken")
+	}
+	for _, n := range rep.Nodes {
+		if n.Times == 0 && rep.NodeError == "" {
+			rep.Unchecked = append(rep.Unchecked, fmt.Sprintf("node fault %s: the run ended before its turn", n.Fault))
+		}
+	}
 	if rep.Notes == nil {
 		rep.Notes = []string{}
 	}
@@ -162,11 +180,11 @@ func (r *run) words(rep *Report) {
 	if r.gone != nil && r.gone.err != nil {
 		rep.Notes = append(rep.Notes, "the consumers' database could not be kept away: "+r.gone.err.Error())
 	}
-	if rep.Interrupted {
+	switch {
+	case rep.NodeError != "":
+		rep.Notes = append(rep.Notes, "a node could not be broken or brought back, and the run ended there: "+rep.NodeError)
+	case rep.Interrupted:
 		rep.Notes = append(rep.Notes, "the run was interrupted: this is about what was written until then")
-	}
-	if r.faults.restartErr != "" {
-		rep.Notes = append(rep.Notes, "a restart went wrong: "+r.faults.restartErr)
 	}
 	for _, text := range r.fleet.falls[:min(maxFallsTold, len(r.fleet.falls))] {
 		rep.Notes = append(rep.Notes, "a process that served ended by itself, and was started again: "+text)
@@ -192,6 +210,8 @@ func (rep *Report) Print(w io.Writer) error {
 	switch {
 	case !rep.Holds && rep.Committed == 0:
 		verdict = "NOTHING PROVED: no transaction committed"
+	case rep.NodeError != "" && rep.Verdict.Holds():
+		verdict = "NOT PROVED: a node could not be broken or brought back"
 	case !rep.Holds:
 		verdict = "BROKEN"
 	}
@@ -210,8 +230,11 @@ func (rep *Report) Print(w io.Writer) error {
 		line("%-15s %5d", k.text, k.n)
 	}
 	line("")
-	line("faults       kills %d, stops %d, cuts %d, restarts %d; processes that ended by themselves %d, failed starts %d", rep.Kills, rep.Stops, rep.Cuts, rep.Restarts, rep.Falls, rep.Starts)
-	line("time         %.1f s writing, %.1f s draining, %.1f s in all; %.0f messages/s", rep.Seconds, rep.DrainSeconds, rep.TotalSeconds, rep.Rate)
+	line("faults       kills %d, stops %d, cuts %d; processes that ended by themselves %d, failed starts %d", rep.Kills, rep.Stops, rep.Cuts, rep.Falls, rep.Starts)
+	for _, n := range rep.Nodes {
+		line("node fault   %-8s %3d times; nothing handled for %.1f s at most", n.Fault, n.Times, n.Still)
+	}
+	line("time         %.1f s writing, %.1f s draining, %.1f s in all; %.0f messages/s; nothing handled for %.1f s at most", rep.Seconds, rep.DrainSeconds, rep.TotalSeconds, rep.Rate, rep.Still)
 	if d := rep.Deploy; d != nil {
 		line("deploy       %.1f s after the writers, %.1f s long; %d messages of version 2, of which %d or more came before their handler and waited", d.Began, d.Seconds, d.Second, d.Waited)
 	}

@@ -45,7 +45,10 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	r.fleet = &fleet{command: r.Command, log: r.Logger, patience: maxFalls, failed: make(chan struct{})}
-	r.faults = &faults{fleet: r.fleet, proxies: r.proxies, gone: r.gone, seed: r.Seed, log: r.Logger}
+	r.faults = &faults{fleet: r.fleet, proxies: r.proxies, gone: r.gone, nodes: newNodes(&r.Options), seed: r.Seed}
+	if len(r.Nodes) > 0 {
+		r.fleet.patience += int(r.NodeAway / time.Second) // a process that falls tries again after a second
+	}
 	if err := r.launch(ctx); err != nil && ctx.Err() == nil {
 		return nil, err
 	}
@@ -94,6 +97,7 @@ type run struct {
 	cuttable               []string
 	diaries                []string
 	writing                time.Time
+	still                  stillness
 	wrote, drained         time.Duration
 }
 
@@ -256,6 +260,8 @@ func (r *run) write(ctx context.Context) error {
 		case <-until.C:
 			return nil
 		case <-ctx.Done():
+			return nil
+		case <-r.faults.nodes.failed:
 			return nil
 		case <-r.fleet.failed:
 			return fmt.Errorf("verify: %w", r.fleet.err)

@@ -5,6 +5,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"syscall"
 )
@@ -19,7 +20,7 @@ func (m *member) sleep() bool {
 	if m.cmd == nil || !m.ready || m.killed || m.asleep {
 		return false
 	}
-	m.asleep = m.cmd.Process.Signal(syscall.SIGSTOP) == nil
+	m.asleep = Freeze(m.cmd.Process) == nil
 	return m.asleep
 }
 
@@ -30,16 +31,24 @@ func (m *member) wake() {
 	if m.cmd == nil || !m.asleep {
 		return
 	}
-	_ = m.cmd.Process.Signal(syscall.SIGCONT) // one that was killed meanwhile needs none
+	_ = Thaw(m.cmd.Process) // one that was killed meanwhile needs none
 	m.asleep = false
 	if m.in != nil {
 		_ = m.in.Encode(order{Pause: m.paused}) // it may have missed one
 	}
 }
 
-// apart keeps a Ctrl-C at the terminal from cmd and what it starts, so that it
-// ends when it is told to.
-func apart(cmd *exec.Cmd) {
+// Freeze stops a process where it is, as SIGSTOP does; its connections stay open.
+// Where the system cannot do that, the error says so.
+func Freeze(p *os.Process) error { return p.Signal(syscall.SIGSTOP) }
+
+// Thaw has a process go on that Freeze stopped.
+func Thaw(p *os.Process) error { return p.Signal(syscall.SIGCONT) }
+
+// Apart keeps a Ctrl-C at the terminal from cmd, which is not started yet, and what
+// it starts, so that it ends when it is told to. It does nothing where the system
+// has no process groups.
+func Apart(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}

@@ -56,7 +56,7 @@ func runScripts(t testscript.T, dir string, broker func(*testscript.Env) error) 
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"service": serviceCommand, "mend": mendCommand, "handled": handledCommand, "dead": deadCount,
-			"listening": listeningCommand, "parses": parsesCommand, "code": codeCommand, "set": setCommand, "waitfor": waitCommand,
+			"listening": listeningCommand, "parses": parsesCommand, "code": codeCommand, "set": setCommand, "waitfor": waitCommand, "waitfile": waitFileCommand,
 			"verdict": verdictCommand, "verifying": verifyingCommand, "written": writtenCommand, "setaside": setAsideCommand, "handledby": handledByCommand,
 			"cleared": clearedCommand, "tail": tailCommand, "tailed": tailedCommand, "relations": relationsCommand,
 		},
@@ -217,6 +217,14 @@ func waitCommand(ts *testscript.TestScript, neg bool, args []string) {
 	eventually(ts, path, func() bool {
 		_, err := os.Stat(path)
 		return err == nil
+	})
+}
+
+// waitFileCommand: waitfile FILE. Waits until there is something in it.
+func waitFileCommand(ts *testscript.TestScript, neg bool, args []string) {
+	eventually(ts, args[0], func() bool {
+		info, err := os.Stat(ts.MkAbs(args[0]))
+		return err == nil && info.Size() > 0
 	})
 }
 

@@ -26,6 +26,7 @@ type verification struct {
 	paths     string
 	rollbacks string
 	failures  string
+	node      nodeFlags
 }
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -49,6 +50,16 @@ cannot be handled, some near the size limit (poison), a key with a slow handler
 as a dead letter and what is stuck apart from what is lost. --outage keeps the
 database away for so long under the default retry policy, and counts log lines.
 
+--nodes breaks the nodes of the broker's cluster, one fault after the other: kill -9
+(kill), an orderly stop (stop), a freeze (freeze), a restart of all in turn (rolling),
+and a majority that is gone (majority). Each node is brought back before the next
+fault and at the end, also after Ctrl-C. --node-cmd does one thing to one node, with
+{do} and {node} for what and whom; restart starts a node on its data, whether it runs
+or not. A command that fails ends the run, with its output. Without --broker, --nodes
+3 starts a cluster of three NATS servers and breaks that. A server by itself is
+broken in the same way: --nodes nats --node-faults stop, or --node-faults restart
+with a command that only restarts it.
+
 It runs on the embedded broker and on SQLite files in a temporary directory,
 unless --broker and --store name others. Contexts and environment variables are
 not used, so that a run never ends up on servers that were not named. Channels and
@@ -61,7 +72,9 @@ The exit code is 0 if everything holds, 1 if not, 2 for a wrong command line.`,
   dovetail verify --broker nats://127.0.0.1:4222 --store sqlite:shop.db --writers 32 --kill 200ms -o json
   dovetail verify --broker 'amqp://127.0.0.1/?partitions=6' --store postgres://shop@db/shop --long-tx 2s --kill 200ms
   dovetail verify --broker nats://127.0.0.1:4222 --store postgres://shop@db/shop --paths outage --outage 45s --seconds 90
-  dovetail verify --broker nats://127.0.0.1:4222 --restart-cmd 'systemctl restart nats' --restart-every 20s --seconds 120`,
+  dovetail verify --nodes 3
+  dovetail verify --broker 'nats://a:4222,b:4222,c:4222?replicas=3' --nodes a,b,c --node-cmd 'ssh {node} /usr/local/bin/node {do}' --node-away 20s --seconds 600
+  dovetail verify --broker amqp://127.0.0.1 --nodes rabbitmq --node-faults restart --node-cmd 'systemctl restart {node}' --seconds 120`,
 		Args: arguments(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := v.check(cmd); err != nil {
@@ -75,7 +88,7 @@ The exit code is 0 if everything holds, 1 if not, 2 for a wrong command line.`,
 	f.IntVar(&v.o.Relays, "relays", 2, "relay processes")
 	f.IntVar(&v.o.Consumers, "consumers", 3, "consumer processes")
 	f.IntVar(&v.o.Keys, "keys", 100, "how many keys there are; messages of one are in order")
-	f.Float64Var(&v.o.Seconds, "seconds", 10, "how long the writers write")
+	f.Float64Var(&v.o.Seconds, "seconds", 10, fmt.Sprintf("how long the writers write; with --nodes %d if nothing is said", secondsWithNodes))
 	f.StringVar(&v.rollbacks, "rollbacks", "10%", "share of transactions that are rolled back")
 	f.StringVar(&v.failures, "failures", "1%", "share of handler calls that fail after their effect, and are tried again")
 	f.DurationVar(&v.o.LongTx, "long-tx", 0, "how long a transaction stays open now and then (default: none does)")
@@ -84,14 +97,13 @@ The exit code is 0 if everything holds, 1 if not, 2 for a wrong command line.`,
 	f.DurationVar(&v.o.Kill, "kill", 0, "kill a process at random (SIGKILL) so often, and start it again")
 	f.DurationVar(&v.o.Stop, "stop", 0, "stop a process at random (SIGSTOP) so often, for up to two seconds")
 	f.DurationVar(&v.o.Cut, "cut", 0, "cut or stall the connections to a server so often, for up to a second")
-	f.StringVar(&v.o.RestartCmd, "restart-cmd", "", "shell command that restarts a server, run again and again")
-	f.DurationVar(&v.o.RestartEvery, "restart-every", 10*time.Second, "how often --restart-cmd is run")
+	v.nodeFlags(cmd)
 	f.DurationVar(&v.o.Patience, "patience", 30*time.Second, "how long nothing may happen at the end before what is missing is called lost")
 	f.IntVar(&v.o.Ahead, "ahead", 5000, "how many messages the writers may be ahead of the consumers")
 	f.StringVar(&v.o.Effects, "consumer-store", "", "store URL of the consumers (default: the same as --store, other tables)")
 	f.BoolVar(&v.o.Keep, "keep", false, "leave channels, tables and the temporary directory, to be looked at")
 	f.Uint64Var(&v.o.Seed, "seed", 1, "of what is written, and of who is killed")
-	cmd.AddCommand(a.verifyServe())
+	cmd.AddCommand(a.verifyServe(), a.verifyNode())
 	return cmd
 }
 
@@ -106,6 +118,9 @@ func (v *verification) check(cmd *cobra.Command) (err error) {
 	if v.o.Paths, err = pathsOf(v.paths); err != nil {
 		return err
 	}
+	if err := v.checkNodes(given); err != nil {
+		return err
+	}
 	for _, f := range []struct {
 		name  string
 		value int
@@ -117,7 +132,7 @@ func (v *verification) check(cmd *cobra.Command) (err error) {
 	for _, f := range []struct {
 		name  string
 		value time.Duration
-	}{{"long-tx", v.o.LongTx}, {"kill", v.o.Kill}, {"stop", v.o.Stop}, {"cut", v.o.Cut}, {"outage", v.o.Outage}, {"restart-every", v.o.RestartEvery}, {"patience", v.o.Patience}} {
+	}{{"long-tx", v.o.LongTx}, {"kill", v.o.Kill}, {"stop", v.o.Stop}, {"cut", v.o.Cut}, {"outage", v.o.Outage}, {"node-every", v.o.NodeEvery}, {"node-away", v.o.NodeAway}, {"patience", v.o.Patience}} {
 		if given(f.name) && f.value < 10*time.Millisecond {
 			return misuse("--%s %v: want 10ms or more", f.name, f.value)
 		}
@@ -129,10 +144,6 @@ func (v *verification) check(cmd *cobra.Command) (err error) {
 		return misuse("--outage %v: want less than --seconds %g", v.o.Outage, v.o.Seconds)
 	case v.o.Outage > 0 && !slices.Contains(v.o.Paths, "outage"):
 		return misuse("--outage is for path outage, which --paths leaves out")
-	case given("restart-every") && v.o.RestartCmd == "":
-		return misuse("--restart-every is for --restart-cmd, which is missing")
-	case given("restart-cmd") && v.o.RestartCmd == "":
-		return misuse("--restart-cmd is empty: want a shell command")
 	case given("consumer-store") && v.a.store == "":
 		return misuse("--consumer-store goes with --store, which is missing")
 	}
@@ -206,15 +217,15 @@ func (v *verification) run(ctx context.Context) (err error) {
 		v.o.Store = "sqlite:" + url.PathEscape(filepath.Join(dir, "writers.db"))
 		v.o.Effects = "sqlite:" + url.PathEscape(filepath.Join(dir, "consumers.db"))
 	}
-	stop, err := v.wire(ctx, dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stop()) }()
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find the program to run processes with: %w", err)
 	}
+	stop, err := v.wire(ctx, self, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
 	v.o.Command = func() *exec.Cmd { return exec.Command(self, "verify", "serve") }
 	v.o.Open = openVerified
 	p := v.a.progress()
@@ -227,6 +238,9 @@ func (v *verification) run(ctx context.Context) (err error) {
 	if err := v.a.print(rep, rep.Print); err != nil {
 		return err
 	}
+	if rep.NodeError != "" && rep.Verdict.Holds() {
+		return errors.New("a node could not be broken or brought back: the report says which, and why")
+	}
 	if !rep.Holds {
 		return errors.New("the promises do not hold: the report says what is wrong")
 	}
@@ -235,7 +249,10 @@ func (v *verification) run(ctx context.Context) (err error) {
 
 // wire says which broker the processes connect to, and starts one where none is
 // named.
-func (v *verification) wire(ctx context.Context, dir string) (stop func() error, err error) {
+func (v *verification) wire(ctx context.Context, self, dir string) (stop func() error, err error) {
+	if len(v.o.Nodes) > 0 && v.o.Node == nil {
+		return v.wireNodes(ctx, self, dir)
+	}
 	v.o.Broker = v.a.broker
 	scheme, _, _ := strings.Cut(v.a.broker, ":")
 	switch scheme {
@@ -265,8 +282,12 @@ func openVerified(ctx context.Context, raw, prefix string, migrate bool) (verify
 }
 
 func verifyLine(n verify.Progress) string {
-	return fmt.Sprintf("%s %s %.0f of %.0f s: committed %d, handled %d, killed %d",
+	line := fmt.Sprintf("%s %s %.0f of %.0f s: committed %d, handled %d, killed %d",
 		bar(int(n.Done), max(1, int(n.Of))), n.Phase, n.Done.Seconds(), n.Of.Seconds(), n.Committed, n.Handled, n.Kills)
+	if n.Broken != "" {
+		line += "; " + n.Broken
+	}
+	return line
 }
 
 // verifyServe is the program as one process of a verification.

@@ -7,11 +7,14 @@ import (
 	"encoding/json"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/dovetail-go/dovetail/servers"
 	"github.com/dovetail-go/dovetail/store"
 	"github.com/dovetail-go/dovetail/store/sqlitestore"
 	"github.com/dovetail-go/dovetail/verify"
@@ -138,6 +141,56 @@ func TestShare_reads_per_cent_and_fractions(t *testing.T) {
 	for _, text := range []string{"", "x", "91%", "-1", "1"} {
 		if got, err := share("--x", text); err == nil {
 			t.Errorf("%q: %v, want an error", text, got)
+		}
+	}
+}
+
+// A cluster of real servers is broken by its harness, through the same options as
+// those of the command.
+func TestVerify_breaks_the_nodes_of_a_cluster(t *testing.T) {
+	c := servers.StartCluster(t, servers.NATS, 3)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	do := map[string]func(ctx context.Context, s *servers.Server) error{
+		"kill":    func(_ context.Context, s *servers.Server) error { return s.Kill() },
+		"stop":    func(ctx context.Context, s *servers.Server) error { return s.Stop(ctx) },
+		"pause":   func(_ context.Context, s *servers.Server) error { return s.Pause() },
+		"resume":  func(_ context.Context, s *servers.Server) error { return s.Resume() },
+		"restart": func(ctx context.Context, s *servers.Server) error { return s.Restart(ctx) },
+	}
+	nodes := map[string]*servers.Server{}
+	o := verify.Options{
+		Broker: c.URL() + "&partitions=4&ping=1s&timeout=3s&ack-wait=5s", Store: "sqlite:" + filepath.Join(t.TempDir(), "w.db"), Effects: "sqlite:" + filepath.Join(t.TempDir(), "c.db"),
+		Dir: t.TempDir(), Open: openVerified, Paths: []string{}, Writers: 2, Relays: 1, Consumers: 2, Keys: 40, Ahead: 100, Seconds: 15, Seed: 1,
+		Command:    func() *exec.Cmd { return &exec.Cmd{Path: self, Args: []string{"dovetail", "verify", "serve"}} },
+		NodeFaults: []string{"kill", "stop", "freeze"}, NodeEvery: time.Second, NodeAway: 2 * time.Second,
+		Node: func(ctx context.Context, what, node string) error { return do[what](ctx, nodes[node]) },
+	}
+	for _, s := range c.Nodes() {
+		o.Nodes, nodes[s.Name()] = append(o.Nodes, s.Name()), s
+	}
+	rep, err := verify.Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	if err := rep.Print(&text); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(text.String())
+	if !rep.Holds || !rep.Complete || rep.Still == 0 {
+		t.Error("it does not hold")
+	}
+	for _, n := range rep.Nodes {
+		if n.Times == 0 {
+			t.Errorf("%s never happened", n.Fault)
+		}
+	}
+	for _, s := range c.Nodes() {
+		if err := s.Answers(t.Context()); err != nil {
+			t.Errorf("%s does not answer after the run: %v", s.Name(), err)
 		}
 	}
 }

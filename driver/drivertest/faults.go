@@ -11,14 +11,16 @@ import (
 )
 
 var faultTests = map[string]test{
-	"Server_killed_in_mid_stream_loses_and_inverts_nothing":    {run: testServerKilled, gap: needsRestart},
-	"Link_cut_again_and_again_loses_and_inverts_nothing":       {run: testLinkCut, gap: needsThrough, beside: true},
-	"Link_half_open_again_and_again_loses_and_inverts_nothing": {run: testLinkHalfOpen, gap: needsThrough, beside: true},
-	"Process_killed_again_and_again_loses_and_inverts_nothing": {run: testProcessKilled, gap: needsURL, beside: true},
-	"Owner_with_a_half_open_link_is_succeeded":                 {run: testOwnerHalfOpen, gap: needsOwnerAndThrough, beside: true},
-	"Owners_change_every_second_and_keep_the_order":            {run: testOwnersChange, gap: needsOrder(driver.OrderOwner), beside: true},
-	"Owners_share_the_partitions":                              {run: testOwnersShare, gap: needsOrder(driver.OrderOwner), beside: true},
-	"Full_channel_refuses_in_mid_stream_and_inverts_nothing":   {run: testFull, gap: needsFull, beside: true},
+	"Server_killed_in_mid_stream_loses_and_inverts_nothing":         {run: testServerKilled, gap: needsRestart},
+	"Link_cut_again_and_again_loses_and_inverts_nothing":            {run: testLinkCut, gap: needsThrough, beside: true},
+	"Link_half_open_again_and_again_loses_and_inverts_nothing":      {run: testLinkHalfOpen, gap: needsThrough, beside: true},
+	"Link_the_server_does_not_miss_loses_and_inverts_nothing":       {run: testLinkStranded, gap: needsThrough, beside: true},
+	"Replies_come_over_the_link_after_one_the_server_does_not_miss": {run: testRepliesStranded, gap: needsThrough, beside: true},
+	"Process_killed_again_and_again_loses_and_inverts_nothing":      {run: testProcessKilled, gap: needsURL, beside: true},
+	"Owner_with_a_half_open_link_is_succeeded":                      {run: testOwnerHalfOpen, gap: needsOwnerAndThrough, beside: true},
+	"Owners_change_every_second_and_keep_the_order":                 {run: testOwnersChange, gap: needsOrder(driver.OrderOwner), beside: true},
+	"Owners_share_the_partitions":                                   {run: testOwnersShare, gap: needsOrder(driver.OrderOwner), beside: true},
+	"Full_channel_refuses_in_mid_stream_and_inverts_nothing":        {run: testFull, gap: needsFull, beside: true},
 }
 
 // Faults breaks the engine of h, its network and the processes that use it while

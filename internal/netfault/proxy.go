@@ -28,6 +28,13 @@ type Proxy struct {
 	state proxyState
 	next  chan struct{}         // closed when state changes
 	conns map[net.Conn]struct{} // of both sides
+	links map[*link]struct{}
+}
+
+// A link is a client's connection and the one to the server that belongs to it.
+type link struct {
+	client, server net.Conn
+	stranded       bool // the proxy's mutex guards it
 }
 
 type proxyState int
@@ -45,7 +52,7 @@ func Listen(target string) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen between clients and %s: %w", target, err)
 	}
-	p := &Proxy{listener: l, target: target, next: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	p := &Proxy{listener: l, target: target, next: make(chan struct{}), conns: map[net.Conn]struct{}{}, links: map[*link]struct{}{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.wg.Go(p.accept)
 	return p, nil
@@ -76,6 +83,18 @@ func (p *Proxy) Cut() {
 // buffers are full, nothing is answered, nobody is told. New connections are
 // made, and stall as well. What was written meanwhile arrives after Heal.
 func (p *Proxy) Stall() { p.set(stalled) }
+
+// Strand resets the client's side of every connection, and the server is not told,
+// as when a network is cut in two or the server's node is frozen: its side stays
+// open, and what it sends arrives nowhere. New connections flow.
+func (p *Proxy) Strand() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.stranded = true
+		reset(l.client)
+	}
+}
 
 // Heal ends Cut and Stall.
 func (p *Proxy) Heal() { p.set(flowing) }
@@ -145,15 +164,31 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	defer p.remove(server)
+	l := &link{client: client, server: server}
+	p.mu.Lock()
+	p.links[l] = struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.links, l)
+	}()
 	var wg sync.WaitGroup
-	wg.Go(func() { p.forward(server, client) })
-	p.forward(client, server)
+	wg.Go(func() { p.forward(l, server, client) })
+	p.forward(l, client, server)
 	wg.Wait()
 }
 
+func (p *Proxy) isStranded(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return l.stranded
+}
+
 // forward copies until either side ends and passes the end on: an orderly one
-// to that direction, any other to the whole connection.
-func (p *Proxy) forward(to, from net.Conn) {
+// to that direction, any other to the whole connection, but nothing of a client
+// that is stranded to its server.
+func (p *Proxy) forward(l *link, to, from net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
@@ -167,6 +202,10 @@ func (p *Proxy) forward(to, from net.Conn) {
 		switch half, ok := to.(interface{ CloseWrite() error }); {
 		case err == nil:
 			continue
+		case p.isStranded(l):
+			if from == l.server {
+				_, _ = io.Copy(io.Discard, from)
+			}
 		case ok && errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed):
 			_ = half.CloseWrite()
 		default:

@@ -147,6 +147,49 @@ func TestProxy_Stall_holds_bytes_until_Heal(t *testing.T) {
 	}
 }
 
+func TestProxy_Strand_tells_the_client_and_not_the_server(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := listen(t, l.Addr().String())
+	c := connect(t, p)
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	if _, err := server.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := receive(c, 5, slow); got != "hello" || err != nil {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	p.Strand()
+	if _, err := receive(c, 1, slow); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the client is told %v, want a reset", err)
+	}
+	if _, err := server.Write(make([]byte, 8<<20)); err != nil {
+		t.Errorf("the server's write: %v, want it to go nowhere", err)
+	}
+	if _, err := receive(server, 1, moment); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the server reads %v, want silence", err)
+	}
+	fresh := connect(t, p)
+	next, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	if _, err := next.Write([]byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := receive(fresh, 3, slow); got != "new" || err != nil {
+		t.Errorf("a new connection got %q, %v", got, err)
+	}
+}
+
 func TestProxy_without_a_target_resets(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

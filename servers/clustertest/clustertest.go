@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,7 +61,7 @@ func NodesOf(c *servers.Cluster) (nodes []Node) {
 // line of figures for each. A node is lost for good in the end, so that the cluster
 // cannot be used afterwards. The services' database is in memory.
 func Run(t *testing.T, h Harness) {
-	o, err := lengthsFrom(os.Getenv(periodVariable))
+	o, err := lengthsFrom(os.Getenv(periodVariable), os.Getenv(onlyVariable))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,6 +101,8 @@ type Outcome struct {
 	Lines              int // that were logged as warnings or errors
 	Said               []string
 	Problems           []string
+
+	late []time.Duration // when the late ones began
 }
 
 // String is a line for a log.
@@ -116,13 +119,20 @@ type Lengths struct {
 	Late   time.Duration // after how long requests must not fail any more
 
 	Patience time.Duration // how long is waited for what was committed, before it is called lost
+	Only     []string      // the names of the faults that happen; nil for all
 	Long     bool          // with the faults that take long, and with bounds on times, which need a machine that does nothing else
 }
 
-const periodVariable = "DOVETAIL_FAULT_PERIOD"
+const (
+	periodVariable = "DOVETAIL_FAULT_PERIOD"
+	onlyVariable   = "DOVETAIL_FAULTS"
+)
 
-func lengthsFrom(period string) (Lengths, error) {
+func lengthsFrom(period, only string) (Lengths, error) {
 	o := Lengths{Frozen: 12 * time.Second, Gone: 4 * time.Second, Watch: 3 * time.Second, Late: 10 * time.Second, Patience: time.Minute}
+	if only != "" {
+		o.Only = strings.Split(only, ",")
+	}
 	if period == "" {
 		return o, nil
 	}

@@ -148,14 +148,14 @@ func TestBreak_says_what_could_not_be_done(t *testing.T) {
 }
 
 func TestLengths_are_those_of_the_period(t *testing.T) {
-	if o, err := lengthsFrom("30s"); err != nil || o.Frozen != 30*time.Second || o.Gone != 10*time.Second {
+	if o, err := lengthsFrom("30s", ""); err != nil || o.Frozen != 30*time.Second || o.Gone != 10*time.Second {
 		t.Errorf("%+v, %v", o, err)
 	}
-	if o, err := lengthsFrom(""); err != nil || o.Frozen == 0 || o.Late != 10*time.Second {
+	if o, err := lengthsFrom("", ""); err != nil || o.Frozen == 0 || o.Late != 10*time.Second {
 		t.Errorf("%+v, %v", o, err)
 	}
 	for _, wrong := range []string{"x", "-1s", "0s"} {
-		if _, err := lengthsFrom(wrong); err == nil {
+		if _, err := lengthsFrom(wrong, ""); err == nil {
 			t.Errorf("%q is taken", wrong)
 		}
 	}

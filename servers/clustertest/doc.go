@@ -14,6 +14,7 @@
 // DOVETAIL_FAULT_PERIOD, as in 30s, a node is frozen for so long, two of three are
 // gone for a third of that, and all are restarted one after the other; and what is
 // late is an error. Without, times are only logged: other tests run beside.
+// DOVETAIL_FAULTS=freeze,kill has only those happen.
 //
 // [RunPair] does the same to the services' database: a PostgreSQL primary and its
 // synchronous standby, over a broker that nothing breaks. A primary is killed,

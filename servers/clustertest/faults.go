@@ -71,7 +71,7 @@ func Break[Tx any](ctx context.Context, h Harness, db Database[Tx], o Lengths, r
 		faults = nodeFaults
 	}
 	for _, f := range faults {
-		if slices.Contains(h.Without, f.name) || f.long && !o.Long {
+		if slices.Contains(h.Without, f.name) || f.long && !o.Long || len(o.Only) > 0 && !slices.Contains(o.Only, f.name) {
 			continue
 		}
 		out, faultErr := l.through(ctx, f, o)
@@ -129,7 +129,7 @@ func (l *load[Tx]) through(ctx context.Context, f fault, o Lengths) (Outcome, er
 		out.Problems = append(out.Problems, fmt.Sprintf("%d services ended: %v", out.Ended, l.ends()))
 	}
 	if out.FailedLate > 0 && o.Long {
-		out.Problems = append(out.Problems, fmt.Sprintf("%d requests failed later than %v after the last disturbance", out.FailedLate, o.Late))
+		out.Problems = append(out.Problems, fmt.Sprintf("%d requests failed later than %v after the last disturbance: they began after %v", out.FailedLate, o.Late, out.late))
 	}
 	return out, err
 }

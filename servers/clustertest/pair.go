@@ -25,7 +25,7 @@ const PairDetection = pairAfter + 3*time.Second
 // three seconds. h.URL is a broker, which nothing breaks. The node that is the
 // primary at the end is lost for good, so that the pair cannot be used afterwards.
 func RunPair[Tx any](t *testing.T, h Harness, c *servers.Cluster, db Database[Tx]) {
-	o, err := lengthsFrom(os.Getenv(periodVariable))
+	o, err := lengthsFrom(os.Getenv(periodVariable), os.Getenv(onlyVariable))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -197,6 +197,7 @@ func (r *record) outcome(name string, from mark, end time.Time, at *moments) Out
 			ends = append(ends, q.ended)
 		case at.isLate(q.began):
 			o.FailedLate++
+			o.late = append(o.late, q.began.Sub(from.at).Truncate(time.Second/10))
 			fallthrough
 		default:
 			o.Failed++

@@ -123,7 +123,7 @@ func (c *Conn) newTopic(name string, ch driver.Channel) kmsg.CreateTopicsRequest
 	case name == topologyTopic:
 		t.NumPartitions = 1
 		set(cleanupPolicy, "compact")
-	case isReply(ch.Name, ch.Transient):
+	case driver.IsReply(ch.Name, ch.Transient):
 		t.NumPartitions = 1
 		keep(transientRetention)
 	case ch.Transient:

@@ -28,17 +28,11 @@ const (
 // name contains "@".
 func groupID(group, channel string) string { return group + "@" + channel }
 
-// isReply reports whether a transient channel is one instance's share of a
-// service's reply topic.
-func isReply(channel string, transient bool) bool {
-	return transient && strings.HasPrefix(channel, replyPrefix) && strings.Count(channel, ".") >= 2
-}
-
 // topicOf is the topic that carries a channel: of the same name, but for reply
 // channels, "reply.<service>.<instance>", of which those of one service share
 // one. An instance with a dot in its name gets one for what precedes the last.
 func topicOf(channel string, transient bool) string {
-	if isReply(channel, transient) {
+	if driver.IsReply(channel, transient) {
 		return channel[:strings.LastIndexByte(channel, '.')]
 	}
 	return channel

@@ -58,7 +58,7 @@ func (c *Conn) Provision(ctx context.Context, channels []driver.Channel, subscri
 	}
 	var groups []driver.Subscription
 	for _, s := range subscriptions {
-		if !s.Broadcast && !isReply(s.Channel.Name, s.Channel.Transient) {
+		if !s.Broadcast && !driver.IsReply(s.Channel.Name, s.Channel.Transient) {
 			groups = append(groups, s)
 		}
 	}
@@ -71,7 +71,7 @@ func (c *Conn) enter(ctx context.Context, wanted map[string]driver.Channel, orde
 	entries := map[string]any{}
 	for _, name := range order {
 		ch := wanted[name]
-		if isReply(ch.Name, ch.Transient) {
+		if driver.IsReply(ch.Name, ch.Transient) {
 			continue
 		}
 		if _, known := c.reg.channel(ch.Name); !known {
@@ -92,7 +92,7 @@ func (c *Conn) enter(ctx context.Context, wanted map[string]driver.Channel, orde
 	}
 	for _, name := range order {
 		ch := wanted[name]
-		if have, known := c.reg.channel(ch.Name); known && !isReply(ch.Name, ch.Transient) && have.Kind != ch.Kind.String() {
+		if have, known := c.reg.channel(ch.Name); known && !driver.IsReply(ch.Name, ch.Transient) && have.Kind != ch.Kind.String() {
 			return fmt.Errorf("kafkabus: channel %s is %s: %w: it cannot be provisioned as %s; give one of them another name",
 				ch.Name, have.Kind, driver.ErrConflict, ch.Kind)
 		}

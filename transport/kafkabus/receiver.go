@@ -111,7 +111,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 		return nil, fmt.Errorf("kafkabus: %s: %w", doing, err)
 	}
 	r := &receiver{
-		c: c, sub: s, topic: t, filter: t.name != s.Channel.Name, group: !s.Broadcast && !isReply(s.Channel.Name, s.Channel.Transient),
+		c: c, sub: s, topic: t, filter: t.name != s.Channel.Name, group: !s.Broadcast && !driver.IsReply(s.Channel.Name, s.Channel.Transient),
 		limit: max(s.Window, c.opts.MaxAhead), unsaved: uint64(max(s.Window, min(c.opts.MaxAhead, maxUnsaved))), done: make(chan struct{}), given: make(chan struct{}), commits: make(chan struct{}, 1),
 		noted: make(chan struct{}, 1), parts: map[int32]*part{},
 		changed: make(chan struct{}), held: map[int32]int{}, leaving: map[int32]bool{}, paused: map[int32]bool{}, revoked: make(chan []int, 64), expired: map[int32]bool{},

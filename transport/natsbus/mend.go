@@ -161,8 +161,8 @@ func (r *receiver) collected(src *source, got map[uint64]*nats.Msg) {
 }
 
 // renew gives a source a new inbox: requests of the time before are answered no
-// more. It returns what arrived in order and is not handed out yet; the rest is
-// dropped, and is asked back with what was lost before it.
+// more. It returns what arrived in order, for the first time, and is not handed out
+// yet; the rest is dropped, and is asked back with what was lost before it.
 func (r *receiver) renew(src *source) (kept map[uint64]*nats.Msg, err error) {
 	old := src.sub
 	if old != nil {
@@ -191,7 +191,11 @@ func (r *receiver) renew(src *source) (kept map[uint64]*nats.Msg, err error) {
 			kept[p.stream] = m
 		case p.consumer == next:
 			next++
-			kept[p.stream] = m
+			// A copy of what is in hand, or was settled meanwhile, would be counted
+			// in place of one that was lost.
+			if p.attempt == 1 {
+				kept[p.stream] = m
+			}
 		case !r.exclusive(src):
 			kept[p.stream] = m
 		}

@@ -16,7 +16,9 @@ import (
 const transientBound = 4096
 
 // A transientReceiver listens to a channel that is not kept, on a plain
-// subscription of NATS: in the group's queue, or for itself for a broadcast.
+// subscription of NATS: in the group's queue, or for itself for a broadcast, and
+// for replies. A server that does not notice that a client lost its link keeps it
+// in the queue for minutes, and half of the replies would be sent there.
 type transientReceiver struct {
 	c   *Conn
 	s   driver.Subscription
@@ -59,7 +61,7 @@ func (c *Conn) openTransient(ctx context.Context, s driver.Subscription) (driver
 	r := &transientReceiver{c: c, s: s, in: make(chan *nats.Msg, s.Window+transientBound), closing: make(chan struct{}), freed: make(chan struct{}, 1)}
 	watch := c.watchDenials()
 	var err error
-	if s.Broadcast {
+	if s.Broadcast || driver.IsReply(s.Channel.Name, s.Channel.Transient) {
 		r.sub, err = c.nc.ChanSubscribe(transientSubject(s.Channel.Name), r.in)
 	} else {
 		r.sub, err = c.nc.ChanQueueSubscribe(transientSubject(s.Channel.Name), objectName(s.Group), r.in)

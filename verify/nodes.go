@@ -1,0 +1,260 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A nodeFault is one way to break nodes. It goes over those that it needs, next
+// in the rotation; whatever it broke is brought back behind it.
+type nodeFault struct {
+	name  string
+	least int // how many nodes there must be
+	do    func(ctx context.Context, n *nodes)
+}
+
+var nodeFaults = []nodeFault{
+	{"kill", 1, func(ctx context.Context, n *nodes) { n.keepAway(ctx, "kill", n.next(1)) }},
+	{"stop", 1, func(ctx context.Context, n *nodes) { n.keepAway(ctx, "stop", n.next(1)) }},
+	{"freeze", 1, func(ctx context.Context, n *nodes) { n.keepAway(ctx, "pause", n.next(1)) }},
+	{"rolling", 2, func(ctx context.Context, n *nodes) {
+		for i, node := range n.next(len(n.names)) {
+			if i > 0 && !pause(ctx, n.away/2) || n.broken() {
+				return
+			}
+			n.show(node)
+			n.act(ctx, "stop", node)
+			n.back(ctx)
+		}
+	}},
+	{"majority", 3, func(ctx context.Context, n *nodes) { n.keepAway(ctx, "kill", n.next((len(n.names)+1)/2)) }},
+	{"restart", 1, func(ctx context.Context, n *nodes) {
+		node := n.next(1)[0]
+		n.show(node)
+		n.act(ctx, "restart", node)
+	}},
+}
+
+// NodeFaults are the names of what a run can do to nodes.
+func NodeFaults() (names []string) {
+	for _, f := range nodeFaults {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// NodeFaultsOf are the names of those that a cluster of so many nodes gets where
+// none are named.
+func NodeFaultsOf(nodes int) (names []string) {
+	for _, f := range nodeFaults {
+		if nodes >= f.least && f.name != "restart" { // kill and stop end with one
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
+// nodeName is what a shell takes as a word that is no option.
+var nodeName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.:@/-]*$`)
+
+// NodeCounts are what nodes went through in one way.
+type NodeCounts struct {
+	Fault string `json:"fault"`
+	Times int    `json:"times"`
+	// Still is the longest time without a first effect on the main path, though one was
+	// due, from the beginning of such a fault to that of the next one, in seconds.
+	Still float64 `json:"still_seconds"`
+}
+
+// nodes breaks the nodes of a cluster, one fault after the other.
+type nodes struct {
+	names []string
+	do    func(ctx context.Context, do, node string) error
+	away  time.Duration
+	every time.Duration
+
+	turn []string          // nodes in the order of the rotation
+	gone map[string]string // node → what brings it back
+
+	mu     sync.Mutex
+	counts []NodeCounts
+	now    int // index of counts: of the fault that began last; -1 before the first
+	began  time.Time
+	what   string // is broken now
+	err    error
+	failed chan struct{} // closed when a command has failed
+}
+
+// newNodes returns what breaks the nodes that o names; with none, it does nothing.
+func newNodes(o *Options) *nodes {
+	n := &nodes{names: o.Nodes, do: o.Node, away: o.NodeAway, every: o.NodeEvery, now: -1, gone: map[string]string{}, failed: make(chan struct{})}
+	for _, name := range o.NodeFaults {
+		n.counts = append(n.counts, NodeCounts{Fault: name})
+	}
+	return n
+}
+
+// run breaks nodes until ctx ends or a command fails. All of them are back when it
+// returns, unless the command that brings one back failed.
+func (n *nodes) run(ctx context.Context, r *rand.Rand) {
+	for _, i := range r.Perm(len(n.names)) {
+		n.turn = append(n.turn, n.names[i])
+	}
+	for {
+		for _, i := range r.Perm(len(n.counts)) {
+			if !pause(ctx, n.every) {
+				return
+			}
+			n.mu.Lock()
+			n.now, n.began = i, time.Now()
+			n.mu.Unlock()
+			for _, f := range nodeFaults {
+				if f.name == n.counts[i].Fault {
+					f.do(ctx, n)
+				}
+			}
+			n.back(ctx)
+			n.mu.Lock()
+			n.what = ""
+			if n.err == nil {
+				n.counts[i].Times++
+			}
+			n.mu.Unlock()
+			if n.broken() {
+				return
+			}
+		}
+	}
+}
+
+// next are the nodes whose turn it is.
+func (n *nodes) next(count int) []string {
+	these := append([]string{}, n.turn[:count]...)
+	n.turn = append(n.turn[count:], these...)
+	return these
+}
+
+// keepAway does something to nodes, and leaves them so for a while.
+func (n *nodes) keepAway(ctx context.Context, do string, these []string) {
+	n.show(these...)
+	for _, node := range these {
+		n.act(ctx, do, node)
+	}
+	if !n.broken() {
+		pause(ctx, n.away)
+	}
+}
+
+// show says which nodes are broken now.
+func (n *nodes) show(these ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.what = n.counts[n.now].Fault + " " + strings.Join(these, ", ")
+}
+
+// act does one thing to one node, to its end, also when the faults are to end: half
+// a command may leave the node in any state.
+func (n *nodes) act(ctx context.Context, do, node string) {
+	if n.broken() {
+		return
+	}
+	switch do {
+	case "kill", "stop":
+		n.gone[node] = "restart"
+	case "pause":
+		n.gone[node] = "resume"
+	}
+	n.fail(n.try(ctx, do, node))
+}
+
+func (n *nodes) try(ctx context.Context, do, node string) error {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), nodeTime, fmt.Errorf("it took longer than %v", nodeTime))
+	defer cancel()
+	err := n.do(ctx, do, node)
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s %s: %w", do, node, err)
+	}
+	return err
+}
+
+const (
+	nodeTime  = 3 * time.Minute // for one command
+	nodeTries = 3               // to bring a node back
+)
+
+// back brings back all nodes that are away, at once: some come up only with others.
+func (n *nodes) back(ctx context.Context) {
+	var all sync.WaitGroup
+	for node, do := range n.gone {
+		all.Go(func() {
+			var err error
+			for i := range nodeTries {
+				if i > 0 {
+					pause(context.Background(), time.Second)
+				}
+				if err = n.try(ctx, do, node); err == nil {
+					return
+				}
+			}
+			n.fail(err)
+		})
+	}
+	all.Wait()
+	clear(n.gone)
+}
+
+func (n *nodes) fail(err error) {
+	if err == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.err == nil {
+		close(n.failed)
+	}
+	n.err = errors.Join(n.err, err)
+}
+
+// broken reports whether a command has failed.
+func (n *nodes) broken() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.err != nil
+}
+
+// is says what is broken now; "" for nothing.
+func (n *nodes) is() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.what
+}
+
+// still is told since when nothing was handled that is due.
+func (n *nodes) still(since, now time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.now < 0 {
+		return
+	}
+	if since.Before(n.began) {
+		since = n.began
+	}
+	c := &n.counts[n.now]
+	c.Still = max(c.Still, seconds(now.Sub(since)))
+}
+
+// report is what came of it, and what could not be done; no counts without nodes.
+func (n *nodes) report() ([]NodeCounts, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.counts, n.err
+}
