@@ -190,6 +190,7 @@ func (b *inbound) expired(ctx context.Context, t *task) (err error, final bool) 
 		if err != nil {
 			return NotBegun(err), true
 		}
+		t.unseen = false // what handlers need is there: it has answered
 		if found {
 			t.in.answer = &r
 			return nil, true

@@ -84,7 +84,7 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 	}
 	crash.InboxEntered.Pass()
 	if s := found[0].State; s != "" && s != store.Released {
-		return errors.Join(r.again(found[0], res), t.Rollback(ctx))
+		return r.known(ctx, t, found[0], res)
 	}
 	var v any
 	begun := false
@@ -138,6 +138,16 @@ func (r *run[Tx]) encode(res, v any, err error) (*store.Reply, error) {
 	return &kept, nil
 }
 
+// known answers a message whose row was there. The row may have been seen before
+// the commit that wrote it was safe, as on a primary whose standby is away; this
+// transaction, which has locked it, commits only when it is.
+func (r *run[Tx]) known(ctx context.Context, t *outbox.Transaction[Tx], f store.Found, res any) error {
+	if err := t.Commit(ctx); err != nil {
+		return dovetail.NotBegun(fmt.Errorf("inbox: %w", err))
+	}
+	return r.again(f, res)
+}
+
 // again answers a message that was handled, or must not be.
 func (r *run[Tx]) again(f store.Found, res any) error {
 	switch f.State {
@@ -170,7 +180,7 @@ func (r *run[Tx]) resolve(ctx context.Context, entry store.Entry, res any, cause
 	case err != nil:
 		return dovetail.NotBegun(errors.Join(unknown, err))
 	case found[0].State == store.Handled:
-		return r.again(found[0], res)
+		return r.known(ctx, t, found[0], res)
 	}
 	return unknown // the next attempt enters anew, and is safe
 }

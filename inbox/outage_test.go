@@ -188,3 +188,45 @@ func TestMessage_that_alone_cannot_begin_holds_its_key_only(t *testing.T) {
 		})
 	}
 }
+
+// remote is a store whose answers take a while, as over a network.
+type remote struct{ absent }
+
+func (r *remote) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, error) {
+	<-time.After(100 * time.Millisecond)
+	if r.away.Load() {
+		return nil, errors.New("connection refused")
+	}
+	return r.absent.Lookup(ctx, keys)
+}
+
+// Requests whose callers have gone wait like all others while the database is away.
+// The first that the database answers is enough to know that it is back: those that
+// come now must not wait until each of the old ones was looked up by itself.
+func TestOutage_is_over_with_the_first_old_request_that_is_looked_up(t *testing.T) {
+	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
+		svc := h.Service("shop")
+		db := &remote{absent{Store: memstore.New()}}
+		box := outbox.New(svc, db, outbox.Options{NoRelay: true})
+		svc.Sends(reserve)
+		reserve.Handle(svc, inbox.Answer(box, func(_ context.Context, _ *memstore.Tx, _ dovetail.Sender, i item) (item, error) { return i, nil }),
+			dovetail.Concurrency(50))
+		h.Start()
+		ask := func() error {
+			_, err := reserve.Request(t.Context(), svc, item{"tea", 1}, dovetail.Within(2*time.Second))
+			return err
+		}
+		db.away.Store(true)
+		var asking sync.WaitGroup
+		for range 300 {
+			asking.Go(func() { _ = ask() }) // nobody answers in time
+			<-time.After(100 * time.Millisecond)
+		}
+		db.away.Store(false)
+		asking.Wait()
+		<-time.After(3 * time.Second)
+		if err := ask(); err != nil {
+			t.Errorf("a request five seconds after the database's return: %v", err)
+		}
+	})
+}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/inbox"
+	"github.com/dovetail-go/dovetail/store"
 	"github.com/dovetail-go/dovetail/store/memstore"
 )
 
@@ -81,4 +83,30 @@ func (n *noting) Send(ctx context.Context, messages []*driver.Message) error {
 		*n.ids = append(*n.ids, m.ID)
 	}
 	return n.Sender.Send(ctx, messages)
+}
+
+// What a copy's row says may not be safe yet: its message is settled only once the
+// transaction that saw it commits.
+func TestCopy_is_settled_only_by_a_commit(t *testing.T) {
+	within(t, func(s *shop) {
+		runs, tries := 0, 0
+		arrived.Subscribe(s.svc, inbox.Once(s.box, func(context.Context, *memstore.Tx, dovetail.Sender, item) error {
+			runs++
+			return nil
+		}))
+		s.h.Start()
+		for range 2 {
+			s.must(arrived.Publish(s.Context(), s.svc, item{"tea", 1}, dovetail.ID("1")))
+			s.h.Advance(time.Minute)
+			s.db.mu.Lock()
+			s.db.commit = func(ctx context.Context, tx *memstore.Tx, _ store.Writes) error {
+				tries++
+				return errors.Join(store.ErrUnknown, s.db.Rollback(ctx, tx))
+			}
+			s.db.mu.Unlock()
+		}
+		if runs != 1 || tries != 1 || len(s.h.DeadLetters("shop")) > 0 {
+			s.Errorf("handled %d times, %d commits of the copy failed, %d dead letters; want 1, 1 and none", runs, tries, len(s.h.DeadLetters("shop")))
+		}
+	})
 }

@@ -72,7 +72,7 @@ func (t *term[Tx]) nothingSent(sent []*entry, err error) *driver.SendError {
 	if t.outages == 0 {
 		t.awaySince = now
 	}
-	t.away = now.Add(backoff(t.outages, 20*time.Millisecond, 2*time.Second))
+	t.away = now.Add(backoff(t.outages, 20*time.Millisecond, mostAway))
 	t.outages++
 	if now.Sub(t.awaySince) > max(handOver, 3*t.opts.Lease) && !t.ending() {
 		err = fmt.Errorf("%w; %w", err, errHandOver)
@@ -290,7 +290,7 @@ func (t *term[Tx]) drainHeld(ctx context.Context) {
 			return
 		case err != nil:
 			t.b.trouble.report("publish held messages", err)
-			next = time.Now().Add(backoff(attempt, 100*time.Millisecond, 5*time.Second))
+			next = time.Now().Add(backoff(attempt, 100*time.Millisecond, mostAway))
 			attempt++
 		default:
 			attempt = 0

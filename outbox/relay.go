@@ -84,7 +84,7 @@ func (b *Box[Tx]) shard(ctx context.Context, shard int) error {
 		default:
 			b.trouble.report("lease the relay", err)
 		}
-		if ctx.Err() != nil || !wait(ctx, backoff(attempt, 50*time.Millisecond, 5*time.Second)) {
+		if ctx.Err() != nil || !wait(ctx, backoff(attempt, 50*time.Millisecond, mostAway)) {
 			return nil
 		}
 	}

@@ -112,7 +112,7 @@ func (t *term[Tx]) run(ctx context.Context) error {
 			}
 			fine = false
 			failures++
-			if !wait(ctx, backoff(failures-1, 50*time.Millisecond, 5*time.Second)) {
+			if !wait(ctx, backoff(failures-1, 50*time.Millisecond, mostAway)) {
 				return context.Cause(ctx)
 			}
 			continue

@@ -37,7 +37,7 @@ func (t *term[Tx]) promoteDue(ctx context.Context) {
 			return
 		case err != nil:
 			t.b.trouble.report("move delayed messages", err)
-			pause, wake = backoff(attempt, 100*time.Millisecond, 5*time.Second), nil
+			pause, wake = backoff(attempt, 100*time.Millisecond, mostAway), nil
 			attempt++
 		default:
 			attempt = 0

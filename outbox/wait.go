@@ -23,6 +23,10 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// mostAway is how far apart the tries are, at most, at a database or a broker that
+// is away: so long after its return, and a quarter of that, all goes on.
+const mostAway = 2 * time.Second
+
 // backoff doubles from first to most, with jitter of a quarter, so that many
 // who wait for the same thing do not come at once.
 func backoff(attempt int, first, most time.Duration) time.Duration {

@@ -55,8 +55,10 @@ func clustered(k Kind, nodes int) (Clustered, error) {
 	switch {
 	case !ok:
 		return nil, fmt.Errorf("%s cannot be a cluster here: leave the number of nodes out", k.Name())
-	case nodes < 2 || nodes > maxNodes:
-		return nil, fmt.Errorf("a cluster of %d nodes of %s: want 2 to %d", nodes, k.Name(), maxNodes)
+	case c.MostNodes() == 2 && nodes != 2:
+		return nil, fmt.Errorf("a cluster of %d nodes of %s: want 2", nodes, k.Name())
+	case nodes < 2 || nodes > c.MostNodes():
+		return nil, fmt.Errorf("a cluster of %d nodes of %s: want 2 to %d", nodes, k.Name(), c.MostNodes())
 	}
 	return c, nil
 }
@@ -92,6 +94,12 @@ func launchCluster(ctx context.Context, k Kind, nodes int, detached bool) (_ *Cl
 		}
 	}
 	c.introduce()
+	if _, copies := k.(postgres); copies { // the standby begins as a copy of the primary
+		if err := c.nodes[0].begin(ctx); err != nil {
+			return nil, err
+		}
+		return c, c.nodes[1].begin(ctx)
+	}
 	return c, c.each(func(s *Server) error { return s.begin(ctx) })
 }
 

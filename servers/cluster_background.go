@@ -126,7 +126,9 @@ func upCluster(ctx context.Context, k Kind, nodes int, report func(doing string)
 		err = fmt.Errorf("%s is up with %d nodes: end it with down %s first", k.Name(), len(c.nodes), k.Name())
 	default:
 		report("start again what does not answer")
-		err = c.revive(ctx)
+		if err = c.revive(ctx); err == nil {
+			err = c.pair(ctx)
+		}
 	}
 	if err != nil {
 		return err

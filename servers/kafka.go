@@ -110,7 +110,8 @@ func (kafka) ClusterURL(nodes []*Instance) string {
 	return "kafka://" + strings.Join(addresses(nodes, "kafka"), ",")
 }
 
-func (kafka) Helper() Kind { return nil }
+func (kafka) Helper() Kind   { return nil }
+func (kafka) MostNodes() int { return maxNodes }
 
 // Probe asks which brokers there are. One that still catches up with its log,
 // or is not yet admitted by the controller, is not among them. A node of a cluster

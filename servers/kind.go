@@ -47,6 +47,8 @@ type Clustered interface {
 	// Helper is a server that all nodes need and that is none of them; nil for
 	// none. No fault is meant for it.
 	Helper() Kind
+	// MostNodes is how many nodes there can be, 2 or more.
+	MostNodes() int
 }
 
 // Kinds returns the servers that can be started, in the order in which they

@@ -97,7 +97,8 @@ func (nats) ClusterURL(nodes []*Instance) string {
 	return fmt.Sprintf("nats://%s?replicas=%d", strings.Join(addresses(nodes, "nats"), ","), len(nodes))
 }
 
-func (nats) Helper() Kind { return nil }
+func (nats) Helper() Kind   { return nil }
+func (nats) MostNodes() int { return maxNodes }
 
 // Probe reads the greeting, which tells whether JetStream is on, and has a ping
 // answered. A node of a cluster must also have its copies up to date.

@@ -2,7 +2,6 @@ package servers
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -18,7 +18,8 @@ import (
 // Postgres is Debian's PostgreSQL, with logical decoding on and every
 // durability setting as it comes: fsync, synchronous_commit and
 // full_page_writes are on. The user is postgres, the superuser, without a
-// password.
+// password. As a cluster it is a primary and a synchronous standby; see
+// [Cluster.Promote].
 var Postgres Kind = postgres{}
 
 type postgres struct{}
@@ -55,7 +56,6 @@ func postgresBin(name string) string {
 // are. What it does not name has PostgreSQL's default.
 const postgresConf = `
 listen_addresses = '127.0.0.1'
-port = %d
 unix_socket_directories = ''
 max_connections = 200
 shared_buffers = 64MB
@@ -67,10 +67,13 @@ fsync = on
 synchronous_commit = on
 full_page_writes = on
 logging_collector = off
-log_line_prefix = '%%m [%%p] '
+log_line_prefix = '%m [%p] '
 `
 
 func (p postgres) Prepare(ctx context.Context, in *Instance) error {
+	if in.Node > 0 {
+		return fence(in)
+	}
 	// What initdb writes need not be synced: nobody has been promised it.
 	cmd := exec.CommandContext(ctx, postgresBin("initdb"), "--pgdata="+in.Path("data"), "--username=postgres",
 		"--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
@@ -86,19 +89,28 @@ func (p postgres) Prepare(ctx context.Context, in *Instance) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(f, postgresConf, in.Ports["postgres"])
+	conf := postgresConf
+	if in.Nodes != nil {
+		conf += pairConf
+	}
+	_, err = f.WriteString(conf)
 	return errors.Join(err, f.Close())
 }
 
 func (postgres) Command(in *Instance) Command {
-	return Command{
+	c := Command{
 		// Its own lock file stops it for as long as any process has the number
 		// that it had, be it a dead one that init has not asked about yet.
-		Args: []string{"sh", "-c", `rm -f "$2/postmaster.pid" && exec "$1" -D "$2"`, "sh",
-			postgresBin("postgres"), in.Path("data")},
+		Args: []string{"sh", "-c", `rm -f "$2/postmaster.pid" && exec "$1" -D "$2" -p "$3"`, "sh",
+			postgresBin("postgres"), in.Path("data"), strconv.Itoa(in.Ports["postgres"])},
 		User: "postgres", // it refuses to run as root
 		Stop: syscall.SIGINT,
 	}
+	if in.Nodes != nil {
+		c.Args[2] = copyPrimary + c.Args[2]
+		c.Args = append(c.Args, in.Path(fenceFile), postgresBin("pg_basebackup"), pairConninfo(in))
+	}
+	return c
 }
 
 func (postgres) URL(in *Instance) string {
@@ -108,58 +120,15 @@ func (postgres) URL(in *Instance) string {
 // Probe opens a session, which is refused while the server recovers, and asks
 // for a row.
 func (postgres) Probe(ctx context.Context, in *Instance) (version string, err error) {
-	conn, err := dial(ctx, in.Addr("postgres"))
-	if err != nil {
-		return "", err
+	if in.Nodes == nil {
+		_, version, err = postgresAsk(ctx, in, "SELECT 1")
+		return version, err
 	}
-	defer conn.Close()
-	const protocol = 3 << 16
-	start := binary.BigEndian.AppendUint32(nil, protocol)
-	start = append(start, "user\x00postgres\x00database\x00postgres\x00\x00"...)
-	start = append(binary.BigEndian.AppendUint32(nil, uint32(4+len(start))), start...)
-	if _, err := conn.Write(start); err != nil {
-		return "", err
+	answer, version, err := postgresAsk(ctx, in, followsSQL)
+	if err == nil && answer != "t" {
+		err = errors.New("it is a standby: it follows no primary")
 	}
-	if version, err = postgresUntilReady(conn); err != nil {
-		return "", err
-	}
-	const query = "SELECT 1\x00"
-	ask := append(binary.BigEndian.AppendUint32([]byte{'Q'}, uint32(4+len(query))), query...)
-	if _, err := conn.Write(ask); err != nil {
-		return "", err
-	}
-	_, err = postgresUntilReady(conn)
-	_, _ = conn.Write([]byte{'X', 0, 0, 0, 4}) // a farewell, so that its log has no complaint
 	return version, err
-}
-
-// postgresUntilReady reads messages up to ReadyForQuery.
-func postgresUntilReady(r io.Reader) (version string, err error) {
-	for {
-		var head [5]byte
-		if _, err := io.ReadFull(r, head[:]); err != nil {
-			return "", err
-		}
-		n := binary.BigEndian.Uint32(head[1:])
-		if n < 4 || n > 1<<20 {
-			return "", fmt.Errorf("a message of %d bytes: something else listens there", n)
-		}
-		body := make([]byte, n-4)
-		if _, err := io.ReadFull(r, body); err != nil {
-			return "", err
-		}
-		fields := strings.Split(string(body), "\x00")
-		switch head[0] {
-		case 'Z':
-			return version, nil
-		case 'E':
-			return "", fmt.Errorf("it says %s", strings.Join(fields, " "))
-		case 'S':
-			if fields[0] == "server_version" {
-				version, _, _ = strings.Cut(fields[1], " ")
-			}
-		}
-	}
 }
 
 // dial connects for a probe. The connection ends with ctx at the latest.

@@ -130,7 +130,8 @@ func (rabbitmq) ClusterURL(nodes []*Instance) string {
 	return "amqp://guest:guest@" + strings.Join(addresses(nodes, "amqp"), ",") + "/"
 }
 
-func (rabbitmq) Helper() Kind { return epmd{} }
+func (rabbitmq) Helper() Kind   { return epmd{} }
+func (rabbitmq) MostNodes() int { return maxNodes }
 
 // epmd tells the nodes of a cluster of each other.
 type epmd struct{ Kind }

@@ -72,6 +72,9 @@ type Inbox[Tx any] interface {
 	// A row that was released, or dead with fewer requeues than the entry, is
 	// taken over: it becomes handled, and is returned in state released. Rows
 	// in other states are left as they are.
+	//
+	// Who settles a message by what was there before commits the transaction
+	// first: a commit says of what the transaction saw, too, that it is safe.
 	Enter(ctx context.Context, tx Tx, entries []Entry) ([]Found, error)
 
 	// Leave undoes Enter for entries whose effect was rolled back to a
@@ -85,7 +88,8 @@ type Inbox[Tx any] interface {
 	// was there before.
 	Mark(ctx context.Context, tx Tx, entries []Entry, s State) ([]Found, error)
 
-	// Lookup returns the committed rows of keys, by index, without locking.
+	// Lookup returns the committed rows of keys, by index, without locking, once
+	// they are as safe as a commit that was answered.
 	Lookup(ctx context.Context, keys []Key) ([]Found, error)
 
 	// Purge deletes at most max handled rows since before a time, oldest first,

@@ -87,7 +87,8 @@ type Outbox[Tx any] interface {
 
 	// Resolve finds out what became of a transaction whose commit was not
 	// answered, by inserting its token again: if that is a duplicate, it
-	// committed; otherwise it had not, and never will, since the token stands
+	// committed, and is as safe as a commit that was answered; otherwise it had
+	// not, and never will, since the token stands
 	// in its way. It waits for a commit that hangs; an error says that the
 	// outcome is still unknown, and the next call finds out: a token that an
 	// earlier one has inserted is no proof of a commit.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/servers"
+	"github.com/dovetail-go/dovetail/store/memstore"
 )
 
 // A Node is a server that can be broken: a *servers.Server is one.
@@ -40,6 +41,9 @@ type Harness struct {
 
 	// Without leaves out faults by their names.
 	Without []string
+
+	faults []fault // nodeFaults if there are none
+	stops  bool    // nobody can commit before the cluster goes on
 }
 
 // Slack is how much longer than the broker's detection messages may wait.
@@ -55,13 +59,17 @@ func NodesOf(c *servers.Cluster) (nodes []Node) {
 
 // Run breaks the nodes, one fault after the other, while services work, and logs a
 // line of figures for each. A node is lost for good in the end, so that the cluster
-// cannot be used afterwards.
+// cannot be used afterwards. The services' database is in memory.
 func Run(t *testing.T, h Harness) {
 	o, err := lengthsFrom(os.Getenv(periodVariable), os.Getenv(onlyVariable))
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = Break(t.Context(), h, o, func(o Outcome) {
+	run(t, h, memory{memstore.New()}, o)
+}
+
+func run[Tx any](t *testing.T, h Harness, db Database[Tx], o Lengths) {
+	err := Break(t.Context(), h, db, o, func(o Outcome) {
 		t.Log(o)
 		for _, p := range o.Problems {
 			t.Errorf("%s: %s", o.Fault, p)
@@ -82,6 +90,7 @@ type Outcome struct {
 	Fault string
 
 	Committed, Handled int           // messages
+	Undone, Unknown    int           // commits that failed, and of which it was not known whether they did
 	Still              time.Duration // the longest time in which none was handled, where there were some to handle
 	Waited             time.Duration // the longest time that one message waited
 	Unanswered         time.Duration // the longest time without a reply
@@ -98,8 +107,8 @@ type Outcome struct {
 
 // String is a line for a log.
 func (o Outcome) String() string {
-	return fmt.Sprintf("%-8s committed %5d, handled %5d, none for %5.1f s, one waited %5.1f s, no reply for %5.1f s, requests %4d, failed %3d, late %d, ended %d, lines %d",
-		o.Fault, o.Committed, o.Handled, o.Still.Seconds(), o.Waited.Seconds(), o.Unanswered.Seconds(), o.Requests, o.Failed, o.FailedLate, o.Ended, o.Lines)
+	return fmt.Sprintf("%-8s committed %5d (failed %d, unknown %d), handled %5d, none for %5.1f s, one waited %5.1f s, no reply for %5.1f s, requests %4d, failed %3d, late %d, ended %d, lines %d",
+		o.Fault, o.Committed, o.Undone, o.Unknown, o.Handled, o.Still.Seconds(), o.Waited.Seconds(), o.Unanswered.Seconds(), o.Requests, o.Failed, o.FailedLate, o.Ended, o.Lines)
 }
 
 // Lengths are how long faults last.

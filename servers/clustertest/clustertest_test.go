@@ -13,6 +13,7 @@ import (
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/internal/leak"
+	"github.com/dovetail-go/dovetail/store/memstore"
 	_ "github.com/dovetail-go/dovetail/transport/membus" // mem:
 )
 
@@ -67,7 +68,7 @@ func breakWith(t *testing.T, name string, does change) (outcomes []Outcome, prob
 	}}
 	h := Harness{Nodes: []Node{n, n, n}, URL: "faulty:" + name, Detection: time.Second, Without: []string{"stop", "freeze", "rolling"}}
 	o := Lengths{Gone: 100 * time.Millisecond, Watch: 300 * time.Millisecond, Late: 100 * time.Millisecond, Patience: 2 * time.Second, Long: true}
-	err := Break(t.Context(), h, o, func(o Outcome) {
+	err := Break(t.Context(), h, memory{memstore.New()}, o, func(o Outcome) {
 		outcomes = append(outcomes, o)
 		problems += strings.Join(o.Problems, "\n") + "\n"
 	})
@@ -140,7 +141,7 @@ func TestBreak_finds_what_a_cluster_does_wrong(t *testing.T) {
 
 func TestBreak_says_what_could_not_be_done(t *testing.T) {
 	h := Harness{Nodes: []Node{node{func() error { return errors.New("no such process") }}}, URL: "faulty:undone"}
-	err := Break(t.Context(), h, Lengths{}, func(Outcome) {})
+	err := Break(t.Context(), h, memory{memstore.New()}, Lengths{}, func(Outcome) {})
 	if err == nil || !strings.Contains(err.Error(), "kill: no such process") {
 		t.Errorf("it returned %v", err)
 	}

@@ -15,4 +15,9 @@
 // gone for a third of that, and all are restarted one after the other; and what is
 // late is an error. Without, times are only logged: other tests run beside.
 // DOVETAIL_FAULTS=freeze,kill has only those happen.
+//
+// [RunPair] does the same to the services' database: a PostgreSQL primary and its
+// synchronous standby, over a broker that nothing breaks. A primary is killed,
+// frozen, stopped in good order and lost, and the standby promoted each time; the
+// standby is lost and comes back.
 package clustertest

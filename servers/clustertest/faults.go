@@ -17,7 +17,7 @@ type fault struct {
 	do   func(ctx context.Context, h Harness, o Lengths, at *moments) error
 }
 
-var faults = []fault{
+var nodeFaults = []fault{
 	{"kill", false, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
 		at.disturb()
 		return errors.Join(h.Nodes[0].Kill(), rest(ctx, o.Watch), h.Nodes[0].Restart(ctx))
@@ -61,10 +61,14 @@ var faults = []fault{
 
 // Break breaks the nodes while services work, and tells what came of each fault.
 // An error says that it could not be done.
-func Break(ctx context.Context, h Harness, o Lengths, report func(Outcome)) error {
-	l, err := start(ctx, h)
+func Break[Tx any](ctx context.Context, h Harness, db Database[Tx], o Lengths, report func(Outcome)) error {
+	l, err := start(ctx, h, db)
 	if err != nil {
 		return err
+	}
+	faults := h.faults
+	if faults == nil {
+		faults = nodeFaults
 	}
 	for _, f := range faults {
 		if slices.Contains(h.Without, f.name) || f.long && !o.Long || len(o.Only) > 0 && !slices.Contains(o.Only, f.name) {
@@ -84,9 +88,9 @@ func Break(ctx context.Context, h Harness, o Lengths, report func(Outcome)) erro
 const effectPatience = 3 * time.Second
 
 // checked is what is wrong once the transactions of all handlers have had time.
-func (l *load) checked(ctx context.Context) (problems []string) {
+func (l *load[Tx]) checked(ctx context.Context) (problems []string) {
 	for until := time.Now().Add(effectPatience); ; {
-		problems = l.record.check(l.db, l.h.Ordered)
+		problems = l.check(ctx)
 		if len(problems) == 0 || time.Now().After(until) || rest(ctx, 50*time.Millisecond) != nil {
 			return problems
 		}
@@ -94,7 +98,7 @@ func (l *load) checked(ctx context.Context) (problems []string) {
 }
 
 // through has one fault happen, and waits until what was committed is handled.
-func (l *load) through(ctx context.Context, f fault, o Lengths) (Outcome, error) {
+func (l *load[Tx]) through(ctx context.Context, f fault, o Lengths) (Outcome, error) {
 	if err := rest(ctx, time.Second); err != nil {
 		return Outcome{}, err
 	}
@@ -107,15 +111,19 @@ func (l *load) through(ctx context.Context, f fault, o Lengths) (Outcome, error)
 	l.pause(true)
 	handled := l.record.all(ctx, o.Patience)
 	err = errors.Join(err, l.record.settled(ctx, end))
+	problems := l.checked(ctx)
 	l.pause(false)
 	out := l.record.outcome(f.name, began, end, at)
-	out.Ended = l.ended()
+	out.Problems, out.Ended = problems, l.ended()
 	if !handled {
 		out.Problems = append(out.Problems, fmt.Sprintf("%d messages were committed and not handled within %v", out.Committed-out.Handled, o.Patience))
 	}
-	out.Problems = append(out.Problems, l.checked(ctx)...)
-	if most := l.h.Detection + Slack; out.Waited > most && o.Long {
+	most := l.h.Detection + Slack
+	if out.Waited > most && o.Long {
 		out.Problems = append(out.Problems, fmt.Sprintf("a message waited for %v: want %v at most", out.Waited, most))
+	}
+	if out.Still > most && o.Long && l.h.stops {
+		out.Problems = append(out.Problems, fmt.Sprintf("no message was handled for %v: want %v at most", out.Still, most))
 	}
 	if out.Ended > 0 {
 		out.Problems = append(out.Problems, fmt.Sprintf("%d services ended: %v", out.Ended, l.ends()))

@@ -12,7 +12,7 @@ import (
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/inbox"
 	"github.com/dovetail-go/dovetail/outbox"
-	"github.com/dovetail-go/dovetail/store/memstore"
+	"github.com/dovetail-go/dovetail/store"
 )
 
 // A note is what is published: the nth of its key.
@@ -28,11 +28,10 @@ type question struct {
 }
 
 // load is the services that work over the cluster: two that write, three that
-// handle behind the inbox, two that answer and two that ask. All share a database
-// in memory, which nothing breaks.
-type load struct {
+// handle and two that answer behind the inbox, and two that ask.
+type load[Tx any] struct {
 	h      Harness
-	db     *memstore.Store
+	db     Database[Tx]
 	record *record
 	noted  dovetail.Event[note]
 	double dovetail.Call[question, question]
@@ -44,6 +43,7 @@ type load struct {
 	paused  atomic.Bool
 
 	mu     sync.Mutex
+	close  []func() error
 	failed []error // of services that ended
 	over   bool
 }
@@ -58,16 +58,16 @@ const (
 )
 
 // start has the services run, and returns when all are ready and work.
-func start(ctx context.Context, h Harness) (*load, error) {
+func start[Tx any](ctx context.Context, h Harness, db Database[Tx]) (*load[Tx], error) {
 	run := dovetail.NewID()[28:]
-	l := &load{h: h, db: memstore.New(), record: newRecord(), done: make(chan struct{}),
+	l := &load[Tx]{h: h, db: db, record: newRecord(), done: make(chan struct{}),
 		noted:  dovetail.NewEvent[note]("cluster" + run + ".noted").Keyed(func(n note) string { return n.Key }),
 		double: dovetail.NewCall[question, question]("cluster" + run + ".double")}
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l.cancel = cancel
 	name := func(role string) string { return "cluster" + run + "-" + role }
 	var all []*dovetail.Service
-	var box *outbox.Box[*memstore.Tx]
+	var box *outbox.Box[Tx]
 	var askers []*dovetail.Service
 	for i, role := range []string{"mail", "mail", "mail", "maths", "maths", "books", "books", "desk", "desk"} {
 		svc, err := dovetail.Open(ctx, name(role), h.URL, dovetail.Options{Instance: fmt.Sprint(role, i), Logger: slog.New(l.record)})
@@ -75,18 +75,31 @@ func start(ctx context.Context, h Harness) (*load, error) {
 			return nil, errors.Join(fmt.Errorf("open %s: %w", role, err), l.stop())
 		}
 		all = append(all, svc)
+		var db store.DB[Tx]
+		if role != "desk" {
+			if db, err = l.open(ctx); err != nil {
+				return nil, errors.Join(fmt.Errorf("open the database of %s: %w", role, err), l.stop())
+			}
+		}
 		switch role {
 		case "mail":
 			var opts []dovetail.SubscribeOption
 			if h.Ordered {
 				opts = append(opts, dovetail.Ordered())
 			}
-			l.noted.Subscribe(svc, inbox.Once(outbox.New(svc, l.db, outbox.Options{NoRelay: true}), l.handle), opts...)
+			once := inbox.Once(outbox.New(svc, db, outbox.Options{NoRelay: true}), l.handle)
+			l.noted.Subscribe(svc, func(ctx context.Context, n note) error {
+				err := once(ctx, n)
+				if err == nil {
+					l.record.handled(n)
+				}
+				return err
+			}, opts...)
 		case "maths":
-			l.double.Handle(svc, func(_ context.Context, q question) (question, error) { return question{2 * q.N}, nil })
+			l.double.Handle(svc, inbox.Answer(outbox.New(svc, db, outbox.Options{NoRelay: true}), l.answer))
 		case "books":
 			svc.Sends(l.noted)
-			box = outbox.New(svc, l.db)
+			box = outbox.New(svc, db)
 		case "desk":
 			svc.Sends(l.double)
 			askers = append(askers, svc)
@@ -128,41 +141,69 @@ func ready(ctx context.Context, svc *dovetail.Service) error {
 	}
 }
 
-// handle writes down that a note was handled.
-func (l *load) handle(_ context.Context, tx *memstore.Tx, _ dovetail.Sender, n note) error {
-	effect(tx, n)
-	l.record.handled(n)
-	return nil
+// open opens the database for one service.
+func (l *load[Tx]) open(ctx context.Context) (store.DB[Tx], error) {
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	db, close, err := l.db.Open(ctx)
+	if err == nil {
+		l.close = append(l.close, close)
+	}
+	return db, err
 }
 
-// write commits notes until the end.
-func (l *load) write(box *outbox.Box[*memstore.Tx]) {
+// handle takes note of a note.
+func (l *load[Tx]) handle(ctx context.Context, tx Tx, _ dovetail.Sender, n note) error {
+	return effect(ctx, l.db, tx, n)
+}
+
+func (l *load[Tx]) answer(_ context.Context, _ Tx, _ dovetail.Sender, q question) (question, error) {
+	return question{2 * q.N}, nil
+}
+
+// write commits notes until the end. One whose transaction failed is tried again
+// until it is known to be committed.
+func (l *load[Tx]) write(box *outbox.Box[Tx]) {
 	tick := time.NewTicker(writeGap)
 	defer tick.Stop()
-	for i := 0; ; {
+	for i, again := 0, false; ; {
 		select {
 		case <-l.done:
 			return
 		case <-tick.C:
 		}
-		if l.paused.Load() {
+		if l.paused.Load() && !again {
 			continue
 		}
 		n := note{fmt.Sprint("k", i%keys), i / keys}
-		err := box.Do(context.Background(), func(ctx context.Context, _ *memstore.Tx, out dovetail.Sender) error {
-			return l.noted.Publish(ctx, out, n)
-		})
-		if err != nil {
-			l.record.problem(fmt.Sprintf("commit %s: %v", n.id(), err))
-			return
+		if err := l.commit(box, n); err != nil {
+			l.record.failed(err)
+			again = true
+			continue
 		}
 		l.record.committed(n)
 		i++
+		again = false
 	}
 }
 
+// commit writes and publishes a note in one transaction. If an earlier one of the
+// same note was committed after all, it does nothing.
+func (l *load[Tx]) commit(box *outbox.Box[Tx], n note) error {
+	return box.Do(context.Background(), func(ctx context.Context, tx Tx, out dovetail.Sender) error {
+		name := writtenKey + n.id()
+		if there, err := l.db.Get(ctx, tx, name); err != nil || there > 0 {
+			return err
+		}
+		if err := l.db.Put(ctx, tx, name, 1); err != nil {
+			return err
+		}
+		return l.noted.Publish(ctx, out, n)
+	})
+}
+
 // ask makes requests until the end, each for itself.
-func (l *load) ask(svc *dovetail.Service) {
+func (l *load[Tx]) ask(svc *dovetail.Service) {
 	tick := time.NewTicker(askGap)
 	defer tick.Stop()
 	for i := 0; ; i++ {
@@ -183,22 +224,22 @@ func (l *load) ask(svc *dovetail.Service) {
 }
 
 // pause has the writer stop for a while.
-func (l *load) pause(yes bool) { l.paused.Store(yes) }
+func (l *load[Tx]) pause(yes bool) { l.paused.Store(yes) }
 
-func (l *load) ended() int {
+func (l *load[Tx]) ended() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.failed)
 }
 
-func (l *load) ends() error {
+func (l *load[Tx]) ends() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return errors.Join(l.failed...)
 }
 
 // stop ends the services.
-func (l *load) stop() error {
+func (l *load[Tx]) stop() error {
 	defer l.cancel()
 	close(l.done)
 	l.working.Wait()
@@ -207,5 +248,9 @@ func (l *load) stop() error {
 	l.mu.Unlock()
 	l.cancel()
 	l.running.Wait()
-	return nil
+	var err error
+	for _, close := range l.close {
+		err = errors.Join(err, close())
+	}
+	return err
 }

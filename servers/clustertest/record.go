@@ -2,28 +2,29 @@ package clustertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/dovetail-go/dovetail/store/memstore"
+	"github.com/dovetail-go/dovetail"
 )
 
 // record is what the services did, as the test's process saw it.
 type record struct {
-	mu       sync.Mutex
-	sent     []sent
-	times    map[string]time.Time // when a note was first handled, by its id
-	asking   map[int]time.Time    // when requests began that are under way
-	asked    int
-	replies  []reply
-	lines    []line
-	problems []string
-	event    chan struct{} // closed when something is handled
+	mu      sync.Mutex
+	sent    []sent
+	times   map[string]time.Time // when a note was first handled, by its id
+	asking  map[int]time.Time    // when requests began that are under way
+	asked   int
+	replies []reply
+	lines   []line
+	undone  int           // transactions that failed
+	unknown int           // transactions of which nobody could say whether they happened
+	event   chan struct{} // closed when something is handled
 }
 
 type sent struct {
@@ -37,18 +38,25 @@ type reply struct {
 }
 
 type line struct {
-	at   time.Time
-	text string
+	at    time.Time
+	text  string
+	extra bool // of the load's own, and no service's
 }
 
 func newRecord() *record {
 	return &record{times: map[string]time.Time{}, asking: map[int]time.Time{}, event: make(chan struct{})}
 }
 
-func (r *record) problem(text string) {
+// failed notes that a transaction failed, and why.
+func (r *record) failed(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.problems = append(r.problems, text)
+	if errors.Is(err, dovetail.ErrUnknownOutcome) {
+		r.unknown++
+	} else {
+		r.undone++
+	}
+	r.lines = append(r.lines, line{time.Now(), fmt.Sprintf("a commit failed: %v", err), true})
 }
 
 func (r *record) committed(n note) {
@@ -99,7 +107,7 @@ type mark struct {
 func (r *record) begin() mark {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lines, r.problems = nil, nil
+	r.lines, r.undone, r.unknown = nil, 0, 0
 	return mark{time.Now(), len(r.replies), len(r.sent)}
 }
 
@@ -153,7 +161,12 @@ func (r *record) all(ctx context.Context, within time.Duration) bool {
 func (r *record) outcome(name string, from mark, end time.Time, at *moments) Outcome {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	o := Outcome{Fault: name, Lines: len(r.lines), Problems: r.problems}
+	o := Outcome{Fault: name, Undone: r.undone, Unknown: r.unknown}
+	for _, l := range r.lines {
+		if !l.extra {
+			o.Lines++
+		}
+	}
 	for _, l := range r.lines[:min(30, len(r.lines))] {
 		o.Said = append(o.Said, fmt.Sprintf("after %.1f s: %s", l.at.Sub(from.at).Seconds(), l.text))
 	}
@@ -215,7 +228,7 @@ func (r *record) Handle(_ context.Context, rec slog.Record) error {
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lines = append(r.lines, line{time.Now(), b.String()})
+	r.lines = append(r.lines, line{time.Now(), b.String(), false})
 	return nil
 }
 
@@ -224,20 +237,3 @@ func (r *record) WithAttrs([]slog.Attr) slog.Handler { return r }
 
 // WithGroup returns the same record.
 func (r *record) WithGroup(string) slog.Handler { return r }
-
-// effect writes down in a transaction that a note was handled: how often, and
-// whether a later one of its key was before it.
-func effect(tx *memstore.Tx, n note) {
-	add := func(key string) {
-		b, _ := tx.Get(key)
-		count, _ := strconv.Atoi(string(b))
-		tx.Put(key, []byte(strconv.Itoa(count+1)))
-	}
-	add("effect " + n.id())
-	last, _ := tx.Get("last " + n.Key)
-	if before, err := strconv.Atoi(string(last)); err == nil && n.N < before {
-		add("inverted " + n.Key)
-		return
-	}
-	tx.Put("last "+n.Key, []byte(strconv.Itoa(n.N)))
-}

@@ -269,7 +269,8 @@ func (c *core) markInbox(ctx context.Context, q querier, entries []store.Entry, 
 	return found, fail("mark inbox", err)
 }
 
-// Lookup returns the committed rows of keys.
+// Lookup returns the committed rows of keys, once the standbys have them, too: a
+// message is settled by what they say.
 func (c *core) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
@@ -278,7 +279,11 @@ func (c *core) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, err
 	for _, key := range keys {
 		k.add(key)
 	}
-	err := c.scanFound(ctx, poolQuerier{c.beside}, lookupSQL, k.args(), func(n int, f store.Found) { found[n] = f })
+	some := false
+	err := c.scanFound(ctx, poolQuerier{c.beside}, lookupSQL, k.args(), func(n int, f store.Found) { found[n], some = f, true })
+	if err == nil && some {
+		err = settle(ctx, c.beside)
+	}
 	if err != nil {
 		return nil, fail("look up inbox", err)
 	}

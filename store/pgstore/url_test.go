@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dovetail-go/dovetail/store/pgstore"
 )
@@ -48,5 +49,17 @@ func TestOpen_refuses_a_URL_that_contradicts_itself_and_shows_no_secret(t *testi
 	}
 	if _, err := pgstore.ParseConfig("postgres://u:p@127.0.0.1:1/x?sslmode=verify-full&application_name=a&pool_max_conns=3&sslrootcert=" + ca); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestParseConfig_reads_the_servers_of_a_pair(t *testing.T) {
+	config, err := pgstore.ParseConfig("postgres://u@a:1,b:2/x?sslmode=disable&target_session_attrs=read-write&connect_timeout=2&pool_ping_timeout=2s")
+	must(t, err)
+	c := config.ConnConfig
+	if c.Host != "a" || c.Port != 1 || len(c.Fallbacks) != 1 || c.Fallbacks[0].Host != "b" || c.Fallbacks[0].Port != 2 {
+		t.Errorf("servers %s:%d and %+v", c.Host, c.Port, c.Fallbacks)
+	}
+	if c.ValidateConnect == nil || c.ConnectTimeout != 2*time.Second || config.PingTimeout != 2*time.Second {
+		t.Errorf("read-write %v, connect in %v, ping in %v", c.ValidateConnect != nil, c.ConnectTimeout, config.PingTimeout)
 	}
 }

@@ -66,7 +66,8 @@ func (st *shardState) forget() {
 	st.mu.Unlock()
 }
 
-// load reads the windows from the cursor's on.
+// load reads the windows from the cursor's on. What is published from them must not
+// be lost in a fail-over, so it waits until the standbys have them.
 func (c *core) load(ctx context.Context, st *shardState, t store.Term) error {
 	st.windows = st.windows[:0]
 	rows, err := c.reads.Query(ctx, c.sql(`SELECT c.win, c.after, w.n, w.snapshot::text, coalesce(w.lo, 0), coalesce(w.hi, 0), w.lo IS NOT NULL
@@ -87,6 +88,9 @@ func (c *core) load(ctx context.Context, st *shardState, t store.Term) error {
 	}
 	if len(st.windows) == 0 {
 		return errors.New("the shard has no cursor: Resume makes it")
+	}
+	if err := settle(ctx, c.reads); err != nil {
+		return err
 	}
 	st.term, st.loaded = t.Lease, true
 	return nil

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/store"
 )
@@ -194,7 +196,8 @@ const fenceMark = " fenced"
 
 // Resolve inserts the token again: a duplicate says that its transaction
 // committed, unless it is one that Resolve has inserted itself, in a call whose
-// answer was lost. It waits for a transaction that is still committing.
+// answer was lost. It waits for a transaction that is still committing, and for
+// the standbys to have one that has committed.
 func (c *core) Resolve(ctx context.Context, token string) (committed bool, err error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
@@ -212,10 +215,25 @@ func (c *core) Resolve(ctx context.Context, token string) (committed bool, err e
 		err = c.beside.QueryRow(ctx, c.sql(`SELECT EXISTS (SELECT FROM ~token WHERE token = $1)`), token+fenceMark).Scan(&ours)
 		committed = !ours
 	}
+	if err == nil && committed {
+		err = settle(ctx, c.beside)
+	}
 	if err != nil {
 		return false, fail("resolve token", err)
 	}
 	return committed, nil
+}
+
+// settleSQL is a transaction that writes to the log and nothing else, where
+// commits wait for standbys.
+const settleSQL = `SELECT pg_logical_emit_message(true, 'dovetail', ''), ` + synchronous + ` WHERE current_setting('synchronous_standby_names') <> ''`
+
+// settle returns when the standbys that commits wait for have all that has been
+// read. A commit is there for all to see before that if its wait was cut short: by
+// the end of its client's patience, which has the server cancel it, or by a crash.
+func settle(ctx context.Context, pool *pgxpool.Pool) error {
+	_, err := pool.Exec(ctx, settleSQL)
+	return err
 }
 
 // Forget deletes old tokens. They are UUIDs of version 7, so that their order is

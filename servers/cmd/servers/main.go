@@ -33,12 +33,16 @@ const usage = `usage: servers COMMAND [SERVER…] [--without SERVER]… [--nodes
   restart   kill what runs and start it again on its data and ports
   pause     send SIGSTOP: connections stay open, nothing answers
   resume    send SIGCONT
+  promote   make a node of a PostgreSQL pair the primary; the other one is killed,
+            and restarts as its standby
   log       the last lines of each server's log
 
 Without a SERVER, all of them: %s.
 up --nodes 3 starts a cluster of three nodes of each: nats-1, nats-2, nats-3. The
 other commands take the name of a node, too; nats stands for all its nodes. down
-nats-2 is a node that is lost for good.
+nats-2 is a node that is lost for good. up postgres --nodes 2 starts a primary and a
+synchronous standby: commits wait for both. After promote they wait for one, until up
+is run again, which also starts what is down.
 up ends with an error when one of them cannot be had: name it in --without
 to do without it.
 `
@@ -90,6 +94,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			}
 			return err
 		})
+	case "promote":
+		return promote(ctx, out, kinds, only)
 	case "log":
 		return there(ctx, kinds, only, named, func(s *servers.Server, _ servers.Kind) error {
 			_, err := fmt.Fprintf(out, "%s\n%s\n", s.Name(), s.Log(40))
@@ -164,7 +170,7 @@ func up(ctx context.Context, out io.Writer, kinds []servers.Kind, nodes int, nam
 		err = servers.Up(ctx, kinds, report)
 	} else {
 		if !named {
-			kinds = slices.DeleteFunc(kinds, func(k servers.Kind) bool { _, ok := k.(servers.Clustered); return !ok })
+			kinds = slices.DeleteFunc(kinds, func(k servers.Kind) bool { c, ok := k.(servers.Clustered); return !ok || c.MostNodes() < nodes })
 		}
 		err = servers.UpClusters(ctx, kinds, nodes, report)
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dovetail-go/dovetail/servers"
 )
@@ -115,4 +117,27 @@ func thereAnd(ctx context.Context, kinds []servers.Kind, only map[string][]strin
 		}
 		return errors.Join(errs...)
 	})
+}
+
+// promote makes the one node that was named the primary of its pair.
+func promote(ctx context.Context, out io.Writer, kinds []servers.Kind, only map[string][]string) error {
+	if len(kinds) != 1 || len(only[kinds[0].Name()]) != 1 {
+		return errors.New("promote needs the name of one node: promote postgres-2")
+	}
+	all, c, done, err := inBackground(ctx, kinds[0])
+	if err != nil {
+		return err
+	}
+	defer done()
+	name := only[kinds[0].Name()][0]
+	i := slices.IndexFunc(all, func(s *servers.Server) bool { return s.Name() == name })
+	if i < 0 || c == nil {
+		return fmt.Errorf("there is no %s: see servers status", name)
+	}
+	start := time.Now()
+	if err := c.Promote(ctx, all[i]); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%-9s promoted (%v)\n", name, time.Since(start).Round(time.Millisecond))
+	return err
 }

@@ -42,14 +42,12 @@ func cache(t *testing.T) string {
 	return dir
 }
 
-func TestRun_works_on_nodes(t *testing.T) {
-	if err := servers.Install(t.Context(), servers.NATS); err != nil {
-		t.Fatal(err)
-	}
-	var out strings.Builder
-	run := func(want string, args ...string) {
+// running returns a function that runs a command and wants something in what it
+// prints, or in its error.
+func running(t *testing.T) func(want string, args ...string) {
+	return func(want string, args ...string) {
 		t.Helper()
-		out.Reset()
+		var out strings.Builder
 		err := run(t.Context(), args, &out)
 		text := out.String()
 		if err != nil {
@@ -59,6 +57,13 @@ func TestRun_works_on_nodes(t *testing.T) {
 			t.Errorf("servers %s: %s, want %q", strings.Join(args, " "), text, want)
 		}
 	}
+}
+
+func TestRun_works_on_nodes(t *testing.T) {
+	if err := servers.Install(t.Context(), servers.NATS); err != nil {
+		t.Fatal(err)
+	}
+	run := running(t)
 	program := filepath.Join(cache(t), "nats-server-*")
 	found, err := filepath.Glob(program)
 	if err != nil || len(found) == 0 {
@@ -76,10 +81,31 @@ func TestRun_works_on_nodes(t *testing.T) {
 	run("it is down", "status", "nats")
 	run("?replicas=3", "env", "nats")
 	run("nats-2    restart", "restart", "nats-2")
+	run("chooses its leader itself", "promote", "nats-1")
 	run("nats-3    down", "down", "nats-3")
 	run("there is no nats-3", "kill", "nats-3")
 	run("nats-1    down", "down", "nats")
 	run("start it with up nats", "status", "nats")
 	run("--nodes is for up", "down", "--nodes", "3")
-	run("cannot be a cluster", "up", "postgres", "--nodes", "3")
+	run("want 2", "up", "postgres", "--nodes", "3")
+	run("promote needs the name of one node", "promote")
+	run("is not in the background", "promote", "postgres-2")
+}
+
+func TestRun_works_on_a_pair_of_PostgreSQL(t *testing.T) {
+	if err := servers.Install(t.Context(), servers.Postgres); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(servers.CacheVar, t.TempDir())
+	run := running(t)
+	run("postgres-2", "up", "postgres", "--nodes", "2")
+	defer run("postgres-1", "down", "postgres")
+	run("target_session_attrs=read-write", "env", "postgres")
+	run("it is the primary", "promote", "postgres-1")
+	run("postgres-1 kill", "kill", "postgres-1")
+	run("it follows no primary", "status", "postgres")
+	run("postgres-2 promoted", "promote", "postgres-2")
+	run("ready at", "up", "postgres", "--nodes", "2")
+	run("postgres-1 promoted", "promote", "postgres-1")
+	run("there is no postgres-3", "promote", "postgres-3")
 }
