@@ -18,7 +18,7 @@ func (o *Options) clientOptions(more ...kgo.Opt) []kgo.Opt {
 		kgo.ClientID(o.Name),
 		kgo.DialTimeout(min(o.Timeout, 5*time.Second)),
 		// What is written and not answered within this is taken for lost.
-		kgo.RequestTimeoutOverhead(max(o.Timeout/2, time.Second)),
+		kgo.RequestTimeoutOverhead(o.half()),
 		kgo.RetryTimeout(o.Timeout),
 		kgo.RetryBackoffFn(retryBackoff),
 		kgo.MetadataMinAge(min(o.MetadataAge, 100*time.Millisecond)),
@@ -63,7 +63,7 @@ func (o *Options) producerOptions() []kgo.Opt {
 		kgo.ProducerLinger(0), // Send is a batch already
 		kgo.MaxBufferedRecords(100_000),
 		kgo.MaxBufferedBytes(max(64<<20, 2*o.batchBytes())),
-		kgo.ProduceRequestTimeout(o.Timeout),
+		kgo.ProduceRequestTimeout(o.half()), // and so long again until a silent broker is given up
 		kgo.UnknownTopicRetries(2),
 		kgo.RecordPartitioner(partitioner{}),
 		// A record has a deadline, also one that is on its way: its outcome is
@@ -74,3 +74,7 @@ func (o *Options) producerOptions() []kgo.Opt {
 
 // batchBytes is the largest batch that is sent.
 func (o *Options) batchBytes() int { return o.MaxBytes + batchSlack }
+
+// half is what a broker has for what it does itself, and then for its answer to
+// come.
+func (o *Options) half() time.Duration { return max(o.Timeout/2, time.Second) }
