@@ -16,6 +16,12 @@ import (
 // since it comes in any order: while others stand in line for a partition, the
 // server moves what waits to be delivered again to the end of its queue, one by
 // one, whenever it has no request of the owner.
+//
+// What has come is all when it is as many as the server counts as unsettled, less
+// those in hand. Of a message in hand whose first copy another had, it is not known
+// whether the server still counts it: that one may have settled it. For each such
+// copy one more is waited for; then all has come when something later comes, or when
+// a request brought nothing.
 func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.ConsumerInfo, kept map[uint64]*nats.Msg) (err error) {
 	if info == nil || info.NumAckPending > 0 {
 		if info, err = r.look(ctx, src); err != nil {
@@ -34,7 +40,6 @@ func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.Cons
 	for seq := range src.aside {
 		skip[seq] = true
 	}
-	// A copy in hand may be settled already: by who had the first one.
 	least, unsure := info.NumAckPending-len(skip), src.copies(kept)
 	fruitless := src.short && len(kept) == src.had
 	src.skip, src.got, src.last, src.upto, src.had = skip, kept, info.Delivered.Consumer, last, len(kept)
