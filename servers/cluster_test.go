@@ -20,26 +20,26 @@ func TestCluster_outlives_each_of_its_nodes(t *testing.T) {
 		t.Errorf("the nodes are called %s … %s", one.Name(), three.Name())
 	}
 	natsRequest(t, one, "$JS.API.STREAM.CREATE.KEPT", `{"name":"KEPT","subjects":["kept"],"num_replicas":3}`)
-	natsRequest(t, one, "kept", "a")
+	kept := publishKept(t, one)
 
 	if err := one.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	eventuallyKept(t, two, 1)
+	eventuallyKept(t, two, kept)
 	if err := one.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := two.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventuallyKept(t, one, 1)
+	eventuallyKept(t, one, kept)
 	if err := two.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := three.Pause(); err != nil {
 		t.Fatal(err)
 	}
-	eventuallyKept(t, two, 1)
+	eventuallyKept(t, two, kept)
 	if err := three.Resume(); err != nil {
 		t.Fatal(err)
 	}
@@ -50,8 +50,27 @@ func TestCluster_outlives_each_of_its_nodes(t *testing.T) {
 	if err := three.Restart(t.Context()); err == nil {
 		t.Error("a node that was lost starts again")
 	}
-	eventuallyKept(t, one, 1)
-	eventuallyKept(t, two, 1)
+	eventuallyKept(t, one, kept)
+	eventuallyKept(t, two, kept)
+}
+
+// publishKept publishes to stream KEPT until a message is confirmed, and returns how
+// many there are: a node drops what comes before it has heard of a new stream.
+func publishKept(t *testing.T, s *Server) int {
+	t.Helper()
+	for deadline := time.Now().Add(slow); ; {
+		var ack struct{ Seq int }
+		text, err := natsAsk(t, s, "kept", "a")
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &ack)
+		}
+		if err == nil && ack.Seq > 0 {
+			return ack.Seq
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s says %q, %v", s.Name(), text, err)
+		}
+	}
 }
 
 // eventuallyKept waits until a node tells of so many messages in stream KEPT.
