@@ -261,10 +261,7 @@ func (r *receiver) won(src *source, m *nats.Msg) bool {
 	if src.pin = m.Header.Get(pinHeader); !ok || src.pin == "" {
 		return false
 	}
-	src.got, src.gap, src.renewed = map[uint64]*nats.Msg{}, true, time.Now()
-	if p.attempt == 1 { // a copy may be settled meanwhile by who had it first
-		src.got[p.stream] = m
-	}
+	src.got, src.won, src.gap, src.renewed = map[uint64]*nats.Msg{p.stream: m}, p.stream, true, time.Now()
 	return true
 }
 

@@ -60,7 +60,8 @@ func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.Cons
 }
 
 // copies is how many of the deliveries in hand, set aside and kept are not the
-// first of their messages.
+// first of their messages. The one that made us the owner does not count: the
+// server has just delivered it.
 func (s *source) copies(kept map[uint64]*nats.Msg) (n int) {
 	count := func(reply string) {
 		if p, _ := placeOf(reply); p.attempt > 1 {
@@ -73,8 +74,10 @@ func (s *source) copies(kept map[uint64]*nats.Msg) (n int) {
 	for _, reply := range s.aside {
 		count(reply)
 	}
-	for _, m := range kept {
-		count(m.Reply)
+	for seq, m := range kept {
+		if seq != s.won {
+			count(m.Reply)
+		}
 	}
 	return n
 }

@@ -60,6 +60,7 @@ type source struct {
 
 	// Of a partition that has one owner at a time; see owner.go.
 	owned   bool
+	won     uint64    // sequence in the stream, of the message that made us the owner
 	pin     string    // by which the server knows the owner; "" if that is not us
 	renewed time.Time // when the server last heard that we are still there
 	leaving bool      // it is being given up, or was lost, and the core has it still
