@@ -48,7 +48,7 @@ func postgresAskAll(ctx context.Context, in *Instance, statements ...string) (an
 		}
 		answers = append(answers, answer)
 	}
-	_, _ = conn.Write([]byte{'X', 0, 0, 0, 4}) // a farewell, so that its log has no complaint
+	_, _ = conn.Write([]byte{'X', 0, 0, 0, 4}) // Terminate, or the server's log complains
 	return answers, version, nil
 }
 
