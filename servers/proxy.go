@@ -7,8 +7,8 @@ import (
 )
 
 // A Proxy forwards TCP connections to a server and breaks them as a network
-// does: Cut resets them, Stall leaves them open and silent, Strand leaves the
-// server's side open, Heal ends Cut and Stall.
+// does: Cut resets them, Stall leaves them open and silent, DropClients leaves
+// the server's side open, Heal ends Cut and Stall.
 type Proxy = netfault.Proxy
 
 // NewProxy listens on a loopback port and forwards to target, a host and port

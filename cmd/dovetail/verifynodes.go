@@ -49,7 +49,7 @@ func (v *verification) checkNodes(given func(string) bool) error {
 		count, err := strconv.Atoi(n.nodes)
 		switch {
 		case err != nil:
-			return misuse("--nodes %s needs --node-cmd, which breaks a node and brings it back, as in --node-cmd 'docker {do} {node}'", n.nodes)
+			return misuse("--nodes %s needs --node-cmd, which breaks a node and brings it back, as in --node-cmd './node.sh {do} {node}'", n.nodes)
 		case v.a.broker != "":
 			return misuse("--nodes %d starts nodes in place of --broker: leave --broker out, or name its nodes, as in --nodes nats-1,nats-2,nats-3, and give --node-cmd", count)
 		case count < 3 || count > 5:

@@ -34,7 +34,7 @@ type Proxy struct {
 // A link is a client's connection and the one to the server that belongs to it.
 type link struct {
 	client, server net.Conn
-	stranded       bool // the proxy's mutex guards it
+	dropped        bool // its client was reset and its server not told; the proxy's mutex guards it
 }
 
 type proxyState int
@@ -84,14 +84,15 @@ func (p *Proxy) Cut() {
 // made, and stall as well. What was written meanwhile arrives after Heal.
 func (p *Proxy) Stall() { p.set(stalled) }
 
-// Strand resets the client's side of every connection, and the server is not told,
-// as when a network is cut in two or the server's node is frozen: its side stays
-// open, and what it sends arrives nowhere. New connections flow.
-func (p *Proxy) Strand() {
+// DropClients resets the client's side of every connection and does not tell the
+// server, as when its node is frozen or the network is cut in two. The server's side
+// is half-open (RFC 9293, section 3.5.1): what it sends arrives nowhere. New
+// connections flow.
+func (p *Proxy) DropClients() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range p.links {
-		l.stranded = true
+		l.dropped = true
 		reset(l.client)
 	}
 }
@@ -179,15 +180,15 @@ func (p *Proxy) serve(client net.Conn) {
 	wg.Wait()
 }
 
-func (p *Proxy) isStranded(l *link) bool {
+func (p *Proxy) isDropped(l *link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return l.stranded
+	return l.dropped
 }
 
 // forward copies until either side ends and passes the end on: an orderly one
-// to that direction, any other to the whole connection, but nothing of a client
-// that is stranded to its server.
+// to that direction, any other to the whole connection, but nothing to the server
+// whose client was dropped.
 func (p *Proxy) forward(l *link, to, from net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -202,7 +203,7 @@ func (p *Proxy) forward(l *link, to, from net.Conn) {
 		switch half, ok := to.(interface{ CloseWrite() error }); {
 		case err == nil:
 			continue
-		case p.isStranded(l):
+		case p.isDropped(l):
 			if from == l.server {
 				_, _ = io.Copy(io.Discard, from)
 			}

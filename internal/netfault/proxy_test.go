@@ -147,7 +147,7 @@ func TestProxy_Stall_holds_bytes_until_Heal(t *testing.T) {
 	}
 }
 
-func TestProxy_Strand_tells_the_client_and_not_the_server(t *testing.T) {
+func TestProxy_DropClients_tells_the_client_and_not_the_server(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -166,7 +166,7 @@ func TestProxy_Strand_tells_the_client_and_not_the_server(t *testing.T) {
 	if got, err := receive(c, 5, slow); got != "hello" || err != nil {
 		t.Fatalf("got %q, %v", got, err)
 	}
-	p.Strand()
+	p.DropClients()
 	if _, err := receive(c, 1, slow); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client is told %v, want a reset", err)
 	}

@@ -9,16 +9,16 @@ import (
 	"github.com/dovetail-go/dovetail/internal/netfault"
 )
 
-// testLinkStranded has the client lose its link again and again while the server
+// testClientsDropped has the client lose its link again and again while the server
 // goes on to send to it, as when its node is frozen or the network is cut in two.
-func testLinkStranded(e *env) {
-	e.link(3, func(_ int, p *netfault.Proxy, _ *Crew) { p.Strand() })
+func testClientsDropped(e *env) {
+	e.link(3, func(_ int, p *netfault.Proxy, _ *Crew) { p.DropClients() })
 }
 
-// testRepliesStranded has the client lose its link in the same way. Once replies
+// testRepliesAfterClientsDropped has the client lose its link in the same way. Once replies
 // come over the next link, all of them do: the one that the server still has gets
 // none in its place.
-func testRepliesStranded(e *env) {
+func testRepliesAfterClientsDropped(e *env) {
 	p, far := e.through()
 	c, near := far(), e.conn()
 	ch := driver.Channel{Name: "reply." + e.unique("desk") + ".first", Transient: true}
@@ -60,7 +60,7 @@ func testRepliesStranded(e *env) {
 	}
 	heard()
 	for range 2 {
-		p.Strand()
+		p.DropClients()
 		heard()
 		missing := map[string]bool{}
 		for range 40 {
