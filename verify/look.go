@@ -7,15 +7,25 @@ import (
 )
 
 // look is how far the databases say that the run is; ok is false while they do
-// not say.
+// not say. It counts effects, which is quick: a message that was handled twice
+// hides one that was not.
 func (r *run) look(ctx context.Context) (p Progress, ok bool) {
+	return r.count(ctx, tables.effects)
+}
+
+// lookClosely is look that counts messages. It reads every effect.
+func (r *run) lookClosely(ctx context.Context) (p Progress, ok bool) {
+	return r.count(ctx, tables.handled)
+}
+
+func (r *run) count(ctx context.Context, handled func(tables, context.Context) (map[string]int64, error)) (p Progress, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	committed, err := r.books.tables().committed(ctx)
 	if err != nil {
 		return p, false
 	}
-	effects, err := r.shelf.tables().effects(ctx)
+	effects, err := handled(r.shelf.tables(), ctx)
 	if err != nil {
 		return p, false
 	}

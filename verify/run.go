@@ -295,6 +295,9 @@ func (r *run) drain(ctx context.Context) (complete bool, err error) {
 	last, moved := Progress{}, time.Now()
 	for {
 		p, ok := r.look(ctx)
+		if ok && p.Handled >= p.Committed {
+			p, ok = r.lookClosely(ctx)
+		}
 		switch {
 		case ok && p.Handled >= p.Committed:
 			pause(ctx, settle)

@@ -75,6 +75,12 @@ func (t tables) effects(ctx context.Context) (map[string]int64, error) {
 	return t.sums(ctx, `SELECT grp, CAST(sum(n) AS BIGINT) FROM ~position GROUP BY grp`)
 }
 
+// handled is how many different messages each group has effects of, by their
+// keys and numbers: an invented one has the number of a committed one.
+func (t tables) handled(ctx context.Context) (map[string]int64, error) {
+	return t.sums(ctx, `SELECT grp, count(*) FROM (SELECT DISTINCT grp, ky, n FROM ~effect) AS once GROUP BY grp`)
+}
+
 // messages is how many different messages a group has effects of.
 func (t tables) messages(ctx context.Context, group string) (int64, error) {
 	return t.number(ctx, `SELECT count(DISTINCT id) FROM ~effect WHERE grp = $1`, group)
