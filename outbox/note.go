@@ -11,10 +11,24 @@ import (
 
 // unnoted are rows that must be held and that the store does not take. They stay
 // in memory, and the cursor stays before them, while everything else is
-// published: a crash repeats what was published since.
+// published: a crash repeats what was published since. When they are too many,
+// the relay reads no more until the store has taken them.
 type unnoted struct {
 	rows  []store.Held
+	bytes int
 	retry time.Time
+}
+
+const (
+	// mostUnnoted is how many times Options.BatchBytes the unnoted rows may take.
+	mostUnnoted = 8
+	// heldRow is about what a row takes in memory beside its message's text.
+	heldRow = 512
+)
+
+func (u *unnoted) add(h store.Held) {
+	u.rows = append(u.rows, h)
+	u.bytes += heldRow + h.Message.Size()
 }
 
 // noteAgain is how often the store is asked to take them after all.
@@ -45,16 +59,18 @@ const noteTrouble = "set messages aside"
 func (t *term[Tx]) note(ctx context.Context, p *progress) error {
 	u := &t.unnoted
 	if len(u.rows) > 0 && !time.Now().Before(u.retry) {
-		rows := u.rows
-		u.rows = nil
-		if err := t.noteSingly(ctx, rows); err != nil {
-			u.rows = rows
+		before := *u
+		u.rows, u.bytes = nil, 0
+		if err := t.noteSingly(ctx, before.rows); err != nil {
+			*u = before
 			return err
 		}
 	}
 	step := store.Progress{To: p.to, Hold: p.hold}
 	if len(u.rows) > 0 {
 		step.To = store.Position{}
+		step.Hold = t.behindUnnoted(p.hold)
+		p.hold = step.Hold
 	}
 	err := t.db.Advance(ctx, t.Term, step)
 	if err == nil || len(p.hold) == 0 || errors.Is(err, store.ErrFenced) || ctx.Err() != nil {
@@ -64,6 +80,23 @@ func (t *term[Tx]) note(ctx context.Context, p *progress) error {
 		return err // it is not the rows
 	}
 	return t.noteSingly(ctx, p.hold)
+}
+
+// behindUnnoted keeps those of rows that follow an unnoted one in its lane, which
+// they must not pass, and returns the others.
+func (t *term[Tx]) behindUnnoted(rows []store.Held) (others []store.Held) {
+	lanes := map[laneKey]bool{}
+	for _, l := range t.unnoted.lanes() {
+		lanes[l] = true
+	}
+	for _, h := range rows {
+		if lanes[laneKey{h.Lane.Channel, h.Lane.Name}] {
+			t.unnoted.add(h)
+		} else {
+			others = append(others, h)
+		}
+	}
+	return others
 }
 
 // noteSingly has rows held one by one, and keeps those that the store does not
@@ -88,7 +121,7 @@ func (t *term[Tx]) noteSingly(ctx context.Context, rows []store.Held) error {
 			u.retry = time.Now().Add(jitter(noteAgain))
 			t.b.trouble.report(noteTrouble, fmt.Errorf("channel %s, message %s: %w", cut(h.Message.Channel), cut(h.Message.ID), err))
 		}
-		u.rows = append(u.rows, h)
+		u.add(h)
 	}
 	if len(u.rows) == 0 {
 		t.b.trouble.over(noteTrouble)

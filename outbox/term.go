@@ -219,7 +219,8 @@ func (t *term[Tx]) earliest(next time.Time) time.Time {
 
 // full reports whether the window takes no more.
 func (t *term[Tx]) full() bool {
-	return len(t.window.entries) >= 2*t.opts.Batch<<t.reader.grown || t.window.bytes >= 2*t.opts.BatchBytes
+	return len(t.window.entries) >= 2*t.opts.Batch<<t.reader.grown || t.window.bytes >= 2*t.opts.BatchBytes ||
+		t.unnoted.bytes >= mostUnnoted*t.opts.BatchBytes
 }
 
 // publish sends entries and sorts out what became of them.
@@ -306,8 +307,8 @@ func (t *term[Tx]) advanceDue() bool {
 // advance writes down what was published and held.
 func (t *term[Tx]) advance(ctx context.Context) error {
 	p := &t.step
-	before := len(t.unnoted.rows)
-	if p.passed == 0 && len(p.hold)+before == 0 {
+	held := len(p.hold) + len(t.unnoted.rows)
+	if p.passed == 0 && held == 0 {
 		return nil
 	}
 	if err := t.note(ctx, p); err != nil {
@@ -317,7 +318,7 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 	if p.pending {
 		t.reader.pollAt = time.Time{}
 	}
-	if len(p.hold) > 0 || len(t.unnoted.rows) < before {
+	if held > 0 {
 		crash.RelayHeld.Pass()
 		t.channels.written(t.unnoted.lanes())
 		t.wakeDrain()
