@@ -41,6 +41,7 @@ type source struct {
 	aside     atomic.Bool        // something that it delivered was set aside
 	last      atomic.Int64       // when something was last delivered or room was short, Unix nanoseconds
 	fed       atomic.Int64       // how often something was delivered
+	failed    atomic.Int64       // how many Receives in a row failed
 }
 
 // maxReceive bounds one Receive, so that a batch stays a good size to settle.
@@ -66,7 +67,9 @@ func (src *source) open(ctx, life context.Context) error {
 			src.wide.Store(wide)
 			src.aside.Store(false)
 			src.last.Store(time.Now().UnixNano())
-			src.s.broker.back(src)
+			if src.failed.Load() == 0 {
+				src.s.broker.back(src)
+			} // or what opens may fail to receive as before: see trust
 			return nil
 		}
 		if src.optional {
@@ -136,18 +139,18 @@ func (src *source) receiving() (driver.Receiver, context.Context) {
 
 // run receives until ctx ends. Only an error that ends the service is returned.
 func (src *source) run(ctx context.Context) error {
-	for failed := 0; ; {
+	for {
 		n, err := src.room(ctx)
 		if err != nil {
 			src.take(1) // its context has ended: the receiver asks the broker for nothing more while handlers come to their end
 			return nil
 		}
 		src.last.Store(time.Now().UnixNano())
-		stop := src.trust(failed)
+		stop := src.trust()
 		r, receive, some, err := src.take(min(n, maxReceive))
 		stop()
 		if some {
-			failed = 0
+			src.failed.Store(0)
 			src.s.broker.back(src)
 		}
 		if err == nil {
@@ -162,7 +165,7 @@ func (src *source) run(ctx context.Context) error {
 			}
 			continue
 		}
-		failed++
+		failed := int(src.failed.Add(1))
 		kind := src.s.conn.Classify(err)
 		switch {
 		case kind == driver.PositionLost && src.sub.Broadcast:
@@ -193,11 +196,14 @@ const trustAfter = 5 * time.Second
 
 // trust has the outage be over for this source when the Receive that follows
 // goes on for long enough.
-func (src *source) trust(failed int) (stop func()) {
-	if failed == 0 {
+func (src *source) trust() (stop func()) {
+	if src.failed.Load() == 0 {
 		return func() {}
 	}
-	t := time.AfterFunc(trustAfter, func() { src.s.broker.back(src) })
+	t := time.AfterFunc(trustAfter, func() {
+		src.failed.Store(0)
+		src.s.broker.back(src)
+	})
 	return func() { t.Stop() }
 }
 

@@ -105,6 +105,74 @@ func TestStuck_tells_of_handlers_that_cannot_begin(t *testing.T) {
 	})
 }
 
+func TestStuck_tells_of_partitions_that_wait_for_handlers_that_had_begun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc, r := rebalanced(t, quick)
+		done := make(chan struct{})
+		welcome.Handle(svc, func(context.Context, item) error { <-done; return nil }, dovetail.Concurrency(2))
+		defer runBubble(t, svc)()
+		if err := welcome.SendAll(t.Context(), svc, make([]item, 2)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		lost := time.Now()
+		r.lost <- []int{0}
+		<-time.After(time.Second)
+		if l := only(t, svc, dovetail.StuckLeaving); l.Count != 2 || !l.Since.Equal(lost) || l.Channel != welcome.Spec().Channel.Name || l.Group != "mail" {
+			t.Errorf("%+v, lost at %v", l, lost)
+		}
+		close(done)
+		<-r.released
+		if all := svc.Stuck(); len(all) != 0 {
+			t.Errorf("%+v", all)
+		}
+	})
+}
+
+func TestStuck_tells_of_receivers_that_do_not_reach_the_broker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		svc, r := rebalanced(t, quick)
+		var away atomic.Bool
+		leaves := make(chan struct{})
+		r.receive = func(ctx context.Context, max int) ([]*driver.Delivery, error) {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			if !away.Load() {
+				go func() {
+					select {
+					case <-leaves:
+						cancel()
+					case <-ctx.Done():
+					}
+				}()
+				ds, err := r.Receiver.Receive(ctx, max)
+				if !away.Load() {
+					return ds, err
+				}
+			}
+			return nil, fmt.Errorf("dial: %w", driver.ErrRetryable)
+		}
+		welcome.Handle(svc, func(context.Context, item) error { return nil })
+		defer runBubble(t, svc)()
+		<-time.After(time.Minute)
+		if all := svc.Stuck(); len(all) != 0 {
+			t.Errorf("%+v, and the broker is there", all)
+		}
+		away.Store(true)
+		leaves <- struct{}{}
+		gone := time.Now()
+		<-time.After(time.Minute)
+		if o := only(t, svc, dovetail.StuckOutage); o.Count != 1 || o.Since != gone || !strings.Contains(o.Err, "dial") {
+			t.Errorf("%+v, gone at %v", o, gone)
+		}
+		away.Store(false)
+		<-time.After(time.Minute)
+		if all := svc.Stuck(); len(all) != 0 {
+			t.Errorf("%+v, and the broker is back", all)
+		}
+	})
+}
+
 // lines keeps what is logged as warnings and above.
 type lines struct {
 	mu  sync.Mutex
