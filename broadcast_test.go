@@ -171,6 +171,7 @@ func TestOutage_of_the_broker_is_one_line_and_one_when_it_is_over(t *testing.T) 
 			<-time.After(22 * time.Second)
 			f.away.Store(false)
 			<-time.After(30 * time.Second)
+			synctest.Wait()
 			lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 			if len(lines) != 2 || !strings.Contains(lines[0], "msg=outage ") || !strings.Contains(lines[1], "msg=outage-over") || !strings.Contains(lines[1], "count=50") {
 				t.Errorf("%d lines:\n%s", len(lines), strings.Join(lines[:min(5, len(lines))], "\n"))

@@ -276,11 +276,12 @@ func (e *env[Tx]) leadFor(ttl time.Duration) store.Term {
 	return t
 }
 
-// passed waits until a lease has passed.
-func (e *env[Tx]) passed(l store.Lease) {
+// passed waits until what was taken for ttl, just now, has passed by the clock of
+// the store: that begins to count only when the question has come there.
+func (e *env[Tx]) passed(ttl time.Duration) {
 	e.Helper()
 	select {
-	case <-time.After(time.Until(l.Until) + 2*time.Millisecond):
+	case <-time.After(ttl + 2*time.Millisecond):
 	case <-e.ctx.Done():
 		e.Fatal(e.ctx.Err())
 	}

@@ -36,10 +36,10 @@ func (suite[Tx]) lease(e *env[Tx]) {
 func (suite[Tx]) leaseTerm(e *env[Tx]) {
 	a, err := e.DB.Acquire(e.ctx, "l", "a", time.Millisecond)
 	e.must(err)
-	e.passed(a)
+	e.passed(time.Millisecond)
 	again, err := e.DB.Acquire(e.ctx, "l", "a", time.Millisecond)
 	e.must(err)
-	e.passed(again)
+	e.passed(time.Millisecond)
 	b, err := e.DB.Acquire(e.ctx, "l", "b", time.Minute)
 	e.must(err)
 	if !(a.Term < again.Term && again.Term < b.Term) {
@@ -60,7 +60,7 @@ func (suite[Tx]) fenced(e *env[Tx]) {
 	e.must(e.DB.Resign(e.ctx, first.Lease))
 
 	slow := e.leadFor(time.Millisecond)
-	e.passed(slow.Lease)
+	e.passed(time.Millisecond)
 	e.put(message("new", "stock", "tea"))
 	try := func(when string) {
 		e.Helper()
