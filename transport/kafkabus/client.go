@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
@@ -16,10 +17,10 @@ func (o *Options) clientOptions(more ...kgo.Opt) []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(o.Brokers...),
 		kgo.ClientID(o.Name),
-		kgo.DialTimeout(min(o.Timeout, 5*time.Second)),
+		kgo.DialTimeout(o.silence()),
 		// What is written and not answered within this is taken for lost.
-		kgo.RequestTimeoutOverhead(o.half()),
-		kgo.RetryTimeout(o.Timeout),
+		kgo.RequestTimeoutOverhead(o.silence()),
+		kgo.RetryTimeoutFn(o.tryFor),
 		kgo.RetryBackoffFn(retryBackoff),
 		kgo.MetadataMinAge(min(o.MetadataAge, 100*time.Millisecond)),
 		kgo.MetadataMaxAge(o.MetadataAge),
@@ -63,7 +64,7 @@ func (o *Options) producerOptions() []kgo.Opt {
 		kgo.ProducerLinger(0), // Send is a batch already
 		kgo.MaxBufferedRecords(100_000),
 		kgo.MaxBufferedBytes(max(64<<20, 2*o.batchBytes())),
-		kgo.ProduceRequestTimeout(o.half()), // and so long again until a silent broker is given up
+		kgo.ProduceRequestTimeout(o.Timeout - o.silence()), // and then the silence, until a broker is given up
 		kgo.UnknownTopicRetries(2),
 		kgo.RecordPartitioner(partitioner{}),
 		// A record has a deadline, also one that is on its way: its outcome is
@@ -75,6 +76,19 @@ func (o *Options) producerOptions() []kgo.Opt {
 // batchBytes is the largest batch that is sent.
 func (o *Options) batchBytes() int { return o.MaxBytes + batchSlack }
 
-// half is what a broker has for what it does itself, and then for its answer to
-// come.
-func (o *Options) half() time.Duration { return max(o.Timeout/2, time.Second) }
+// silence is how long a broker may owe an answer until its connection is given up. A
+// connection that is made to a broker which answers nothing is given up after twice
+// as long, and holds up every other request to that broker meanwhile, whatever their
+// contexts say.
+func (o *Options) silence() time.Duration { return min(max(o.Timeout/4, time.Second), o.Timeout/2) }
+
+// tryFor is how long a request of a kind is tried again. What keeps a receiver in its
+// group is tried while the session may last: to give it up is to give up every
+// partition, also those whose leaders answer.
+func (o *Options) tryFor(key int16) time.Duration {
+	switch kmsg.Key(key) {
+	case kmsg.JoinGroup, kmsg.SyncGroup, kmsg.Heartbeat:
+		return max(o.SessionTimeout, o.Timeout)
+	}
+	return o.Timeout
+}

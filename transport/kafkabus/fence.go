@@ -22,7 +22,8 @@ import (
 // fencing is what the fences of a sending need; all but the atomics belong to
 // Conn.sendMu.
 type fencing struct {
-	timer *time.Timer // ends the records' time
+	timer *time.Timer // asks who leads, and ends the records' time
+	until time.Time   // that is
 	turn  uint64      // tells a sending from the next that has its memory
 	holds []string    // topics that are shut until it is over
 	met   []string    // topics that were shut when it began
@@ -41,7 +42,8 @@ func (c *Conn) begin(s *sending) {
 	c.turn++
 	turn := c.turn
 	s.turn = turn
-	s.timer = time.AfterFunc(c.opts.Timeout, func() { c.expire(s, turn) })
+	s.until = time.Now().Add(c.opts.Timeout)
+	s.timer = time.AfterFunc(min(unanswered, c.opts.Timeout), func() { c.expire(s, turn) })
 	if len(c.fenced) == 0 {
 		return
 	}
@@ -78,11 +80,20 @@ func (c *Conn) isShut(s *sending, topic string) bool {
 	return slices.Contains(s.holds, topic) || slices.Contains(s.met, topic)
 }
 
-// expire ends the time of a sending's records.
+// unanswered is after how long the client asks who leads, while records are not
+// confirmed: a leader that has fallen silent does not say that it leads no more.
+const unanswered = time.Second
+
+// expire ends the time of a sending's records, once that has come.
 func (c *Conn) expire(s *sending, turn uint64) {
 	c.sendMu.Lock()
 	defer c.sendMu.Unlock()
 	if _, open := c.sends[s]; !open || s.turn != turn {
+		return
+	}
+	if left := time.Until(s.until); left > 0 {
+		c.client.ForceMetadataRefresh()
+		s.timer.Reset(min(unanswered, left))
 		return
 	}
 	s.late.Store(true)

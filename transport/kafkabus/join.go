@@ -48,7 +48,7 @@ func (r *receiver) consumerOptions(more ...kgo.Opt) []kgo.Opt {
 		kgo.FetchMaxBytes(int32(fetch)),
 		kgo.FetchMaxPartitionBytes(int32(min(fetch, max(2<<20, o.batchBytes())))),
 		// A fetch that nobody answers within this and the overhead is taken for lost.
-		kgo.FetchMaxWait(min(2*time.Second, o.Timeout)),
+		kgo.FetchMaxWait(min(500*time.Millisecond, o.Timeout)),
 	}, more...)...)
 }
 

@@ -68,8 +68,8 @@ type Options struct {
 	// than the subscription's window.
 	MaxAhead int
 
-	// MetadataAge is how long it takes at most to notice new partitions.
-	// Default 10 s.
+	// MetadataAge is how long it takes at most to notice new partitions, and that a
+	// broker which has stopped answering leads nothing any more. Default 3 s.
 	MetadataAge time.Duration
 
 	// Logger gets what belongs to no call: lost partitions, offsets that
@@ -126,7 +126,7 @@ func (o Options) withDefaults() (Options, error) {
 	}{
 		{"Timeout", &o.Timeout, 10 * time.Second}, {"SessionTimeout", &o.SessionTimeout, 15 * time.Second},
 		{"Heartbeat", &o.Heartbeat, time.Second}, {"DrainTimeout", &o.DrainTimeout, 15 * time.Second},
-		{"MetadataAge", &o.MetadataAge, 10 * time.Second},
+		{"MetadataAge", &o.MetadataAge, 3 * time.Second},
 	} {
 		if *d.d == 0 {
 			*d.d = d.def
