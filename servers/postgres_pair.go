@@ -17,10 +17,13 @@ import (
 
 // pairConf goes after postgresConf, on both. A standby calls itself walreceiver,
 // and a copy that is being made of the data something else: it is none to wait
-// for. The primary keeps what a standby needs that was away for a while.
+// for. The primary keeps what a standby needs that was away for a while. A standby
+// that has lost its primary sleeps for a time before it looks again, and is promoted
+// only then.
 const pairConf = `
 synchronous_standby_names = 'walreceiver'
 wal_keep_size = 128MB
+wal_retrieve_retry_interval = 500ms
 `
 
 // fenceFile is beside the data of a node that must not be started as it is: it
