@@ -209,6 +209,11 @@ func TestOptions_name_what_is_wrong(t *testing.T) {
 	if o, err := base().withDefaults(); err != nil || o.Effects != o.Store || o.Rollbacks != 0.1 {
 		t.Errorf("%+v, %v", o, err)
 	}
+	nodes := base()
+	nodes.Nodes, nodes.Node, nodes.NodeEvery, nodes.NodeFaults = []string{"a"}, func(context.Context, string, string) error { return nil }, time.Second, []string{}
+	if o, err := nodes.withDefaults(); err != nil || len(o.NodeFaults) == 0 {
+		t.Errorf("faults %q, %v: want the default where none are named", o.NodeFaults, err)
+	}
 	for want, edit := range map[string]func(*Options){
 		"Options.Broker":  func(o *Options) { o.Broker = "" },
 		"Options.Writers": func(o *Options) { o.Writers = -1 },

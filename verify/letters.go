@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -126,8 +127,9 @@ func (l *letters) read(ctx context.Context, service string, kept map[string]map[
 	}
 }
 
-// counts are how many messages each group has among the dead letters, those left
-// out that are sent again.
+// counts are how many messages each group has among the dead letters that belong
+// there. One that its handler can handle may have an effect as well, and would stand
+// for another.
 func (l *letters) counts() map[string]int64 {
 	all := map[string]int64{}
 	if l == nil {
@@ -136,8 +138,10 @@ func (l *letters) counts() map[string]int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for group, ids := range l.kept {
-		if group != requeues {
-			all[group] = int64(len(ids))
+		for id := range ids {
+			if strings.HasSuffix(id, badMark) {
+				all[group]++
+			}
 		}
 	}
 	return all
@@ -196,12 +200,8 @@ func (r *run) tellStill(ctx context.Context, c *Checker) (notes []string) {
 	for _, id := range held {
 		c.Still("", id, "held in the outbox")
 	}
-	var all []string
-	for _, g := range r.groups {
-		all = append(all, g.Name)
-	}
 	if waiting > 0 {
-		c.Waiting(all, waiting, "in the outbox")
+		c.Waiting(r.fromOutbox(), waiting, "in the outbox")
 	}
 	conn, err := driver.Open(ctx, r.Broker)
 	if err != nil {
@@ -224,6 +224,16 @@ func (r *run) tellStill(ctx context.Context, c *Checker) (notes []string) {
 		}
 	}
 	return notes
+}
+
+// fromOutbox are the groups whose messages come from the outbox.
+func (r *run) fromOutbox() (names []string) {
+	for _, g := range r.groups {
+		if p := pathOf(g.Path); p == nil || !p.foreign {
+			names = append(names, g.Name)
+		}
+	}
+	return names
 }
 
 // stillWaiting gives a checker what waits for an instance that handles version 2.

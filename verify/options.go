@@ -38,7 +38,7 @@ type Options struct {
 	Rollbacks float64
 
 	// Failures is the share of handler calls that fail after their effect, and
-	// are tried again; default 0.01, and negative for none.
+	// are tried again; default 0.01, and negative for none. Path outage has none.
 	Failures float64
 
 	// LongTx is how long a transaction stays open now and then; 0 for none.
@@ -141,7 +141,7 @@ func (o Options) withDefaults() (Options, error) {
 	orDefault(&o.Ahead, 5000)
 	orDefault(&o.NodeEvery, 10*time.Second)
 	orDefault(&o.NodeAway, 5*time.Second)
-	if len(o.Nodes) > 0 && o.NodeFaults == nil {
+	if len(o.Nodes) > 0 && len(o.NodeFaults) == 0 {
 		o.NodeFaults = NodeFaultsOf(len(o.Nodes))
 	}
 	orDefault(&o.Patience, 30*time.Second)

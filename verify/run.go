@@ -294,6 +294,7 @@ func (r *run) drain(ctx context.Context) (complete bool, err error) {
 	defer tick.Stop()
 	last, moved := Progress{}, time.Now()
 	for {
+		began := time.Now() // what a look says is no older
 		p, ok := r.look(ctx)
 		if ok && p.Handled >= p.Committed {
 			p, ok = r.lookClosely(ctx)
@@ -306,7 +307,7 @@ func (r *run) drain(ctx context.Context) (complete bool, err error) {
 			last, moved = p, time.Now()
 			p.Phase = "draining"
 			r.Progress(p)
-		case time.Since(moved) > r.Patience:
+		case began.Sub(moved) > r.Patience:
 			return false, nil
 		}
 		select {
