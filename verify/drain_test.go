@@ -109,6 +109,17 @@ func TestRun_waits_for_a_message_although_another_is_handled_and_among_the_dead_
 	}
 }
 
+func TestRun_shows_how_long_nothing_has_happened(t *testing.T) {
+	var seen []Progress
+	drained(t, main10(10, 9), func(r *run) { r.Progress = func(p Progress) { seen = append(seen, p) } })
+	if len(seen) < 20 {
+		t.Fatalf("shown %d times", len(seen))
+	}
+	if p := seen[len(seen)-1]; p.Phase != "draining" || p.Of != 8*time.Second || p.Done < 7*time.Second || p.Committed != 10 || p.Handled != 9 {
+		t.Errorf("%+v, want that nothing has happened for nearly 8 of 8 s", p)
+	}
+}
+
 func TestRun_has_time_to_count_many_messages(t *testing.T) {
 	c := main10(10, 10)
 	c.slow = 40 * time.Second

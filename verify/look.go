@@ -36,9 +36,6 @@ func (r *run) count(ctx context.Context, within time.Duration, handled func(tabl
 			return p, false
 		}
 	}
-	if r.walks(outage) {
-		r.gone.seen(committed[outage], effects[outage])
-	}
 	kept, all := r.letters.counts(), int64(0)
 	slowest := maps.Clone(committed)
 	for _, g := range r.groups {

@@ -30,6 +30,9 @@ type member struct {
 	fresh  bool // the life that runs was begun with the job as it is now
 	past   report
 	now    report
+
+	renewed bool        // this life was told to end for another job
+	overdue *time.Timer // kills it if it does not
 }
 
 // live is one life. When ctx ends, so does the process's input, which asks it to
@@ -54,7 +57,7 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 	j := m.job
 	j.Life, m.fresh = life, true
 	_ = in.Encode(j) // one that is dead already is met below
-	m.cmd, m.in, m.stdin, m.killed, m.asleep = cmd, in, stdin, false, false
+	m.cmd, m.in, m.stdin, m.killed, m.asleep, m.renewed = cmd, in, stdin, false, false, false
 	if m.paused {
 		_ = in.Encode(order{Pause: true})
 	}
@@ -88,6 +91,10 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 	m.past.add(m.now)
 	m.now = report{}
 	killed = m.killed
+	if m.overdue != nil {
+		m.overdue.Stop()
+		m.overdue = nil
+	}
 	m.mu.Unlock()
 	err = cmd.Wait()
 	close(over)
@@ -128,16 +135,18 @@ func (m *member) kill() bool {
 	return m.killed
 }
 
-// renew has the process end as it should and start again with another job. That
-// counts like a kill.
+// renew has the process end as it should and start again with another job; if it
+// does not end, it is killed. That counts like a kill.
 func (m *member) renew(change func(*job)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	change(&m.job)
 	m.fresh = false
 	if m.cmd != nil && !m.killed {
-		m.killed = true
+		m.killed, m.renewed = true, true
 		_ = m.stdin.Close() // one that is dead takes the new job when it comes back
+		process := m.cmd.Process
+		m.overdue = time.AfterFunc(ending, func() { _ = process.Kill() })
 	}
 }
 

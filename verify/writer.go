@@ -19,7 +19,6 @@ type writer struct {
 	*process
 	do     doer
 	events map[string][]dovetail.Event[Note] // by path
-	told   *diary
 
 	large, slow pace // what only the first writer publishes, now and then
 
@@ -32,7 +31,8 @@ func newWriter(p *process) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{process: p, told: told, events: map[string][]dovetail.Event[Note]{}}
+	p.told = told
+	w := &writer{process: p, events: map[string][]dovetail.Event[Note]{}}
 	for _, name := range append([]string{""}, p.Paths...) {
 		w.events[name] = p.events(name)
 	}
@@ -194,7 +194,7 @@ func (t *transaction) run(ctx context.Context, f func(context.Context, work) err
 	err := t.w.do(context.WithoutCancel(ctx), f)
 	result := Failed
 	switch {
-	case err == nil:
+	case err == nil && t.end == nil:
 		result = Committed
 	case errors.Is(err, dovetail.ErrUnknownOutcome):
 		result = Unknown
@@ -236,6 +236,9 @@ func (t *transaction) part(ctx context.Context, in work, key string) error {
 	if undo && err == errUndo {
 		t.count = before
 		return nil
+	}
+	if undo && err == nil {
+		return errors.New("a part of a transaction that was to be undone was not")
 	}
 	return err
 }
