@@ -135,7 +135,7 @@ func TestShare_reads_per_cent_and_fractions(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "x", "91%", "-1", "1"} {
+	for _, text := range []string{"", "x", "91%", "-1", "1", "nan", "NaN%"} {
 		if got, err := share("--x", text); err == nil {
 			t.Errorf("%q: %v, want an error", text, got)
 		}
