@@ -101,5 +101,5 @@ func (v *verification) wireNodes(ctx context.Context, self, dir string) (stop fu
 		return nil, err
 	}
 	v.o.Broker, v.o.Node = c.url(), c.do
-	return c.close, nil
+	return func() error { c.close(); return nil }, nil
 }

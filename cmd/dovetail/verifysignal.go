@@ -12,8 +12,8 @@ import (
 // endsEarly returns a context that ends with ctx, and when the terminal goes away
 // (SIGHUP), unless that is ignored as with nohup: nodes that are frozen or killed are
 // to be brought back. Once it has ended, a second signal ends the program at once.
-func endsEarly(ctx context.Context) (early context.Context, stop func()) {
-	stop = func() {}
+func endsEarly(ctx context.Context) (context.Context, func()) {
+	stop := func() {}
 	if !signal.Ignored(syscall.SIGHUP) {
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
 	}
