@@ -162,10 +162,16 @@ func (c *Checker) Effect(e Effect) error {
 	return nil
 }
 
-// Kept takes a dead letter of a group, by the id of its message.
+// Kept takes a dead letter of a group, by the id of its message. Each is to be given
+// once.
 func (c *Checker) Kept(group, id string) {
-	if i, ok := c.byID[id]; ok && c.byName[group] != nil {
+	i, ok := c.byID[id]
+	switch {
+	case c.byName[group] == nil || id == "":
+	case ok:
 		c.byName[group].kept[i] = true
+	default:
+		c.find(Finding{Kind: Invented, Group: group, ID: id, Tx: txOf(id), Text: "among the dead letters, and " + c.origin(id)})
 	}
 }
 

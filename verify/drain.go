@@ -32,6 +32,9 @@ func (r *run) drain(ctx context.Context) (complete bool, err error) {
 		if ok && p.Handled >= p.Committed {
 			p, ok = r.lookClosely(ctx)
 		}
+		if ok {
+			r.measure(p)
+		}
 		switch {
 		case ok && p.Handled >= p.Committed:
 			pause(ctx, settle)

@@ -120,6 +120,17 @@ func TestRun_shows_how_long_nothing_has_happened(t *testing.T) {
 	}
 }
 
+func TestRun_counts_the_time_without_effects_although_it_counts_messages_in_between(t *testing.T) {
+	c := main10(10, 9) // one was handled twice, and one is missing
+	var still time.Duration
+	drained(t, c, func(r *run) {
+		r.Progress = func(Progress) { still = r.still.longest }
+	})
+	if still < 7*time.Second {
+		t.Errorf("nothing was handled for %v, want nearly 8 s", still)
+	}
+}
+
 func TestRun_has_time_to_count_many_messages(t *testing.T) {
 	c := main10(10, 10)
 	c.slow = 40 * time.Second

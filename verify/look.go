@@ -46,14 +46,19 @@ func (r *run) count(ctx context.Context, within time.Duration, handled func(tabl
 		p.Committed += n
 		p.Handled += slowest[path]
 	}
-	p.ahead = committed[""] - slowest[""]
+	p.main, p.ahead = slowest[""], committed[""]-slowest[""]
 	p.Broken = r.faults.nodes.is()
-	if now := time.Now(); r.still.seen(now, slowest[""], p.ahead > 0 && !r.gone.is()) {
-		r.faults.nodes.still(r.still.since, now)
-	}
 	r.fleet.handled.Store(all)
 	_, p.Kills = r.fleet.counts()
 	return p, true
+}
+
+// measure takes the time in which nothing is handled. It is given what each look at
+// the run came to.
+func (r *run) measure(p Progress) {
+	if now := time.Now(); r.still.seen(now, p.main, p.ahead > 0 && !r.gone.is()) {
+		r.faults.nodes.still(r.still.since, now)
+	}
 }
 
 // stillness is the longest time in which nothing was handled that was due.

@@ -128,7 +128,7 @@ type Progress struct {
 	Kills     int
 	Broken    string // the fault of nodes that goes on, and the nodes; "" for none
 
-	ahead int64 // of the slowest group of the main path
+	main, ahead int64 // what the slowest group of the main path has handled, and has not
 }
 
 func (o Options) withDefaults() (Options, error) {

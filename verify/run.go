@@ -274,6 +274,7 @@ func (r *run) write(ctx context.Context) error {
 		if !ok {
 			continue
 		}
+		r.measure(p)
 		p.Phase, p.Done, p.Of = "writing", time.Since(from), r.length()
 		r.Progress(p)
 		r.shown = p
