@@ -273,6 +273,11 @@ func (v *verification) wire(ctx context.Context, self, dir string) (stop func() 
 		return stop, err
 	case "nats", "tls":
 		v.o.Broker = withParam(v.a.broker, "ack-wait", "2s") // what a killed process had in hand comes again after it
+		if v.o.Cut > 0 {
+			if err := checkCut(ctx, v.a.broker); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return func() error { return nil }, nil
 }
