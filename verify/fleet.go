@@ -55,13 +55,13 @@ func (f *fleet) keepAlive(ctx context.Context, m *member) {
 	for life := uint64(1); ; life++ {
 		killed, was, err := m.live(ctx, f.command(), life)
 		if ctx.Err() != nil {
-			if err != nil && (!killed || m.renewed) {
+			if err != nil && was && (!killed || m.renewed) { // one that was still starting may say so
 				f.badEnd(m, err)
 			}
 			return
 		}
 		if killed {
-			if err != nil && m.renewed {
+			if err != nil && was && m.renewed {
 				f.badEnd(m, err)
 			}
 			continue

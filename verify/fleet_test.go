@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 		child()
 		fmt.Fprintln(os.Stderr, "dovetail: it does not close")
 		os.Exit(1)
+	case "starts":
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
 	case "falls":
 		fmt.Fprintln(os.Stderr, "dovetail: nobody is there")
 		os.Exit(1)
@@ -154,6 +157,15 @@ func TestFleet_keeps_what_a_process_says_that_does_not_end_as_it_should(t *testi
 	rep := &Report{}
 	if r.words(rep); !slices.Contains(rep.Notes, "a process did not end as it should: "+want) {
 		t.Errorf("notes %q", rep.Notes)
+	}
+}
+
+func TestFleet_has_nothing_to_say_of_a_process_that_is_told_to_end_before_it_was_ready(t *testing.T) {
+	f := newFleet(t, "starts")
+	f.start(job{Role: writing, Instance: "one"}, true)
+	f.stop(writing)
+	if len(f.ends) > 0 {
+		t.Errorf("%q", f.ends)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -36,7 +37,8 @@ type member struct {
 }
 
 // live is one life. When ctx ends, so does the process's input, which asks it to
-// end; if it does not, it is killed.
+// end; if it does not, it is killed. ready says whether the process was ready, or had
+// to be killed for that.
 func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, ready bool, err error) {
 	said := &ring{}
 	cmd.Stderr = said
@@ -64,6 +66,7 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 	m.mu.Unlock()
 	over := make(chan struct{})
 	var watch sync.WaitGroup
+	late := false
 	watch.Go(func() {
 		select {
 		case <-ctx.Done():
@@ -76,6 +79,7 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 		defer timer.Stop()
 		select {
 		case <-timer.C:
+			late = true
 			_ = cmd.Process.Kill()
 		case <-over:
 		}
@@ -102,6 +106,9 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 	_ = stdin.Close()
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, said.text())
+	}
+	if late {
+		was, err = true, errors.Join(fmt.Errorf("it did not end within %v", ending), err)
 	}
 	return killed, was, err
 }

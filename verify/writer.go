@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
@@ -20,7 +21,8 @@ type writer struct {
 	do     doer
 	events map[string][]dovetail.Event[Note] // by path
 
-	large, slow pace // what only the first writer publishes, now and then
+	turn        atomic.Uint64 // of Paths
+	large, slow pace          // what only the first writer publishes, now and then
 
 	mu   sync.Mutex
 	gate chan struct{} // closed: go on; nil: go on
@@ -39,6 +41,7 @@ func newWriter(p *process) (*writer, error) {
 	if p.First {
 		w.large.every, w.slow.every = largeEvery, slowEvery
 	}
+	w.turn.Store(rand.New(rand.NewPCG(p.Seed+p.Life<<32, 1<<30)).Uint64()) // one that is killed often goes by all as well
 	p.declare()
 	w.do = p.db.writer(p.svc, outbox.Options{NoRelay: true})
 	return w, nil
@@ -162,7 +165,7 @@ func (p *pace) due() bool {
 func (w *writer) keys(r *rand.Rand) []string {
 	one := func() string { return w.key(r) }
 	if len(w.Paths) > 0 && r.IntN(4) == 0 {
-		name := w.Paths[r.IntN(len(w.Paths))]
+		name := w.Paths[w.turn.Add(1)%uint64(len(w.Paths))] // in turn, so that a short run has some on each
 		if name == slow && w.slow.due() {
 			return []string{slowKey}
 		}

@@ -47,6 +47,22 @@ func TestTransaction_reports_an_undone_part_that_was_answered_with_nothing(t *te
 	}
 }
 
+func TestWriter_goes_by_every_path_in_a_short_run(t *testing.T) {
+	w := &writer{process: &process{job: job{Keys: 10, Paths: []string{versions, outage, requeues, poison, slow}}}}
+	seen := map[string]bool{}
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 5 {
+		name := ""
+		for name == "" { // one in four
+			name = PathOf(w.keys(r)[0])
+		}
+		seen[name] = true
+	}
+	if len(seen) != 5 {
+		t.Errorf("five transactions on paths went by %v", seen)
+	}
+}
+
 // sends takes messages and forgets them.
 type sends struct{}
 
