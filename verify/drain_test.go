@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -106,6 +107,17 @@ func TestRun_waits_for_a_message_although_another_is_handled_and_among_the_dead_
 		if complete != (second != "a") {
 			t.Errorf("complete: %v, where a was handled and b and %s are among the dead letters", complete, second)
 		}
+	}
+}
+
+func TestRun_says_which_command_failed_where_a_process_does_not_come_up(t *testing.T) {
+	c, n := main10(1, 1), newNodes(&Options{})
+	n.fail(errors.New("restart a: no such container"))
+	r := &run{groups: []Group{{Name: "all"}}, books: c, shelf: c, fleet: &fleet{failed: make(chan struct{})}, faults: &faults{nodes: n}}
+	r.Patience, r.Progress = time.Minute, func(Progress) {}
+	r.fleet.fail(errors.New("one does not come up"))
+	if _, err := r.drain(t.Context()); err == nil || !strings.Contains(err.Error(), "one does not come up") || !strings.Contains(err.Error(), "restart a: no such container") {
+		t.Errorf("%v, want both", err)
 	}
 }
 
