@@ -294,6 +294,10 @@ func openVerified(ctx context.Context, raw, prefix string, migrate bool) (verify
 	return db.verify(), nil
 }
 
+// lineWidth is how long a line may be that the next one replaces: at a terminal, only
+// the last row of a longer one would go.
+const lineWidth = 79
+
 func verifyLine(n verify.Progress) string {
 	phase := fmt.Sprintf("%s %.0f of %.0f s", n.Phase, n.Done.Seconds(), n.Of.Seconds())
 	switch n.Phase {
@@ -302,12 +306,14 @@ func verifyLine(n verify.Progress) string {
 	case "draining":
 		phase = fmt.Sprintf("draining, nothing for %.0f of %.0f s", n.Done.Seconds(), n.Of.Seconds())
 	}
-	line := fmt.Sprintf("%s %s: committed %d, handled %d, killed %d",
-		bar(int(n.Done), max(1, int(n.Of))), phase, n.Committed, n.Handled, n.Kills)
 	if n.Broken != "" {
-		line += "; " + n.Broken
+		phase += "; " + n.Broken
 	}
-	return line
+	line := fmt.Sprintf("%s: committed %d, handled %d, killed %d", phase, n.Committed, n.Handled, n.Kills)
+	if full := bar(int(n.Done), max(1, int(n.Of))) + " " + line; len(full) <= lineWidth {
+		return full
+	}
+	return line[:min(lineWidth, len(line))]
 }
 
 // verifyServe is the program as one process of a verification.

@@ -142,6 +142,20 @@ func TestShare_reads_per_cent_and_fractions(t *testing.T) {
 	}
 }
 
+func TestVerifyLine_has_room_at_a_narrow_terminal(t *testing.T) {
+	for _, n := range []verify.Progress{
+		{Phase: "writing", Done: 12 * time.Second, Of: 90 * time.Second, Committed: 12},
+		{Phase: "writing", Done: 123 * time.Second, Of: 900 * time.Second, Committed: 123456, Handled: 123456, Kills: 123},
+		{Phase: "draining", Done: 12 * time.Second, Of: 30 * time.Second, Committed: 1234567, Handled: 1234567, Kills: 1234, Broken: "rolling node-1"},
+		{Phase: "writing", Done: 12 * time.Second, Of: 90 * time.Second, Committed: 123456, Handled: 123456, Broken: "majority pod/nats-1, pod/nats-2, pod/nats-3"},
+	} {
+		line := verifyLine(n)
+		if len(line) > 79 || !strings.Contains(line, n.Phase) || n.Broken != "" && !strings.Contains(line, "; "+n.Broken[:7]) {
+			t.Errorf("%d columns: %s", len(line), line)
+		}
+	}
+}
+
 // A cluster of real servers is broken by its harness, through the same options as
 // those of the command.
 func TestVerify_breaks_the_nodes_of_a_cluster(t *testing.T) {
