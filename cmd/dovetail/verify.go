@@ -294,28 +294,6 @@ func openVerified(ctx context.Context, raw, prefix string, migrate bool) (verify
 	return db.verify(), nil
 }
 
-// lineWidth is how long a line may be that the next one replaces: at a terminal, only
-// the last row of a longer one would go.
-const lineWidth = 79
-
-func verifyLine(n verify.Progress) string {
-	phase := fmt.Sprintf("%s %.0f of %.0f s", n.Phase, n.Done.Seconds(), n.Of.Seconds())
-	switch n.Phase {
-	case "ending":
-		phase = n.Phase
-	case "draining":
-		phase = fmt.Sprintf("draining, nothing for %.0f of %.0f s", n.Done.Seconds(), n.Of.Seconds())
-	}
-	if n.Broken != "" {
-		phase += "; " + n.Broken
-	}
-	line := fmt.Sprintf("%s: committed %d, handled %d, killed %d", phase, n.Committed, n.Handled, n.Kills)
-	if full := bar(int(n.Done), max(1, int(n.Of))) + " " + line; len(full) <= lineWidth {
-		return full
-	}
-	return line[:min(lineWidth, len(line))]
-}
-
 // verifyServe is the program as one process of a verification.
 func (a *app) verifyServe() *cobra.Command {
 	return &cobra.Command{
