@@ -56,11 +56,13 @@ type groupState struct {
 	tally   Tally
 }
 
-// waiting are messages of some groups that are known by their number alone.
+// waiting are messages that are known by their number alone. Each waits for all of
+// the groups that handle its path.
 type waiting struct {
 	groups []string
-	n      int64
+	n      int64 // not found yet
 	where  string
+	taken  map[int32]bool // by index of sent: those that were found
 }
 
 // NewChecker returns one for these groups.
@@ -160,10 +162,16 @@ func (c *Checker) Effect(e Effect) error {
 	return nil
 }
 
-// Kept takes a dead letter of a group, by the id of its message.
+// Kept takes a dead letter of a group, by the id of its message. Each is to be given
+// once.
 func (c *Checker) Kept(group, id string) {
-	if i, ok := c.byID[id]; ok && c.byName[group] != nil {
+	i, ok := c.byID[id]
+	switch {
+	case c.byName[group] == nil || id == "":
+	case ok:
 		c.byName[group].kept[i] = true
+	default:
+		c.find(Finding{Kind: Invented, Group: group, ID: id, Tx: txOf(id), Text: "among the dead letters, and " + c.origin(id)})
 	}
 }
 
@@ -182,10 +190,11 @@ func (c *Checker) Still(group, id, where string) {
 }
 
 // Waiting says that n messages of some groups are still somewhere on their way
-// to them, where it is not known which. The latest without an effect are taken
-// for them.
+// to them, where it is not known which. The latest that have no effect in any of
+// these groups are taken for them. A message that several of them handle counts
+// once.
 func (c *Checker) Waiting(groups []string, n int64, where string) {
-	c.waiting = append(c.waiting, &waiting{groups, n, where})
+	c.waiting = append(c.waiting, &waiting{groups, n, where, map[int32]bool{}})
 }
 
 // missing reports whether anything that is to be handled has no effect and is
@@ -201,15 +210,29 @@ func (c *Checker) missing() bool {
 	return false
 }
 
-// where takes one message of a group from those that wait; "" if none do.
-func (c *Checker) where(group string) string {
+// where says where a message of a group waits; "" for nowhere. i is an index of
+// sent.
+func (c *Checker) where(g *groupState, i int32) string {
 	for _, w := range c.waiting {
-		if w.n > 0 && slices.Contains(w.groups, group) {
+		switch {
+		case !slices.Contains(w.groups, g.Name):
+		case w.taken[i]:
+			return w.where
+		case w.n > 0 && c.open(w.groups, g.Path, i):
 			w.n--
+			w.taken[i] = true
 			return w.where
 		}
 	}
 	return ""
+}
+
+// open reports whether none of these groups of a path has handled a message, and
+// none keeps it.
+func (c *Checker) open(groups []string, path string, i int32) bool {
+	return !slices.ContainsFunc(c.groups, func(g *groupState) bool {
+		return g.Path == path && slices.Contains(groups, g.Name) && (g.kept[i] || g.handled != nil && g.handled[i])
+	})
 }
 
 // Marks at the end of ids.

@@ -129,6 +129,20 @@ var plants = map[string]func(r *rand.Rand, p *past) (Finding, bool){
 		p.kept = append(p.kept, e.ID)
 		return Finding{Kind: Abandoned, Group: poison, ID: e.ID, Key: e.Key, N: e.N}, true
 	},
+	"abandoned, though it was handled": func(r *rand.Rand, p *past) (Finding, bool) {
+		i := slices.IndexFunc(p.effects, func(e Effect) bool { return e.Group == poison })
+		e := p.effects[i]
+		p.kept = append(p.kept, e.ID)
+		return Finding{Kind: Abandoned, Group: poison, ID: e.ID, Key: e.Key, N: e.N}, true
+	},
+	"invented, and among the dead letters": func(r *rand.Rand, p *past) (Finding, bool) {
+		if len(p.rolled) == 0 {
+			return Finding{}, false
+		}
+		id := p.rolled[r.IntN(len(p.rolled))]
+		p.kept = append(p.kept, id)
+		return Finding{Kind: Invented, Group: poison, ID: id}, true
+	},
 	"handled by a group that it is not for": func(r *rand.Rand, p *past) (Finding, bool) {
 		e := p.effects[r.IntN(len(p.effects))]
 		e.Group = poison

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -13,7 +14,8 @@ import (
 type diary struct {
 	mu   sync.Mutex
 	file *os.File
-	err  error
+	err  error // of the first outcome that could not be written
+	lost int64 // how many could not
 }
 
 func openDiary(path string) (*diary, error) {
@@ -27,9 +29,17 @@ func openDiary(path string) (*diary, error) {
 func (d *diary) write(o Outcome) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, err := fmt.Fprintf(d.file, "%s\t%d\t%s\n", o.Tx, o.Messages, o.Result); err != nil && d.err == nil {
-		d.err = err
+	if _, err := fmt.Fprintf(d.file, "%s\t%d\t%s\n", o.Tx, o.Messages, o.Result); err != nil {
+		d.err = cmp.Or(d.err, err)
+		d.lost++
 	}
+}
+
+// missing is how many outcomes could not be written.
+func (d *diary) missing() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lost
 }
 
 func (d *diary) close() error {

@@ -45,8 +45,6 @@ type episode struct {
 	from  time.Time
 	to    time.Time
 	lines int64 // before it
-	due   int64 // messages of the path that were committed when it ended; -1 until that is known
-	back  time.Time
 	took  time.Duration
 	err   error
 }
@@ -72,7 +70,7 @@ func (e *episode) is() bool {
 // keepAway keeps the database away for d, or until ctx ends.
 func (e *episode) keepAway(ctx context.Context, d time.Duration, lines func() int64) {
 	e.mu.Lock()
-	e.on, e.was, e.from, e.lines, e.due = true, true, time.Now(), lines(), -1
+	e.on, e.was, e.from, e.lines = true, true, time.Now(), lines()
 	e.mu.Unlock()
 	var err error
 	if e.proxy != nil {
@@ -91,31 +89,51 @@ func (e *episode) keepAway(ctx context.Context, d time.Duration, lines func() in
 	e.on, e.to, e.took, e.err = false, time.Now(), time.Since(e.from), err
 }
 
-// seen is told of the path's counts.
-func (e *episode) seen(committed, handled int64) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.was || e.on {
-		return
-	}
-	if e.due < 0 {
-		e.due = committed
-	}
-	if e.back.IsZero() && handled >= e.due {
-		e.back = time.Now()
-	}
-}
-
 // report is what came of it; nil if there was none.
 func (e *episode) report(lines int64) *Outage {
 	if e == nil || !e.was {
 		return nil
 	}
-	o := &Outage{Seconds: seconds(e.took), Recovered: -1, Lines: lines - e.lines}
-	if !e.back.IsZero() {
-		o.Recovered = seconds(e.back.Sub(e.to))
+	return &Outage{Seconds: seconds(e.took), Lines: lines - e.lines}
+}
+
+// recovery finds out when everything was handled that path outage had when the
+// database came back. It is given what was sent, then the effects.
+type recovery struct {
+	back time.Time
+	open map[string]bool // ids of what has no effect yet
+	last time.Time       // of their effects
+}
+
+func (r *run) recovery() *recovery {
+	v := &recovery{open: map[string]bool{}}
+	if r.gone != nil {
+		v.back = r.gone.to // the zero time is before all that was sent
 	}
-	return o
+	return v
+}
+
+func (v *recovery) sent(s Sent) {
+	if PathOf(s.Key) == outage && !s.At.After(v.back) {
+		v.open[s.ID] = true
+	}
+}
+
+func (v *recovery) effect(e Effect) {
+	if v.open[e.ID] { // its first one
+		delete(v.open, e.ID)
+		if e.At.After(v.last) {
+			v.last = e.At
+		}
+	}
+}
+
+// seconds is how long after the return of the database it was; -1 for never.
+func (v *recovery) seconds() float64 {
+	if len(v.open) > 0 {
+		return -1
+	}
+	return seconds(max(0, v.last.Sub(v.back)))
 }
 
 // outage keeps the database away in the middle of the run.

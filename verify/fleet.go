@@ -17,7 +17,8 @@ import (
 type fleet struct {
 	command  func() *exec.Cmd
 	log      *slog.Logger
-	patience int // how often in a row a process may end by itself before it was ready
+	patience int         // how often in a row a process may end by itself before it was ready
+	excused  func() bool // reports whether such an end does not count just now; nil for never
 	members  []*member
 	failed   chan struct{} // closed when a member will not come up
 
@@ -28,10 +29,11 @@ type fleet struct {
 	kills  int
 	starts int      // that came to nothing
 	falls  []string // what processes said that had been ready and ended by themselves
+	ends   []string // what processes said that were told to end, and did not do so as they should
 }
 
-// maxFalls is the patience of a run: a server that is restarted may be away for
-// a minute.
+// maxFalls is the patience of a run. It lasts for about 50 s and the time that so
+// many starts take, for a server that is restarted by somebody else.
 const maxFalls = 60
 
 // ending is how long a process may take to end after it was told to.
@@ -49,26 +51,33 @@ func (f *fleet) start(j job, spare bool) {
 }
 
 func (f *fleet) keepAlive(ctx context.Context, m *member) {
-	falls := 0
+	falls, counted := 0, 0
 	for life := uint64(1); ; life++ {
 		killed, was, err := m.live(ctx, f.command(), life)
 		if ctx.Err() != nil {
-			if err != nil && !killed {
-				f.log.Warn("a process did not end as it should", "process", m.job.Instance, "error", err)
+			if err != nil && was && (!killed || m.renewed) { // one that was still starting may say so
+				f.badEnd(m, err)
 			}
 			return
 		}
 		if killed {
+			if err != nil && was && m.renewed {
+				f.badEnd(m, err)
+			}
 			continue
 		}
 		if err == nil {
 			err = errors.New("it ended by itself")
 		}
 		f.fell(m, was, err)
-		if falls++; was {
-			falls = 0
+		falls++
+		if f.excused == nil || !f.excused() {
+			counted++
 		}
-		if falls > f.patience {
+		if was {
+			falls, counted = 0, 0
+		}
+		if counted > f.patience {
 			f.fail(fmt.Errorf("%s does not come up: %w", m.job.Instance, err))
 			return
 		}
@@ -88,6 +97,14 @@ func (f *fleet) fell(m *member, was bool, err error) {
 	}
 	f.falls = append(f.falls, m.job.Instance+": "+err.Error())
 	f.log.Warn("a process ended by itself and is started again", "process", m.job.Instance, "error", err)
+}
+
+// badEnd notes down that a process was told to end, and did not do so as it should.
+func (f *fleet) badEnd(m *member, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ends = append(f.ends, m.job.Instance+": "+err.Error())
+	f.log.Warn("a process did not end as it should", "process", m.job.Instance, "error", err)
 }
 
 func (f *fleet) fail(err error) {

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +27,13 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "serves":
 		child()
+	case "stumbles":
+		child()
+		fmt.Fprintln(os.Stderr, "dovetail: it does not close")
+		os.Exit(1)
+	case "starts":
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
 	case "falls":
 		fmt.Fprintln(os.Stderr, "dovetail: nobody is there")
 		os.Exit(1)
@@ -129,6 +138,56 @@ func TestFleet_renews_a_process_without_a_fall(t *testing.T) {
 	}
 }
 
+func TestFleet_keeps_what_a_process_says_that_does_not_end_as_it_should(t *testing.T) {
+	f := newFleet(t, "stumbles")
+	f.start(job{Role: writing, Instance: "one"}, true)
+	if err := f.ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m := f.members[0]
+	m.renew(func(*job) {})
+	m.again(t.Context(), 20*time.Second)
+	f.stop(writing)
+	want := "one: exit status 1: dovetail: it does not close"
+	if !slices.Equal(f.ends, []string{want, want}) {
+		t.Errorf("%q, want it twice: when it was renewed, and at the end", f.ends)
+	}
+	r := &run{groups: []Group{{Name: "all"}}, fleet: f, faults: &faults{nodes: newNodes(&Options{})}}
+	r.Consumers = 1
+	rep := &Report{}
+	if r.words(rep); !slices.Contains(rep.Notes, "a process did not end as it should: "+want) {
+		t.Errorf("notes %q", rep.Notes)
+	}
+}
+
+func TestFleet_has_nothing_to_say_of_a_process_that_is_told_to_end_before_it_was_ready(t *testing.T) {
+	f := newFleet(t, "starts")
+	f.start(job{Role: writing, Instance: "one"}, true)
+	f.stop(writing)
+	if len(f.ends) > 0 {
+		t.Errorf("%q", f.ends)
+	}
+}
+
+func TestReport_does_not_say_that_outcomes_were_checked_that_could_not_be_written(t *testing.T) {
+	told, err := openDiary(t.TempDir() + "/diary")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := told.close(); err != nil { // what is written to it fails
+		t.Fatal(err)
+	}
+	told.write(Outcome{"a", Committed, 1})
+	told.write(Outcome{"b", Committed, 1})
+	r := &run{groups: []Group{{Name: "all"}}, fleet: &fleet{members: []*member{{past: report{Unwritten: told.missing()}}}}, faults: &faults{nodes: newNodes(&Options{})}}
+	r.Consumers = 1
+	rep := &Report{}
+	r.words(rep)
+	if !slices.Contains(rep.Unchecked, "what the writers were told of 2 commits or more, which they could not write down") {
+		t.Errorf("not checked %q", rep.Unchecked)
+	}
+}
+
 func TestFleet_stops_and_wakes_processes(t *testing.T) {
 	if !canStop {
 		t.Skip("declared gap: this system has no SIGSTOP (canStop)")
@@ -209,9 +268,16 @@ func TestOptions_name_what_is_wrong(t *testing.T) {
 	if o, err := base().withDefaults(); err != nil || o.Effects != o.Store || o.Rollbacks != 0.1 {
 		t.Errorf("%+v, %v", o, err)
 	}
+	nodes := base()
+	nodes.Nodes, nodes.Node, nodes.NodeEvery, nodes.NodeFaults = []string{"a"}, func(context.Context, string, string) error { return nil }, time.Second, []string{}
+	if o, err := nodes.withDefaults(); err != nil || len(o.NodeFaults) == 0 {
+		t.Errorf("faults %q, %v: want the default where none are named", o.NodeFaults, err)
+	}
 	for want, edit := range map[string]func(*Options){
 		"Options.Broker":  func(o *Options) { o.Broker = "" },
 		"Options.Writers": func(o *Options) { o.Writers = -1 },
+		"Options.Seconds": func(o *Options) { o.Seconds = math.NaN() },
+		"Failures":        func(o *Options) { o.Failures = math.NaN() },
 		"Options.Keys":    func(o *Options) { o.Keys = 2_000_000 },
 		"Rollbacks":       func(o *Options) { o.Rollbacks = 1 },
 		"Options.Kill":    func(o *Options) { o.Kill = time.Millisecond },
@@ -221,5 +287,20 @@ func TestOptions_name_what_is_wrong(t *testing.T) {
 		if _, err := o.withDefaults(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s in it", err, want)
 		}
+	}
+}
+
+func TestFleet_does_not_count_falls_while_a_node_is_away(t *testing.T) {
+	f := newFleet(t, "falls")
+	away := 6 // looks
+	f.patience, f.excused = 2, func() bool { away--; return away >= 0 }
+	f.start(job{Role: writing, Instance: "one"}, false)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := f.ready(ctx); err == nil || ctx.Err() != nil {
+		t.Fatalf("%v, want an error in the end", err)
+	}
+	if f.starts != 6+3 {
+		t.Errorf("given up after %d starts, want three more than those while a node was away", f.starts)
 	}
 }

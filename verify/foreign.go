@@ -62,6 +62,17 @@ func (s *stranger) send(ctx context.Context) {
 	}
 }
 
+// doubtful is the id of the message of which it was not told whether it was sent; ""
+// for none. It is the last one: any other was sent until it was confirmed.
+func (s *stranger) doubtful() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.sent); n > 0 && s.sent[n-1].Unsure {
+		return s.sent[n-1].ID
+	}
+	return ""
+}
+
 // confirmed is how many messages it was told were sent.
 func (s *stranger) confirmed() int64 {
 	s.mu.Lock()

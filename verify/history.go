@@ -75,8 +75,8 @@ type Kind string
 const (
 	Lost      Kind = "lost"      // committed, and neither handled nor kept nor anywhere else
 	Stuck     Kind = "stuck"     // committed, not handled, and still with the broker or in an outbox
-	Abandoned Kind = "abandoned" // kept as a dead letter, though nothing keeps its handler from handling it
-	Invented  Kind = "invented"  // handled, and never committed
+	Abandoned Kind = "abandoned" // kept as a dead letter, though nothing keeps its handler from handling it, or it has been
+	Invented  Kind = "invented"  // handled or among the dead letters, and never committed
 	Double    Kind = "double"    // handled once more, with another effect
 	Inversion Kind = "inversion" // handled after a later one of its key
 	Torn      Kind = "torn"      // not what was published under its id

@@ -65,6 +65,7 @@ type report struct {
 	Published   int64 `json:"published"`
 	Unhandled   int64 `json:"unhandled"` // messages of path versions that came to one without their handler
 	Lines       int64 `json:"lines"`     // that it logged, those for debugging left out
+	Unwritten   int64 `json:"unwritten"` // outcomes of transactions that a writer could not write down
 }
 
 func (r *report) add(o report) {
@@ -74,6 +75,7 @@ func (r *report) add(o report) {
 	r.Published += o.Published
 	r.Unhandled += o.Unhandled
 	r.Lines += o.Lines
+	r.Unwritten += o.Unwritten
 }
 
 // An order is what a process is told later, as a line of JSON.
@@ -161,6 +163,7 @@ type process struct {
 	stats  boxStats
 	orders chan order
 	log    *lineCount
+	told   *diary        // of a writer
 	waited *atomic.Int64 // messages without their handler
 	out    *json.Encoder
 }
@@ -260,6 +263,9 @@ func (p *process) counts() report {
 	if p.stats != nil {
 		b, _ := p.stats(context.Background()) // how many were published it knows in any case
 		r.Published = b.Published
+	}
+	if p.told != nil {
+		r.Unwritten = p.told.missing()
 	}
 	return r
 }

@@ -2,8 +2,11 @@ package verify
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,9 +22,14 @@ type letters struct {
 	browser driver.Browser
 
 	mu       sync.Mutex
-	kept     map[string]map[string]bool // group → ids of messages, as seen last
+	kept     map[string]map[string]bool // group → ids of messages that stay there, as seen last
 	requeued int
 	err      error // of the last look
+
+	// Of the one that looks.
+	after map[string]string // service → the position that was read last
+	whole time.Time         // when everything was read last
+	took  time.Duration     // to read everything
 }
 
 // lettersEvery is how often the dead letters are looked at.
@@ -52,47 +60,72 @@ func (l *letters) watch(ctx context.Context) {
 	}
 }
 
-// look reads all dead letters of the run.
+// look reads the dead letters that came since the last look, and sends those of path
+// requeues again. It reads all of them where that is quick or was not done for long:
+// a transport may sort a new one before others.
 func (l *letters) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	kept := map[string]map[string]bool{}
+	from, kept := l.after, map[string]map[string]bool{}
+	began := time.Now()
+	whole := began.Sub(l.whole) > 20*l.took
+	if whole {
+		from = nil
+	} else {
+		l.mu.Lock()
+		for group, ids := range l.kept {
+			kept[group] = maps.Clone(ids)
+		}
+		l.mu.Unlock()
+	}
+	l.readAll(ctx, from, kept, true)
+	if whole {
+		l.whole, l.took = time.Now(), time.Since(began)
+	}
+}
+
+// readAll reads the dead letters of all services behind some positions.
+func (l *letters) readAll(ctx context.Context, from map[string]string, kept map[string]map[string]bool, resend bool) {
+	after := map[string]string{}
 	var errs []error
 	for _, s := range l.run.services() {
-		if err := l.read(ctx, s, kept); err != nil && l.conn.Classify(err) != driver.NotFound {
+		last, err := l.read(ctx, s, from[s], kept, resend)
+		if err != nil && l.conn.Classify(err) != driver.NotFound {
 			errs = append(errs, err)
 		}
+		after[s] = last
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err = errors.Join(errs...); l.err == nil {
-		l.kept = kept
+		l.kept, l.after = kept, after
 	}
 }
 
-// lookPatience is how long the last look may take: a connection that was cut may
-// still hold a channel for a moment.
-const lookPatience = time.Minute
+// lookPatience is how long the last look may take: there may be much to read, and a
+// connection that was cut may still hold a channel for a moment.
+const lookPatience = 5 * time.Minute
 
-// lookWell looks until nothing is in the way that passes.
+// lookWell reads all dead letters, until nothing is in the way that passes. The
+// consumers have ended, so that it sends none again.
 func (l *letters) lookWell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookPatience)
 	defer cancel()
 	for {
-		l.look(ctx)
+		l.readAll(ctx, nil, map[string]map[string]bool{}, false)
 		if _, err := l.last(); err == nil || l.conn.Classify(err) != driver.Retryable || !pause(ctx, lettersEvery/4) {
 			return
 		}
 	}
 }
 
-// read reads those of one service.
-func (l *letters) read(ctx context.Context, service string, kept map[string]map[string]bool) error {
+// read reads those of one service behind a position, and returns the last position.
+func (l *letters) read(ctx context.Context, service, after string, kept map[string]map[string]bool, resend bool) (string, error) {
 	channel := dovetail.DeadLetterChannel(service)
-	for after := ""; ; {
+	for {
 		page, err := l.browser.Browse(ctx, channel, after, 100)
 		if err != nil || len(page) == 0 {
-			return err
+			return after, err
 		}
 		var again []*driver.Message
 		var positions []string
@@ -100,25 +133,26 @@ func (l *letters) read(ctx context.Context, service string, kept map[string]map[
 			after = s.Position
 			d, err := dovetail.ParseDeadLetter(s.Message)
 			if err != nil {
-				return fmt.Errorf("verify: channel %s: %w", channel, err)
+				return after, fmt.Errorf("verify: channel %s: %w", channel, err)
 			}
-			if PathOf(d.Message.Key) == requeues {
+			if resend && PathOf(d.Message.Key) == requeues {
 				again, positions = append(again, d.Requeue()), append(positions, s.Position)
+				continue
 			}
 			group := l.run.groupOf(service, d.Message.Key)
 			if kept[group] == nil {
 				kept[group] = map[string]bool{}
 			}
-			kept[group][d.Message.ID] = true
+			kept[group][letterID(d.Message)] = true
 		}
 		if len(again) == 0 {
 			continue
 		}
 		if err := l.conn.Send(ctx, again); err != nil {
-			return err // they are sent again under the same ids
+			return after, err // they are sent again under the same ids
 		}
 		if err := l.browser.Remove(ctx, channel, positions); err != nil {
-			return err
+			return after, err
 		}
 		l.mu.Lock()
 		l.requeued += len(again)
@@ -126,8 +160,19 @@ func (l *letters) read(ctx context.Context, service string, kept map[string]map[
 	}
 }
 
-// counts are how many messages each group has among the dead letters, those left
-// out that are sent again.
+// letterID is the id of a message by which a checker knows it. A plain one came
+// without an id.
+func letterID(m *driver.Message) string {
+	var n Note
+	if PathOf(m.Key) != foreign || json.Unmarshal(m.Body, &n) != nil {
+		return m.ID
+	}
+	return foreignID(n)
+}
+
+// counts are how many messages each group has among the dead letters that belong
+// there. One that its handler can handle may have an effect as well, and would stand
+// for another.
 func (l *letters) counts() map[string]int64 {
 	all := map[string]int64{}
 	if l == nil {
@@ -136,8 +181,10 @@ func (l *letters) counts() map[string]int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for group, ids := range l.kept {
-		if group != requeues {
-			all[group] = int64(len(ids))
+		for id := range ids {
+			if strings.HasSuffix(id, badMark) {
+				all[group]++
+			}
 		}
 	}
 	return all
@@ -182,106 +229,4 @@ func (r *run) groupOf(service, key string) string {
 		}
 	}
 	return ""
-}
-
-// tellStill gives a checker what is still somewhere.
-func (r *run) tellStill(ctx context.Context, c *Checker) (notes []string) {
-	note := func(err error) {
-		if err != nil {
-			notes = append(notes, "what is stuck may be called lost: "+err.Error())
-		}
-	}
-	held, waiting, err := r.books.unpublished(ctx)
-	note(err)
-	for _, id := range held {
-		c.Still("", id, "held in the outbox")
-	}
-	var all []string
-	for _, g := range r.groups {
-		all = append(all, g.Name)
-	}
-	if waiting > 0 {
-		c.Waiting(all, waiting, "in the outbox")
-	}
-	conn, err := driver.Open(ctx, r.Broker)
-	if err != nil {
-		return append(notes, err.Error())
-	}
-	defer conn.Close(ctx)
-	note(r.stillWaiting(ctx, conn, c))
-	lister, ok := conn.(driver.Lister)
-	if !ok {
-		return append(notes, "what is stuck may be called lost: the transport does not list what its groups have before them")
-	}
-	channels, err := lister.Channels(ctx)
-	note(err)
-	for _, ch := range channels {
-		for _, g := range ch.Groups {
-			n := max(0, g.Backlog) + max(0, g.Pending)
-			if groups := r.groupsOn(ch.Channel.Name, g.Name); n > 0 && len(groups) > 0 {
-				c.Waiting(groups, n, "with the broker, on channel "+ch.Channel.Name)
-			}
-		}
-	}
-	return notes
-}
-
-// stillWaiting gives a checker what waits for an instance that handles version 2.
-func (r *run) stillWaiting(ctx context.Context, conn driver.Conn, c *Checker) error {
-	b, ok := conn.(driver.Browser)
-	if !ok || !r.walks(versions) {
-		return nil
-	}
-	j := r.job(job{})
-	for _, e := range j.events(versions) {
-		for _, service := range r.services() {
-			channel := dovetail.UnhandledChannel(service, service, e.Spec().Type())
-			for after := ""; ; {
-				page, err := b.Browse(ctx, channel, after, 100)
-				if k := conn.Classify(err); err != nil && (k == driver.NotFound || k == driver.Unsupported) {
-					break
-				}
-				if err != nil {
-					return err
-				}
-				if len(page) == 0 {
-					break
-				}
-				for _, s := range page {
-					after = s.Position
-					if d, err := dovetail.ParseDeadLetter(s.Message); err == nil {
-						c.Still(versions, d.Message.ID, "on channel "+channel+", where it waits for an instance with a handler")
-					}
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// groupsOn are the groups of a run that a broker's group of a channel is for.
-func (r *run) groupsOn(channel, group string) (names []string) {
-	for _, g := range r.groups {
-		p, service := pathOf(g.Path), r.service(g)
-		on := sharedName(r.id)
-		switch {
-		case p == nil:
-			on = eventName(r.id)
-		case p.foreign:
-			on = foreignName(r.id)
-		}
-		// A broadcast group bears its instance's name behind the service's.
-		if channel == on && (group == service || p != nil && p.alone && len(group) > len(service) && group[:len(service)] == service) {
-			names = append(names, g.Name)
-		}
-	}
-	return names
-}
-
-// service is the one that handles a group's messages.
-func (r *run) service(g Group) string {
-	if p := pathOf(g.Path); p == nil || p.alone {
-		return groupName(r.id, g.Name)
-	}
-	return groupName(r.id, r.last().Name)
 }

@@ -10,16 +10,17 @@ import (
 // not say. It counts effects, which is quick: a message that was handled twice
 // hides one that was not.
 func (r *run) look(ctx context.Context) (p Progress, ok bool) {
-	return r.count(ctx, tables.effects)
+	return r.count(ctx, 10*time.Second, tables.effects)
 }
 
-// lookClosely is look that counts messages. It reads every effect.
+// lookClosely is look that counts messages. It reads every effect, of which a long
+// run has millions.
 func (r *run) lookClosely(ctx context.Context) (p Progress, ok bool) {
-	return r.count(ctx, tables.handled)
+	return r.count(ctx, 5*time.Minute, tables.handled)
 }
 
-func (r *run) count(ctx context.Context, handled func(tables, context.Context) (map[string]int64, error)) (p Progress, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+func (r *run) count(ctx context.Context, within time.Duration, handled func(tables, context.Context) (map[string]int64, error)) (p Progress, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	committed, err := r.books.tables().committed(ctx)
 	if err != nil {
@@ -31,12 +32,9 @@ func (r *run) count(ctx context.Context, handled func(tables, context.Context) (
 	}
 	if r.plain != nil {
 		committed[foreign] = r.plain.confirmed()
-		if effects[foreign], err = r.shelf.tables().messages(ctx, foreign); err != nil { // what comes twice has two
+		if effects[foreign], err = r.shelf.tables().messages(ctx, foreign, r.plain.doubtful()); err != nil { // what comes twice has two
 			return p, false
 		}
-	}
-	if r.walks(outage) {
-		r.gone.seen(committed[outage], effects[outage])
 	}
 	kept, all := r.letters.counts(), int64(0)
 	slowest := maps.Clone(committed)
@@ -48,14 +46,19 @@ func (r *run) count(ctx context.Context, handled func(tables, context.Context) (
 		p.Committed += n
 		p.Handled += slowest[path]
 	}
-	p.ahead = committed[""] - slowest[""]
+	p.main, p.ahead = slowest[""], committed[""]-slowest[""]
 	p.Broken = r.faults.nodes.is()
-	if now := time.Now(); r.still.seen(now, slowest[""], p.ahead > 0 && !r.gone.is()) {
-		r.faults.nodes.still(r.still.since, now)
-	}
 	r.fleet.handled.Store(all)
 	_, p.Kills = r.fleet.counts()
 	return p, true
+}
+
+// measure takes the time in which nothing is handled. It is given what each look at
+// the run came to.
+func (r *run) measure(p Progress) {
+	if now := time.Now(); r.still.seen(now, p.main, p.ahead > 0 && !r.gone.is()) {
+		r.faults.nodes.still(r.still.since, now)
+	}
 }
 
 // stillness is the longest time in which nothing was handled that was due.

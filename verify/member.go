@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -30,10 +31,14 @@ type member struct {
 	fresh  bool // the life that runs was begun with the job as it is now
 	past   report
 	now    report
+
+	renewed bool        // this life was told to end for another job
+	overdue *time.Timer // kills it if it does not
 }
 
 // live is one life. When ctx ends, so does the process's input, which asks it to
-// end; if it does not, it is killed.
+// end; if it does not, it is killed. ready says whether the process was ready, or had
+// to be killed for that.
 func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, ready bool, err error) {
 	said := &ring{}
 	cmd.Stderr = said
@@ -54,13 +59,14 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 	j := m.job
 	j.Life, m.fresh = life, true
 	_ = in.Encode(j) // one that is dead already is met below
-	m.cmd, m.in, m.stdin, m.killed, m.asleep = cmd, in, stdin, false, false
+	m.cmd, m.in, m.stdin, m.killed, m.asleep, m.renewed = cmd, in, stdin, false, false, false
 	if m.paused {
 		_ = in.Encode(order{Pause: true})
 	}
 	m.mu.Unlock()
 	over := make(chan struct{})
 	var watch sync.WaitGroup
+	late := false
 	watch.Go(func() {
 		select {
 		case <-ctx.Done():
@@ -73,6 +79,7 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 		defer timer.Stop()
 		select {
 		case <-timer.C:
+			late = true
 			_ = cmd.Process.Kill()
 		case <-over:
 		}
@@ -88,6 +95,10 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 	m.past.add(m.now)
 	m.now = report{}
 	killed = m.killed
+	if m.overdue != nil {
+		m.overdue.Stop()
+		m.overdue = nil
+	}
 	m.mu.Unlock()
 	err = cmd.Wait()
 	close(over)
@@ -95,6 +106,9 @@ func (m *member) live(ctx context.Context, cmd *exec.Cmd, life uint64) (killed, 
 	_ = stdin.Close()
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, said.text())
+	}
+	if late {
+		was, err = true, errors.Join(fmt.Errorf("it did not end within %v", ending), err)
 	}
 	return killed, was, err
 }
@@ -128,16 +142,18 @@ func (m *member) kill() bool {
 	return m.killed
 }
 
-// renew has the process end as it should and start again with another job. That
-// counts like a kill.
+// renew has the process end as it should and start again with another job; if it
+// does not end, it is killed. That counts like a kill.
 func (m *member) renew(change func(*job)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	change(&m.job)
 	m.fresh = false
 	if m.cmd != nil && !m.killed {
-		m.killed = true
+		m.killed, m.renewed = true, true
 		_ = m.stdin.Close() // one that is dead takes the new job when it comes back
+		process := m.cmd.Process
+		m.overdue = time.AfterFunc(ending, func() { _ = process.Kill() })
 	}
 }
 

@@ -11,63 +11,14 @@ import (
 	"time"
 )
 
-// A nodeFault is one way to break nodes. It goes over those that it needs, next
-// in the rotation; whatever it broke is brought back behind it.
-type nodeFault struct {
-	name  string
-	least int // how many nodes there must be
-	do    func(ctx context.Context, n *nodes)
-}
-
-var nodeFaults = []nodeFault{
-	{"kill", 1, func(ctx context.Context, n *nodes) { n.keepAway(ctx, "kill", n.next(1)) }},
-	{"stop", 1, func(ctx context.Context, n *nodes) { n.keepAway(ctx, "stop", n.next(1)) }},
-	{"freeze", 1, func(ctx context.Context, n *nodes) { n.keepAway(ctx, "pause", n.next(1)) }},
-	{"rolling", 2, func(ctx context.Context, n *nodes) {
-		for i, node := range n.next(len(n.names)) {
-			if i > 0 && !pause(ctx, n.away/2) || n.broken() {
-				return
-			}
-			n.show(node)
-			n.act(ctx, "stop", node)
-			n.back(ctx)
-		}
-	}},
-	{"majority", 3, func(ctx context.Context, n *nodes) { n.keepAway(ctx, "kill", n.next((len(n.names)+1)/2)) }},
-	{"restart", 1, func(ctx context.Context, n *nodes) {
-		node := n.next(1)[0]
-		n.show(node)
-		n.act(ctx, "restart", node)
-	}},
-}
-
-// NodeFaults are the names of what a run can do to nodes.
-func NodeFaults() (names []string) {
-	for _, f := range nodeFaults {
-		names = append(names, f.name)
-	}
-	return names
-}
-
-// NodeFaultsOf are the names of those that a cluster of so many nodes gets where
-// none are named.
-func NodeFaultsOf(nodes int) (names []string) {
-	for _, f := range nodeFaults {
-		if nodes >= f.least && f.name != "restart" { // kill and stop end with one
-			names = append(names, f.name)
-		}
-	}
-	return names
-}
-
 // nodeName is what a shell takes as a word that is no option.
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.:@/-]*$`)
 
 // NodeCounts are what nodes went through in one way.
 type NodeCounts struct {
 	Fault string `json:"fault"`
-	Times int    `json:"times"`
-	// Still is the longest time without a first effect on the main path, though one was
+	Times int    `json:"times"` // without one that the end of the writing cut short
+	// Still is the longest time without an effect on the main path, though one was
 	// due, from the beginning of such a fault to that of the next one, in seconds.
 	Still float64 `json:"still_seconds"`
 }
@@ -86,14 +37,17 @@ type nodes struct {
 	counts []NodeCounts
 	now    int // index of counts: of the fault that began last; -1 before the first
 	began  time.Time
-	what   string // is broken now
+	what   string          // is broken now
+	met    map[string]bool // nodes that were broken
+	absent map[string]bool // nodes that could not be brought back
 	err    error
 	failed chan struct{} // closed when a command has failed
 }
 
 // newNodes returns what breaks the nodes that o names; with none, it does nothing.
 func newNodes(o *Options) *nodes {
-	n := &nodes{names: o.Nodes, do: o.Node, away: o.NodeAway, every: o.NodeEvery, now: -1, gone: map[string]string{}, failed: make(chan struct{})}
+	n := &nodes{names: o.Nodes, do: o.Node, away: o.NodeAway, every: o.NodeEvery, now: -1,
+		gone: map[string]string{}, met: map[string]bool{}, absent: map[string]bool{}, failed: make(chan struct{})}
 	for _, name := range o.NodeFaults {
 		n.counts = append(n.counts, NodeCounts{Fault: name})
 	}
@@ -114,15 +68,16 @@ func (n *nodes) run(ctx context.Context, r *rand.Rand) {
 			n.mu.Lock()
 			n.now, n.began = i, time.Now()
 			n.mu.Unlock()
+			whole := false
 			for _, f := range nodeFaults {
 				if f.name == n.counts[i].Fault {
-					f.do(ctx, n)
+					whole = f.do(ctx, n)
 				}
 			}
 			n.back(ctx)
 			n.mu.Lock()
 			n.what = ""
-			if n.err == nil {
+			if n.err == nil && whole {
 				n.counts[i].Times++
 			}
 			n.mu.Unlock()
@@ -140,15 +95,14 @@ func (n *nodes) next(count int) []string {
 	return these
 }
 
-// keepAway does something to nodes, and leaves them so for a while.
-func (n *nodes) keepAway(ctx context.Context, do string, these []string) {
+// keepAway does something to nodes, and leaves them so for a while. It returns false
+// if that ended early.
+func (n *nodes) keepAway(ctx context.Context, do string, these []string) bool {
 	n.show(these...)
 	for _, node := range these {
 		n.act(ctx, do, node)
 	}
-	if !n.broken() {
-		pause(ctx, n.away)
-	}
+	return !n.broken() && pause(ctx, n.away)
 }
 
 // show says which nodes are broken now.
@@ -170,7 +124,15 @@ func (n *nodes) act(ctx context.Context, do, node string) {
 	case "pause":
 		n.gone[node] = "resume"
 	}
-	n.fail(n.try(ctx, do, node))
+	n.did(node, n.try(ctx, do, node))
+}
+
+// did notes down what became of a command that breaks a node.
+func (n *nodes) did(node string, err error) {
+	n.fail(err)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.met[node] = n.met[node] || err == nil
 }
 
 func (n *nodes) try(ctx context.Context, do, node string) error {
@@ -202,10 +164,13 @@ func (n *nodes) back(ctx context.Context) {
 					pause(context.Background(), time.Second)
 				}
 				if err = n.try(ctx, do, node); err == nil {
-					return
+					break
 				}
 			}
-			n.fail(err)
+			n.did(node, err)
+			n.mu.Lock()
+			n.absent[node] = err != nil
+			n.mu.Unlock()
 		})
 	}
 	all.Wait()
@@ -238,6 +203,9 @@ func (n *nodes) is() string {
 	return n.what
 }
 
+// disturb reports whether a server may be away for what is done to nodes.
+func (n *nodes) disturb() bool { return n.is() != "" || len(n.lacking()) > 0 }
+
 // still is told since when nothing was handled that is due.
 func (n *nodes) still(since, now time.Time) {
 	n.mu.Lock()
@@ -257,4 +225,30 @@ func (n *nodes) report() ([]NodeCounts, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.counts, n.err
+}
+
+// split returns the nodes that were broken, and those that were not.
+func (n *nodes) split() (met, spared []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, name := range n.names {
+		if n.met[name] {
+			met = append(met, name)
+		} else {
+			spared = append(spared, name)
+		}
+	}
+	return met, spared
+}
+
+// lacking are the nodes that could not be brought back.
+func (n *nodes) lacking() (names []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, name := range n.names {
+		if n.absent[name] {
+			names = append(names, name)
+		}
+	}
+	return names
 }

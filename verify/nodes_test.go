@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -71,9 +72,9 @@ func TestNodes_are_broken_in_rotation_and_brought_back(t *testing.T) {
 					t.Errorf("%s happened %d times in two rounds", c.Fault, c.Times)
 				}
 			}
-			for _, do := range []string{"kill", "stop", "pause"} {
+			for _, do := range []string{"kill", "stop"} {
 				for _, node := range n.names {
-					if do != "pause" && !slices.Contains(f.calls, do+" "+node) {
+					if !slices.Contains(f.calls, do+" "+node) {
 						t.Errorf("%s was never done to %s: %q", do, node, f.calls)
 					}
 				}
@@ -144,6 +145,26 @@ func TestNodes_command_that_fails_ends_the_breaking(t *testing.T) {
 	}
 }
 
+func TestNodes_are_restarted_once_more_where_that_failed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, n := newFakeNodes("a")
+		n.counts = []NodeCounts{{Fault: "restart"}}
+		f.refuse = func(string, string) error {
+			if len(f.calls) == 1 {
+				return errors.New("timed out")
+			}
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+		defer cancel()
+		n.run(ctx, seeded(1))
+		counts, err := n.report()
+		if err != nil || counts[0].Times != 1 || !slices.Equal(f.calls, []string{"restart a", "restart a"}) {
+			t.Errorf("%v, %+v after %q, want a second try", err, counts, f.calls)
+		}
+	})
+}
+
 func TestNodes_tell_how_long_nothing_was_handled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, n := newFakeNodes("a", "b", "c")
@@ -186,6 +207,23 @@ func TestNodeCommand_puts_in_what_and_whom_and_tells_what_was_said(t *testing.T)
 	defer cancel()
 	if err := NodeCommand("sleep 60 & wait")(ctx, "kill", "a"); err == nil {
 		t.Error("a command that hangs has done it")
+	}
+}
+
+func TestNodeCommand_leaves_a_server_that_it_started_its_output(t *testing.T) {
+	dir := t.TempDir()
+	do := NodeCommand("cd " + dir + "; mkfifo go over; ((read x; echo it says; touch alive) < go; : > over) & echo started; test {do} = restart")
+	if err := do(t.Context(), "restart", "a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/go", []byte("x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.ReadFile(dir + "/over"); err != nil { // once the server has ended
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir + "/alive"); err != nil {
+		t.Errorf("%v: a server ends when it writes after the command that started it has", err)
 	}
 }
 

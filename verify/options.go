@@ -38,7 +38,7 @@ type Options struct {
 	Rollbacks float64
 
 	// Failures is the share of handler calls that fail after their effect, and
-	// are tried again; default 0.01, and negative for none.
+	// are tried again; default 0.01, and negative for none. Path outage has none.
 	Failures float64
 
 	// LongTx is how long a transaction stays open now and then; 0 for none.
@@ -77,7 +77,7 @@ type Options struct {
 	Kill, Stop, Cut time.Duration
 
 	// Nodes are the names of servers that are broken, as those of the broker's
-	// cluster are called. Each begins with a letter or digit and has letters, digits
+	// cluster are called. Each begins with a letter, digit or _, and has letters, digits
 	// and _ . : @ / - alone.
 	Nodes []string
 
@@ -119,14 +119,16 @@ type Options struct {
 
 // Progress is how far a run is.
 type Progress struct {
-	Phase     string // "starting", "writing", "draining"
+	Phase string // "starting", "writing", "ending", "draining"
+	// Done is how long the phase has taken, Of how long it is to take; while
+	// draining, how long nothing has happened, and the patience.
 	Done, Of  time.Duration
 	Committed int64
 	Handled   int64 // by the slowest group, or kept among the dead letters
 	Kills     int
 	Broken    string // the fault of nodes that goes on, and the nodes; "" for none
 
-	ahead int64 // of the slowest group of the main path
+	main, ahead int64 // what the slowest group of the main path has handled, and has not
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -141,7 +143,7 @@ func (o Options) withDefaults() (Options, error) {
 	orDefault(&o.Ahead, 5000)
 	orDefault(&o.NodeEvery, 10*time.Second)
 	orDefault(&o.NodeAway, 5*time.Second)
-	if len(o.Nodes) > 0 && o.NodeFaults == nil {
+	if len(o.Nodes) > 0 && len(o.NodeFaults) == 0 {
 		o.NodeFaults = NodeFaultsOf(len(o.Nodes))
 	}
 	orDefault(&o.Patience, 30*time.Second)
@@ -178,7 +180,7 @@ func (o *Options) check() error {
 		{"Keys", float64(o.Keys), 1e6}, {"Seconds", o.Seconds, 1e6}, {"Ahead", float64(o.Ahead), 1e9},
 		{"Patience", o.Patience.Seconds(), 1e6}, {"NodeEvery", o.NodeEvery.Seconds(), 1e6}, {"NodeAway", o.NodeAway.Seconds(), 1e6},
 	} {
-		if f.value <= 0 || f.value > f.most {
+		if !(f.value > 0 && f.value <= f.most) { // NaN is neither
 			return fmt.Errorf("verify: Options.%s is %v: want more than 0 and at most %v", f.name, f.value, f.most)
 		}
 	}
@@ -190,7 +192,7 @@ func (o *Options) check() error {
 	if o.Outage < 0 || o.Outage.Seconds() >= o.Seconds {
 		return fmt.Errorf("verify: Options.Outage is %v: want less than Options.Seconds, %v", o.Outage, o.Seconds)
 	}
-	if o.Rollbacks > 0.9 || o.Failures > 0.9 {
+	if !(o.Rollbacks <= 0.9 && o.Failures <= 0.9) {
 		return fmt.Errorf("verify: Options.Rollbacks %v, Options.Failures %v: want at most 0.9", o.Rollbacks, o.Failures)
 	}
 	for _, f := range []struct {
@@ -220,7 +222,7 @@ func (o *Options) check() error {
 func CheckNodes(names, faults []string) error {
 	for i, name := range names {
 		if !nodeName.MatchString(name) {
-			return fmt.Errorf("node %q: want a letter or digit, then letters, digits and _ . : @ / -", name)
+			return fmt.Errorf("node %q: want a letter, digit or _, then letters, digits and _ . : @ / -", name)
 		}
 		if slices.Contains(names[:i], name) {
 			return fmt.Errorf("node %s is there twice", name)

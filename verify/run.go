@@ -46,9 +46,7 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 	}
 	r.fleet = &fleet{command: r.Command, log: r.Logger, patience: maxFalls, failed: make(chan struct{})}
 	r.faults = &faults{fleet: r.fleet, proxies: r.proxies, gone: r.gone, nodes: newNodes(&r.Options), seed: r.Seed}
-	if len(r.Nodes) > 0 {
-		r.fleet.patience += int(r.NodeAway / time.Second) // a process that falls tries again after a second
-	}
+	r.fleet.excused = r.faults.nodes.disturb
 	if err := r.launch(ctx); err != nil && ctx.Err() == nil {
 		return nil, err
 	}
@@ -58,6 +56,9 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 	if err := r.write(ctx); err != nil {
 		return nil, err
 	}
+	ending := r.shown
+	ending.Phase, ending.Broken = "ending", r.faults.nodes.is()
+	r.Progress(ending)
 	r.fleet.stop(writing)
 	r.faults.end()
 	r.arrive()
@@ -65,9 +66,10 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.closeWalk() // what is sent again after this would be handled by nobody
 	r.fleet.stop(relaying)
 	r.fleet.stop(consuming)
-	return r.report(context.WithoutCancel(ctx), complete, ctx.Err() != nil)
+	return r.report(context.WithoutCancel(ctx), complete, r.wrote < r.length())
 }
 
 // run is a run in hand.
@@ -98,6 +100,7 @@ type run struct {
 	diaries                []string
 	writing                time.Time
 	still                  stillness
+	shown                  Progress // while it wrote
 	wrote, drained         time.Duration
 }
 
@@ -264,55 +267,21 @@ func (r *run) write(ctx context.Context) error {
 		case <-r.faults.nodes.failed:
 			return nil
 		case <-r.fleet.failed:
-			return fmt.Errorf("verify: %w", r.fleet.err)
+			return r.fell()
 		case <-tick.C:
 		}
 		p, ok := r.look(context.WithoutCancel(ctx))
 		if !ok {
 			continue
 		}
+		r.measure(p)
 		p.Phase, p.Done, p.Of = "writing", time.Since(from), r.length()
 		r.Progress(p)
+		r.shown = p
 		for _, m := range r.fleet.members {
 			if m.job.Role == writing {
 				m.pause(p.ahead > int64(r.Ahead))
 			}
-		}
-	}
-}
-
-// settle is how long a run waits, when all was handled, for what should not
-// come.
-const settle = time.Second
-
-// drain waits until every group has handled everything, or nothing has happened
-// for too long.
-func (r *run) drain(ctx context.Context) (complete bool, err error) {
-	from := time.Now()
-	defer func() { r.drained = time.Since(from) }()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	last, moved := Progress{}, time.Now()
-	for {
-		p, ok := r.look(ctx)
-		if ok && p.Handled >= p.Committed {
-			p, ok = r.lookClosely(ctx)
-		}
-		switch {
-		case ok && p.Handled >= p.Committed:
-			pause(ctx, settle)
-			return true, nil
-		case ok && p != last:
-			last, moved = p, time.Now()
-			p.Phase = "draining"
-			r.Progress(p)
-		case time.Since(moved) > r.Patience:
-			return false, nil
-		}
-		select {
-		case <-r.fleet.failed:
-			return false, fmt.Errorf("verify: %w", r.fleet.err)
-		case <-tick.C:
 		}
 	}
 }

@@ -76,14 +76,16 @@ func (t tables) effects(ctx context.Context) (map[string]int64, error) {
 }
 
 // handled is how many different messages each group has effects of, by their
-// keys and numbers: an invented one has the number of a committed one.
+// keys and numbers. An invented one mostly has the number of a committed one; one
+// that was rolled back as the last of its key counts as one more.
 func (t tables) handled(ctx context.Context) (map[string]int64, error) {
 	return t.sums(ctx, `SELECT grp, count(*) FROM (SELECT DISTINCT grp, ky, n FROM ~effect) AS once GROUP BY grp`)
 }
 
-// messages is how many different messages a group has effects of.
-func (t tables) messages(ctx context.Context, group string) (int64, error) {
-	return t.number(ctx, `SELECT count(DISTINCT id) FROM ~effect WHERE grp = $1`, group)
+// messages is how many different messages a group has effects of, one of them left
+// out.
+func (t tables) messages(ctx context.Context, group, without string) (int64, error) {
+	return t.number(ctx, `SELECT count(DISTINCT id) FROM ~effect WHERE grp = $1 AND id <> $2`, group, without)
 }
 
 func (t tables) sums(ctx context.Context, query string) (map[string]int64, error) {

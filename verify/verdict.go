@@ -111,6 +111,10 @@ func (c *Checker) judge(g *groupState, missing []int32) {
 		case g.handled != nil && g.handled[i]:
 			g.tally.Committed++
 			g.tally.Handled++
+			if g.kept[i] && g.Path != requeues { // there a letter may still be on its way out
+				g.tally.Abandoned++
+				c.find(Finding{Kind: Abandoned, Group: g.Name, ID: s.id, Tx: txOf(s.id), Key: s.key, N: s.n, Text: "handled, and among the dead letters as well"})
+			}
 			continue
 		case s.unsure:
 			missing[i]++
@@ -138,7 +142,7 @@ func (c *Checker) judge(g *groupState, missing []int32) {
 	for _, i := range open {
 		s := c.sent[i]
 		f := Finding{Kind: Lost, Group: g.Name, ID: s.id, Tx: txOf(s.id), Key: s.key, N: s.n, Text: "committed, and not handled"}
-		if where := c.where(g.Name); where != "" {
+		if where := c.where(g, i); where != "" {
 			f.Kind, f.Text = Stuck, "committed, not handled, and probably still "+where
 			g.tally.Stuck++
 		} else {

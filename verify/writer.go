@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
@@ -19,9 +20,9 @@ type writer struct {
 	*process
 	do     doer
 	events map[string][]dovetail.Event[Note] // by path
-	told   *diary
 
-	large, slow pace // what only the first writer publishes, now and then
+	turn        atomic.Uint64 // of Paths
+	large, slow pace          // what only the first writer publishes, now and then
 
 	mu   sync.Mutex
 	gate chan struct{} // closed: go on; nil: go on
@@ -32,13 +33,15 @@ func newWriter(p *process) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{process: p, told: told, events: map[string][]dovetail.Event[Note]{}}
+	p.told = told
+	w := &writer{process: p, events: map[string][]dovetail.Event[Note]{}}
 	for _, name := range append([]string{""}, p.Paths...) {
 		w.events[name] = p.events(name)
 	}
 	if p.First {
 		w.large.every, w.slow.every = largeEvery, slowEvery
 	}
+	w.turn.Store(rand.New(rand.NewPCG(p.Seed+p.Life<<32, 1<<30)).Uint64()) // one that is killed often goes by all as well
 	p.declare()
 	w.do = p.db.writer(p.svc, outbox.Options{NoRelay: true})
 	return w, nil
@@ -162,7 +165,7 @@ func (p *pace) due() bool {
 func (w *writer) keys(r *rand.Rand) []string {
 	one := func() string { return w.key(r) }
 	if len(w.Paths) > 0 && r.IntN(4) == 0 {
-		name := w.Paths[r.IntN(len(w.Paths))]
+		name := w.Paths[w.turn.Add(1)%uint64(len(w.Paths))] // in turn, so that a short run has some on each
 		if name == slow && w.slow.due() {
 			return []string{slowKey}
 		}
@@ -194,7 +197,7 @@ func (t *transaction) run(ctx context.Context, f func(context.Context, work) err
 	err := t.w.do(context.WithoutCancel(ctx), f)
 	result := Failed
 	switch {
-	case err == nil:
+	case err == nil && t.end == nil:
 		result = Committed
 	case errors.Is(err, dovetail.ErrUnknownOutcome):
 		result = Unknown
@@ -236,6 +239,9 @@ func (t *transaction) part(ctx context.Context, in work, key string) error {
 	if undo && err == errUndo {
 		t.count = before
 		return nil
+	}
+	if undo && err == nil {
+		return errors.New("a part of a transaction that was to be undone was not")
 	}
 	return err
 }

@@ -32,6 +32,8 @@ type clusterNode struct {
 	mu    sync.Mutex
 	cmd   *exec.Cmd // nil while it is away
 	stdin io.Closer
+	ended chan struct{} // closed when the process has
+	err   error         // how it ended, with what it said
 }
 
 func clusterNames(count int) (names []string) {
@@ -60,7 +62,8 @@ func startCluster(ctx context.Context, self string, names []string, dir string) 
 	}
 	all.Wait()
 	if err := errors.Join(errs...); err != nil {
-		return nil, errors.Join(fmt.Errorf("start a cluster of %d nodes: %w", len(names), err), c.close())
+		c.close()
+		return nil, fmt.Errorf("start a cluster of %d nodes: %w", len(names), err)
 	}
 	return c, nil
 }
@@ -87,8 +90,10 @@ func (c *cluster) do(ctx context.Context, do, node string) error {
 }
 
 func (n *clusterNode) do(ctx context.Context, do string) error {
-	if n.cmd == nil && do != "restart" {
-		return errors.New("it does not run")
+	if do != "restart" {
+		if err := n.runs(); err != nil {
+			return err
+		}
 	}
 	switch do {
 	case "kill":
@@ -99,7 +104,8 @@ func (n *clusterNode) do(ctx context.Context, do string) error {
 		n.cmd = nil
 		giveUp := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 		defer giveUp()
-		return cmd.Wait()
+		<-n.ended
+		return n.err
 	case "pause":
 		return verify.Freeze(n.cmd.Process)
 	case "resume":
@@ -111,13 +117,26 @@ func (n *clusterNode) do(ctx context.Context, do string) error {
 	return nil
 }
 
+// runs says why nothing can be done to a node that does not run.
+func (n *clusterNode) runs() error {
+	if n.cmd == nil {
+		return errors.New("it does not run")
+	}
+	select {
+	case <-n.ended:
+		return errors.Join(errors.New("it has ended by itself"), n.err)
+	default:
+		return nil
+	}
+}
+
 // kill ends a node at once.
 func (n *clusterNode) kill() {
 	if n.cmd == nil {
 		return
 	}
 	_ = n.cmd.Process.Kill()
-	_ = n.cmd.Wait() // that it was killed is no news
+	<-n.ended // that it was killed is no news
 	_ = n.stdin.Close()
 	n.cmd = nil
 }
@@ -139,25 +158,34 @@ func (n *clusterNode) start(ctx context.Context) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	n.cmd, n.stdin = cmd, stdin
+	n.cmd, n.stdin, n.ended = cmd, stdin, make(chan struct{})
 	giveUp := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer giveUp()
 	_ = json.NewEncoder(stdin).Encode(n.job) // one that has ended is met below
-	if line, _ := bufio.NewReader(stdout).ReadString('\n'); line != nodeReady {
+	line, _ := bufio.NewReader(stdout).ReadString('\n')
+	go n.wait(cmd, &said, n.ended) // ends with the process, for which kill and stop wait
+	if line != nodeReady {
 		n.kill()
-		return fmt.Errorf("it does not come up: %s", bytes.TrimSpace(said.Bytes()))
+		return fmt.Errorf("it does not come up: %w", n.err)
 	}
 	return nil
 }
 
+// wait waits for the end of a node's process.
+func (n *clusterNode) wait(cmd *exec.Cmd, said *bytes.Buffer, ended chan struct{}) {
+	defer close(ended)
+	if n.err = cmd.Wait(); n.err != nil && said.Len() > 0 {
+		n.err = fmt.Errorf("%w: %s", n.err, bytes.TrimSpace(said.Bytes()))
+	}
+}
+
 // close ends all nodes.
-func (c *cluster) close() error {
+func (c *cluster) close() {
 	for _, n := range c.nodes {
 		n.mu.Lock()
 		n.kill()
 		n.mu.Unlock()
 	}
-	return nil
 }
 
 // freePorts are free on loopback, and below those that the system gives to outgoing

@@ -53,7 +53,7 @@ database away for so long under the default retry policy, and counts log lines.
 --nodes breaks the nodes of the broker's cluster, one fault after the other: kill -9
 (kill), an orderly stop (stop), a freeze (freeze), a restart of all in turn (rolling),
 and a majority that is gone (majority). Each node is brought back before the next
-fault and at the end, also after Ctrl-C. --node-cmd does one thing to one node, with
+fault and at the end, also after Ctrl-C or when the terminal goes away. --node-cmd does one thing to one node, with
 {do} and {node} for what and whom; restart starts a node on its data, whether it runs
 or not. A command that fails ends the run, with its output. Without --broker, --nodes
 3 starts a cluster of three NATS servers and breaks that. A server by itself is
@@ -64,7 +64,8 @@ It runs on the embedded broker and on SQLite files in a temporary directory,
 unless --broker and --store name others. Contexts and environment variables are
 not used, so that a run never ends up on servers that were not named. Channels and
 tables have names of the run's own, and are removed at the end. Ctrl-C ends the
-writing early and gives the verdict on what was written until then.
+writing early and gives the verdict on what was written until then; a second one ends
+at once, and leaves everything as it is.
 
 The exit code is 0 if everything holds, 1 if not, 2 for a wrong command line.`,
 		Example: `  dovetail verify
@@ -107,6 +108,9 @@ The exit code is 0 if everything holds, 1 if not, 2 for a wrong command line.`,
 	return cmd
 }
 
+// mostSeconds is the longest time that a run takes.
+const mostSeconds = 1_000_000
+
 func (v *verification) check(cmd *cobra.Command) (err error) {
 	given := cmd.Flags().Changed
 	if v.o.Rollbacks, err = share("--rollbacks", v.rollbacks); err != nil {
@@ -122,24 +126,24 @@ func (v *verification) check(cmd *cobra.Command) (err error) {
 		return err
 	}
 	for _, f := range []struct {
-		name  string
-		value int
-	}{{"writers", v.o.Writers}, {"relays", v.o.Relays}, {"consumers", v.o.Consumers}, {"keys", v.o.Keys}, {"ahead", v.o.Ahead}} {
-		if f.value < 1 {
-			return misuse("--%s %d: want 1 or more", f.name, f.value)
+		name        string
+		value, most int
+	}{{"writers", v.o.Writers, 10_000}, {"relays", v.o.Relays, 100}, {"consumers", v.o.Consumers, 100}, {"keys", v.o.Keys, 1e6}, {"ahead", v.o.Ahead, 1e9}} {
+		if f.value < 1 || f.value > f.most {
+			return misuse("--%s %d: want 1 to %d", f.name, f.value, f.most)
 		}
 	}
 	for _, f := range []struct {
 		name  string
 		value time.Duration
 	}{{"long-tx", v.o.LongTx}, {"kill", v.o.Kill}, {"stop", v.o.Stop}, {"cut", v.o.Cut}, {"outage", v.o.Outage}, {"node-every", v.o.NodeEvery}, {"node-away", v.o.NodeAway}, {"patience", v.o.Patience}} {
-		if given(f.name) && f.value < 10*time.Millisecond {
-			return misuse("--%s %v: want 10ms or more", f.name, f.value)
+		if given(f.name) && (f.value < 10*time.Millisecond || f.value > mostSeconds*time.Second) {
+			return misuse("--%s %v: want 10ms or more, and at most %v", f.name, f.value, mostSeconds*time.Second)
 		}
 	}
 	switch {
-	case v.o.Seconds <= 0:
-		return misuse("--seconds %v: want more than 0", v.o.Seconds)
+	case !(v.o.Seconds > 0 && v.o.Seconds <= mostSeconds): // which NaN is not
+		return misuse("--seconds %v: want more than 0, and at most %d", v.o.Seconds, mostSeconds)
 	case v.o.Outage.Seconds() >= v.o.Seconds:
 		return misuse("--outage %v: want less than --seconds %g", v.o.Outage, v.o.Seconds)
 	case v.o.Outage > 0 && !slices.Contains(v.o.Paths, "outage"):
@@ -186,7 +190,7 @@ func share(flag, text string) (float64, error) {
 		x /= 100
 	}
 	switch {
-	case err != nil || x < 0 || x > 0.9:
+	case err != nil || !(x >= 0 && x <= 0.9): // which NaN is not
 		return 0, misuse("%s %s: want a share from 0%% to 90%%", flag, text)
 	case x == 0:
 		return -1, nil
@@ -195,6 +199,8 @@ func share(flag, text string) (float64, error) {
 }
 
 func (v *verification) run(ctx context.Context) (err error) {
+	ctx, stopEarly := endsEarly(ctx)
+	defer stopEarly()
 	dir, err := os.MkdirTemp("", "dovetail-verify-")
 	if err != nil {
 		return err
@@ -228,23 +234,25 @@ func (v *verification) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, stop()) }()
 	v.o.Command = func() *exec.Cmd { return exec.Command(self, "verify", "serve") }
 	v.o.Open = openVerified
-	p := v.a.progress()
-	v.o.Progress = func(n verify.Progress) { p.text(verifyLine(n), false) }
+	show, end := v.showProgress(ctx)
+	v.o.Progress = show
 	rep, err := verify.Run(ctx, v.o)
-	p.end()
+	end()
 	if err != nil {
 		return err
 	}
 	if err := v.a.print(rep, rep.Print); err != nil {
 		return err
 	}
-	if rep.NodeError != "" && rep.Verdict.Holds() {
+	switch {
+	case rep.Holds:
+		return nil
+	case rep.Proves():
+		return errors.New("the promises do not hold: the report says what is wrong")
+	case rep.NodeError != "":
 		return errors.New("a node could not be broken or brought back: the report says which, and why")
 	}
-	if !rep.Holds {
-		return errors.New("the promises do not hold: the report says what is wrong")
-	}
-	return nil
+	return errors.New("no transaction committed, so that nothing is proved")
 }
 
 // wire says which broker the processes connect to, and starts one where none is
@@ -265,6 +273,11 @@ func (v *verification) wire(ctx context.Context, self, dir string) (stop func() 
 		return stop, err
 	case "nats", "tls":
 		v.o.Broker = withParam(v.a.broker, "ack-wait", "2s") // what a killed process had in hand comes again after it
+		if v.o.Cut > 0 {
+			if err := checkCut(ctx, v.a.broker); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return func() error { return nil }, nil
 }
@@ -279,15 +292,6 @@ func openVerified(ctx context.Context, raw, prefix string, migrate bool) (verify
 		return nil, err
 	}
 	return db.verify(), nil
-}
-
-func verifyLine(n verify.Progress) string {
-	line := fmt.Sprintf("%s %s %.0f of %.0f s: committed %d, handled %d, killed %d",
-		bar(int(n.Done), max(1, int(n.Of))), n.Phase, n.Done.Seconds(), n.Of.Seconds(), n.Committed, n.Handled, n.Kills)
-	if n.Broken != "" {
-		line += "; " + n.Broken
-	}
-	return line
 }
 
 // verifyServe is the program as one process of a verification.

@@ -135,9 +135,23 @@ func TestShare_reads_per_cent_and_fractions(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "x", "91%", "-1", "1"} {
+	for _, text := range []string{"", "x", "91%", "-1", "1", "nan", "NaN%"} {
 		if got, err := share("--x", text); err == nil {
 			t.Errorf("%q: %v, want an error", text, got)
+		}
+	}
+}
+
+func TestVerifyLine_has_room_at_a_narrow_terminal(t *testing.T) {
+	for _, n := range []verify.Progress{
+		{Phase: "writing", Done: 12 * time.Second, Of: 90 * time.Second, Committed: 12},
+		{Phase: "writing", Done: 123 * time.Second, Of: 900 * time.Second, Committed: 123456, Handled: 123456, Kills: 123},
+		{Phase: "draining", Done: 12 * time.Second, Of: 30 * time.Second, Committed: 1234567, Handled: 1234567, Kills: 1234, Broken: "rolling node-1"},
+		{Phase: "writing", Done: 12 * time.Second, Of: 90 * time.Second, Committed: 123456, Handled: 123456, Broken: "majority pod/nats-1, pod/nats-2, pod/nats-3"},
+	} {
+		line := verifyLine(n)
+		if len(line) > 79 || !strings.Contains(line, n.Phase) || n.Broken != "" && !strings.Contains(line, "; "+n.Broken[:7]) {
+			t.Errorf("%d columns: %s", len(line), line)
 		}
 	}
 }
@@ -185,9 +199,15 @@ func TestVerify_breaks_the_nodes_of_a_cluster(t *testing.T) {
 			t.Errorf("%s never happened", n.Fault)
 		}
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
 	for _, s := range c.Nodes() {
-		if err := s.Answers(t.Context()); err != nil {
-			t.Errorf("%s does not answer after the run: %v", s.Name(), err)
+		for err := s.Answers(ctx); err != nil; err = s.Answers(ctx) { // one may be a step behind the others
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+				t.Fatalf("%s does not answer after the run: %v", s.Name(), err)
+			}
 		}
 	}
 }

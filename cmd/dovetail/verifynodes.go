@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +46,9 @@ func (v *verification) checkNodes(given func(string) bool) error {
 		v.o.Seconds = secondsWithNodes
 	}
 	names := strings.Split(n.nodes, ",")
+	for i, name := range names {
+		names[i] = strings.TrimSpace(name)
+	}
 	if n.command == "" {
 		count, err := strconv.Atoi(n.nodes)
 		switch {
@@ -54,6 +58,8 @@ func (v *verification) checkNodes(given func(string) bool) error {
 			return misuse("--nodes %d starts nodes in place of --broker: leave --broker out, or name its nodes, as in --nodes nats-1,nats-2,nats-3, and give --node-cmd", count)
 		case count < 3 || count > 5:
 			return misuse("--nodes %d: want 3 to 5, of which a majority can be away", count)
+		case given("cut") && !strings.HasPrefix(v.a.store, "postgres"):
+			return misuse("--cut has no connections to cut: the clients of the nodes that --nodes starts go from one to another, and the store is a file")
 		}
 		names = clusterNames(count)
 	} else if v.a.broker == "" && v.a.store == "" {
@@ -61,6 +67,9 @@ func (v *verification) checkNodes(given func(string) bool) error {
 	}
 	v.o.Nodes = names
 	v.o.NodeFaults = verify.NodeFaultsOf(len(names))
+	if n.command == "" && runtime.GOOS == "windows" { // whose processes cannot be frozen
+		v.o.NodeFaults = slices.DeleteFunc(v.o.NodeFaults, func(f string) bool { return f == "freeze" })
+	}
 	if n.faults != "all" {
 		v.o.NodeFaults = strings.Split(n.faults, ",")
 	}
@@ -92,5 +101,5 @@ func (v *verification) wireNodes(ctx context.Context, self, dir string) (stop fu
 		return nil, err
 	}
 	v.o.Broker, v.o.Node = c.url(), c.do
-	return c.close, nil
+	return func() error { c.close(); return nil }, nil
 }
