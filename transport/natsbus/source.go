@@ -77,9 +77,8 @@ type receipt struct {
 	size       int    // of the message
 	until      time.Time
 	done       bool // settled, or lost
-	lost       bool // no longer ours, and not settled
+	lost       bool // no longer ours, and not settled, for all that is known
 	settling   bool // among those being settled
-	answer     bool // the server is asked to answer its acknowledgement
 	prev, next *receipt
 }
 
