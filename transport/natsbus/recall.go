@@ -42,16 +42,17 @@ func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.Cons
 	}
 	least, unsure := info.NumAckPending-len(skip), src.copies(kept)
 	fruitless := src.short && len(kept) == src.had
-	src.skip, src.got, src.last, src.upto, src.had = skip, kept, info.Delivered.Consumer, last, len(kept)
+	src.skip, src.last, src.upto, src.had = skip, info.Delivered.Consumer, last, len(kept)
 	src.want = least + unsure
 	if fruitless && len(kept) >= least {
 		src.want = 0 // the server has no more
 	}
 	if len(kept) < src.want {
-		if err := r.askBack(ctx, src, first, last, info.Delivered.Consumer); err != nil {
+		if err := r.askBack(ctx, src, kept, first, last); err != nil {
 			return err
 		}
 	}
+	src.got = kept
 	src.gap, src.short, src.joining = false, false, len(kept) < src.want
 	if !src.joining {
 		r.collected(src, kept)
@@ -132,11 +133,11 @@ func (r *receiver) collected(src *source, got map[uint64]*nats.Msg) {
 // maxRecall bounds how many sequences are asked back one by one.
 const maxRecall = 1 << 20
 
-// askBack asks the server to deliver again what it may count as unsettled and has
-// not come. The server passes over what it does not, as what is settled or of
+// askBack asks the server to deliver again what it may count as unsettled and is
+// neither in hand nor among kept. The server passes over what it does not, as what is settled or of
 // other partitions. Its count of attempts goes on, and what was settled stays so,
 // which both would not be with a reset of the consumer (nats-server 2.14).
-func (r *receiver) askBack(ctx context.Context, src *source, first, last, delivered uint64) error {
+func (r *receiver) askBack(ctx context.Context, src *source, kept map[uint64]*nats.Msg, first, last uint64) error {
 	if last-first >= maxRecall {
 		r.c.opts.Logger.Warn("natsbus: too much is unsettled to be asked back; it comes when its lease ends",
 			"channel", r.s.Channel.Name, "group", r.s.Group, "unsettled", src.want)
@@ -144,10 +145,10 @@ func (r *receiver) askBack(ctx context.Context, src *source, first, last, delive
 		return nil
 	}
 	prefix := "$JS.ACK." + r.stream + "." + src.consumer + ".1."
-	suffix := "." + strconv.FormatUint(delivered, 10) + ".1.0"
+	suffix := "." + strconv.FormatUint(src.last, 10) + ".1.0"
 	var asked []string
 	for seq := first; seq <= last; seq++ {
-		if !src.skip[seq] && src.got[seq] == nil {
+		if !src.skip[seq] && kept[seq] == nil {
 			asked = append(asked, prefix+strconv.FormatUint(seq, 10)+suffix)
 		}
 	}

@@ -37,7 +37,7 @@ func TestSettle_again_names_what_was_written_and_not_confirmed(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := overLossyLink(t, "settle-again-"+name[:3])
+			l := overLossyLink(t, "settle-again-"+name[:3], 5*time.Second)
 			l.send(0, 3)
 			var ss []driver.Settlement
 			for len(ss) < 3 {

@@ -1,0 +1,135 @@
+package natsbus_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/transport/natsbus"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// longLease is a lease that does not end while a test waits.
+const longLease = 10 * time.Minute
+
+// A glance is the context of a Receive that looks at what has come, once.
+type glance struct {
+	context.Context
+	looks int
+}
+
+func (g *glance) Err() error {
+	if g.looks++; g.looks > 1 {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+func glanceAt(t testing.TB, r driver.Receiver) []*driver.Delivery {
+	t.Helper()
+	ds, err := r.Receive(&glance{Context: context.Background()}, 100)
+	if err != nil && driver.Classify(err) != driver.Retryable {
+		t.Fatal(err)
+	}
+	return ds
+}
+
+// another opens a second receiver of the group, and lets the first know of it.
+func (l *lossy) another() driver.Receiver {
+	l.Helper()
+	r, err := connect(l, natsbus.Options{URL: "nats://" + l.proxy.Target(), AckWait: longLease}).OpenReceiver(within(l), l.s)
+	if err != nil {
+		l.Fatal(err)
+	}
+	l.Cleanup(func() { _ = r.Close(within(l)) })
+	return r
+}
+
+// rest has a receiver ask for nothing until its next Receive.
+func rest(t testing.TB, r driver.Receiver) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Receive(ctx, 1); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a cancelled Receive: %v", err)
+	}
+}
+
+// reconnect has the link cut and come back.
+func (l *lossy) reconnect() {
+	l.Helper()
+	var link *nats.Conn
+	l.c.As(&link)
+	before := link.Stats().Reconnects
+	l.proxy.Cut()
+	l.proxy.Heal()
+	eventually(l, func() bool { return link.Stats().Reconnects > before && link.IsConnected() })
+}
+
+func eventually(t testing.TB, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for ctx := within(t); !ok(); {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("it does not get there")
+		}
+	}
+}
+
+// soon receives until so many have come, and is done long before a lease ends.
+func soon(t testing.TB, r driver.Receiver, n int) (ids map[string]bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	ids = map[string]bool{}
+	for len(ids) < n {
+		ds, err := r.Receive(ctx, 100)
+		if ctx.Err() != nil {
+			t.Fatalf("only %v came, want %d: the others come when their lease ends", ids, n)
+		}
+		if err != nil && driver.Classify(err) != driver.Retryable {
+			t.Fatal(err)
+		}
+		for _, d := range ds {
+			ids[d.Message.ID] = true
+		}
+	}
+	return ids
+}
+
+// What a receiver has fetched, and another had before, is not lost for the time
+// of a lease when the link goes and comes back while others receive too.
+func TestReceiver_keeps_copies_over_a_lost_link_while_others_are_there(t *testing.T) {
+	l := overLossyLink(t, "copies-kept", longLease)
+	other, first := l.another(), l.another()
+	glanceAt(t, l.r)
+	rest(t, l.r)
+	l.send(0, 10)
+	for len(glanceAt(t, first)) == 0 {
+	}
+	l.until(func(i *jetstream.ConsumerInfo) bool { return i.Delivered.Stream >= 10 })
+	glanceAt(t, l.r)
+	glanceAt(t, other)
+	rest(t, other)
+	if err := first.Close(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	for len(l.order) == 0 {
+		l.receive(1)
+	}
+	eventually(t, func() bool {
+		n, err := l.r.(driver.Backlogger).Backlog(within(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n == 9
+	})
+	l.reconnect()
+	soon(t, l.r, 9)
+}
