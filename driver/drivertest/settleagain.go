@@ -31,12 +31,13 @@ func testSettleAgain(e *env) {
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	err := r.Settle(ctx, ss)
 	cancel()
-	p.Cut()
-	p.Heal()
 	if err == nil {
+		p.Heal()
 		e.gap("Settle does not wait for the engine")
 		return
 	}
+	p.Cut()
+	p.Heal()
 	ctx, cancel = e.within()
 	defer cancel()
 	for e.classify(r, err) == driver.Retryable && pause(ctx, 20*time.Millisecond) {
