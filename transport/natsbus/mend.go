@@ -28,6 +28,8 @@ func (r *receiver) mend(ctx context.Context) error {
 		switch {
 		case another || src.gap:
 			err = r.attach(ctx, src, nil)
+		case src.short && !r.exclusive(src):
+			r.collected(src, src.got) // others may have the rest in hand
 		case src.short:
 			err = r.recall(ctx, src, nil, src.got)
 		}

@@ -30,11 +30,16 @@ func (g *glance) Err() error {
 
 func glanceAt(t testing.TB, r driver.Receiver) []*driver.Delivery {
 	t.Helper()
-	ds, err := r.Receive(&glance{Context: context.Background()}, 100)
-	if err != nil && driver.Classify(err) != driver.Retryable {
-		t.Fatal(err)
+	for {
+		g := &glance{Context: t.Context()}
+		ds, err := r.Receive(g, 100)
+		switch {
+		case err == nil || g.looks > 1:
+			return ds
+		case driver.Classify(err) != driver.Retryable:
+			t.Fatal(err)
+		} // the link is just coming back
 	}
-	return ds
 }
 
 // another opens a second receiver of the group, and lets the first know of it.
@@ -132,4 +137,56 @@ func TestReceiver_keeps_copies_over_a_lost_link_while_others_are_there(t *testin
 	})
 	l.reconnect()
 	soon(t, l.r, 9)
+}
+
+// joining has the first receiver ask back what was lost of messages 1 to 5. All of
+// it has come and is not handed out yet: message 0 is a second copy, in hand, of
+// which it is not known whether the server still counts it.
+func (l *lossy) joining() {
+	l.Helper()
+	first := l.another()
+	l.send(0, 1)
+	for len(glanceAt(l, first)) == 0 {
+	}
+	if err := first.Close(within(l)); err != nil {
+		l.Fatal(err)
+	}
+	for len(l.order) == 0 {
+		l.receive(1)
+	}
+	l.flush()
+	l.lose(1, 6)
+	l.reconnect()
+	delivered := l.until(func(*jetstream.ConsumerInfo) bool { return true }).Delivered.Consumer
+	if ds := glanceAt(l, l.r); len(ds) > 0 {
+		l.Fatalf("%d were handed out before it was known that they are all", len(ds))
+	}
+	l.until(func(i *jetstream.ConsumerInfo) bool { return i.Delivered.Consumer >= delivered+5 && i.NumWaiting == 0 })
+	l.flush()
+}
+
+// flush returns when all that is on its way over the link has come.
+func (l *lossy) flush() {
+	l.Helper()
+	var link *nats.Conn
+	l.c.As(&link)
+	if err := link.FlushWithContext(within(l)); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// Messages that another receiver has in hand are not asked back by one that does
+// not have all yet of what it lost before the other came.
+func TestReceiver_asks_nothing_back_that_a_newcomer_has_in_hand(t *testing.T) {
+	l := overLossyLink(t, "newcomer", longLease)
+	l.joining()
+	newcomer := l.another()
+	glanceAt(t, newcomer)
+	l.send(6, 9)
+	soon(t, newcomer, 3)
+	for id := range soon(t, l.r, 5) {
+		if id > "05" {
+			t.Errorf("%s came while another receiver had it in hand", id)
+		}
+	}
 }
