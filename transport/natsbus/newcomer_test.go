@@ -190,3 +190,24 @@ func TestReceiver_asks_nothing_back_that_a_newcomer_has_in_hand(t *testing.T) {
 		}
 	}
 }
+
+// What was asked back, and waits for more, is given back as what is in hand is.
+func TestReceiver_gives_back_what_it_had_asked_back(t *testing.T) {
+	for name, end := range map[string]struct {
+		by   func(*lossy)
+		want int
+	}{
+		"Close":          {func(l *lossy) { _ = l.r.Close(within(l)) }, 6},
+		"Receive's ends": {func(l *lossy) { rest(l, l.r) }, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := overLossyLink(t, "given-back-"+string("ab"[end.want-5]), longLease)
+			l.joining()
+			glanceAt(t, l.r) // takes it in
+			newcomer := l.another()
+			glanceAt(t, newcomer)
+			end.by(l)
+			soon(t, newcomer, end.want)
+		})
+	}
+}
