@@ -54,11 +54,11 @@ func (r *receiver) attach(ctx context.Context, src *source, info *jetstream.Cons
 		return nil // stand in line
 	}
 	if r.roll != nil && !src.owned {
-		alone, err := r.roll.alone(ctx)
+		alone, ghost, err := r.roll.alone(ctx)
 		if err != nil {
 			return err
 		}
-		if src.gap {
+		if src.gap && !ghost { // whose requests take messages, until they end
 			src.rewinds++
 		}
 		if src.rewinds > maxRewinds && !src.foreign {

@@ -20,7 +20,8 @@ const (
 
 // maxRewinds is how often after a loss of the link a gap is taken for messages
 // that went to the old link; then it shows that programs receive for the group
-// that know nothing of Dovetail.
+// that know nothing of Dovetail. Gaps while the server still has the old link, or
+// a receiver that has been stopped, are not counted.
 const maxRewinds = 20
 
 // A source is one consumer of the server from which a receiver pulls. Its
