@@ -40,7 +40,7 @@ func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.Cons
 	for seq := range src.aside {
 		skip[seq] = true
 	}
-	least, unsure := info.NumAckPending-len(skip), src.copies(kept)
+	least, unsure := info.NumAckPending-len(skip), src.copies(kept, info.AckFloor.Stream)
 	fruitless := src.short && len(kept) == src.had
 	src.skip, src.last, src.upto, src.had = skip, info.Delivered.Consumer, last, len(kept)
 	src.want = least + unsure
@@ -61,9 +61,10 @@ func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.Cons
 }
 
 // copies is how many of the deliveries in hand, set aside and kept are not the
-// first of their messages. The one that made us the owner does not count: the
-// server has just delivered it.
-func (s *source) copies(kept map[uint64]*nats.Msg) (n int) {
+// first of their messages. The one that made us the owner does not count, unless
+// the owner before has settled it: it was the first that was unsettled, and the
+// acknowledgement floor has passed it then.
+func (s *source) copies(kept map[uint64]*nats.Msg, floor uint64) (n int) {
 	count := func(reply string) {
 		if p, _ := placeOf(reply); p.attempt > 1 {
 			n++
@@ -76,7 +77,7 @@ func (s *source) copies(kept map[uint64]*nats.Msg) (n int) {
 		count(reply)
 	}
 	for seq, m := range kept {
-		if seq != s.won {
+		if seq != s.won || seq <= floor {
 			count(m.Reply)
 		}
 	}
