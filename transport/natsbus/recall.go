@@ -12,16 +12,18 @@ import (
 )
 
 // recall has the server deliver again what it counts as delivered and is neither
-// in hand nor among kept. Nothing is handed out until all of that has come,
+// in hand nor among kept, from which it takes what is in hand. Nothing is handed out until all of that has come,
 // since it comes in any order: while others stand in line for a partition, the
 // server moves what waits to be delivered again to the end of its queue, one by
 // one, whenever it has no request of the owner.
 //
 // What has come is all when it is as many as the server counts as unsettled, less
-// those in hand. Of a message in hand whose first copy another had, it is not known
-// whether the server still counts it: that one may have settled it. For each such
-// copy one more is waited for; then all has come when something later comes, or when
-// a request brought nothing.
+// those in hand. Of a message whose first copy another had, it is not known whether
+// the server still counts it: that one may have settled it. For each such copy that
+// is in hand or kept, and for each message that is delayed, one more is waited for.
+// Then all has come when something later comes, or when the server has no more: a
+// second request brought nothing, nothing went elsewhere meanwhile, and there is no
+// less than the server counts beside what is in hand.
 func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.ConsumerInfo, kept map[uint64]*nats.Msg) (err error) {
 	if info == nil || info.NumAckPending > 0 {
 		if info, err = r.look(ctx, src); err != nil {
@@ -34,17 +36,30 @@ func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.Cons
 	}
 	first, last := info.AckFloor.Stream+1, info.Delivered.Stream
 	skip := r.delays.within(first, last, time.Now())
+	unsure := len(skip) // who owned the partition meanwhile may have settled them
 	for rc := src.held.first; rc != nil; rc = rc.next {
 		skip[rc.seq] = true
+		delete(kept, rc.seq)
 	}
 	for seq := range src.aside {
 		skip[seq] = true
+		delete(kept, seq)
 	}
-	least, unsure := info.NumAckPending-len(skip), src.copies(kept, info.AckFloor.Stream)
-	fruitless := src.short && len(kept) == src.had
+	least := info.NumAckPending
+	for seq := range skip {
+		if first <= seq && seq <= last { // the server does not count others
+			least--
+		}
+	}
+	unsure += src.copies(kept, info.AckFloor.Stream)
+	fruitless := src.short && len(kept) == src.had && len(kept) >= least
+	if fruitless && src.last != info.Delivered.Consumer {
+		src.gap = true // it brought nothing because that went elsewhere: see who is there
+		return nil
+	}
 	src.skip, src.last, src.upto, src.had = skip, info.Delivered.Consumer, last, len(kept)
 	src.want = least + unsure
-	if fruitless && len(kept) >= least {
+	if fruitless {
 		src.want = 0 // the server has no more
 	}
 	if len(kept) < src.want {
@@ -107,8 +122,14 @@ func (r *receiver) collect(src *source, m *nats.Msg) {
 	if src.skip[p.stream] {
 		if rc := src.held.find(p.stream); rc != nil {
 			rc.reply = m.Reply
+			return
 		}
-		return
+		if src.aside.has(p.stream, m.Reply) {
+			return
+		}
+		// It was handed back meanwhile, or its delay is over.
+		delete(src.skip, p.stream)
+		src.want++
 	}
 	src.got[p.stream] = m
 	if p.stream > src.upto || len(src.got) >= src.want {
