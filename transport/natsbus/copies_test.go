@@ -99,6 +99,7 @@ func TestReceiver_asks_back_what_was_lost_though_copies_of_what_it_has_came(t *t
 		l.receive(10 - len(l.order))
 	}
 	l.until(func(i *jetstream.ConsumerInfo) bool { return i.NumRedelivered >= 10 })
+	l.flush() // they have come
 	l.lose(20, 30)
 	l.send(30, 35)
 	l.end(35)
