@@ -185,7 +185,9 @@ type Receiver interface {
 	// Their settlement is not taken, and the engine delivers the message again.
 	// Where the transport can tell, it returns *StaleError that names them by
 	// index; all others are then settled. Where it cannot, it passes them over
-	// without an error.
+	// without an error. A Settle of what an earlier one settled returns nil. If that
+	// one returned an error, the transport settles it again, or names what it has
+	// sent and the engine has not confirmed: that may have been taken.
 	Settle(ctx context.Context, settlements []Settlement) error
 
 	// Close stops receiving and gives unsettled deliveries back to the group. The

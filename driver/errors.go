@@ -159,7 +159,8 @@ func (e *SendError) OrNil() error {
 
 // StaleError is a Settle of which some settlements were not taken, because the
 // delivery was not the receiver's any more: the engine delivers those messages
-// again. All others are settled.
+// again. So it may those whose settlement was sent by an earlier Settle that
+// ended with an error. All others are settled.
 type StaleError struct {
 	Indexes []int // in the slice given to Settle, ascending
 }

@@ -144,7 +144,7 @@ var suites = []map[string]test{
 	roundtripTests, sendTests, sizeTests, orderTests, takeoverTests, settleTests, groupTests, windowTests, lifecycleTests, topologyTests,
 	delayTests, browseTests, failureTests,
 	broadcastTests, prefetchTests, quickTests, samekeyTests, classifyTests, identityTests, attemptsTests,
-	undrainedTests, contextTests, handoverTests, foreignTests, retentionTests, staleTests, widenTests, transientTests, strangersTests, sharerTests,
+	undrainedTests, contextTests, handoverTests, foreignTests, retentionTests, staleTests, settleAgainTests, widenTests, transientTests, strangersTests, sharerTests,
 }
 
 // Run runs the whole suite against the engine of h, each test as a subtest by

@@ -68,6 +68,11 @@ func (r *linkReceiver) now(ctx context.Context) (driver.Receiver, error) {
 // after gives what r has back when the link was lost meanwhile.
 func (r *linkReceiver) after(inner driver.Receiver, err error) error {
 	if lost := ping(r.l.addr); lost != nil {
+		r.mu.Lock()
+		if r.inner == inner && !r.s.Broadcast {
+			r.term = -1 // the next call opens another
+		}
+		r.mu.Unlock()
 		return errors.Join(lost, inner.Close(context.Background()))
 	}
 	r.mu.Lock()

@@ -111,6 +111,15 @@ var settleMutants = map[string]mutant{
 			}
 			return r.Settle(ctx, ss)
 		}},
+	"takes for settled what it was told before the link was lost": {by: "Settle_again_after_a_cut_names_what_may_come_again",
+		settle: func(_ driver.Receiver, _ context.Context, ss []driver.Settlement) error {
+			for _, s := range ss {
+				if _, again := memo.LoadOrStore(s.Delivery, true); !again {
+					return fmt.Errorf("%w: it was not answered", driver.ErrRetryable)
+				}
+			}
+			return nil
+		}},
 	"fails to settle nothing": {by: "Settle_of_nothing_is_no_error",
 		settle: func(r driver.Receiver, ctx context.Context, ss []driver.Settlement) error {
 			if len(ss) == 0 {

@@ -29,11 +29,7 @@ func (r *receiver) Backlog(ctx context.Context) (int64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gather()
-	for _, m := range r.backlog {
-		if !isStatus(m) {
-			n++
-		}
-	}
+	n += int64(len(r.waiting()))
 	r.kick()
 	return n, nil
 }

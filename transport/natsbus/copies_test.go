@@ -26,12 +26,12 @@ type lossy struct {
 	order  []string // in which they came for the first time
 }
 
-func overLossyLink(t *testing.T, channel string) *lossy {
+func overLossyLink(t *testing.T, channel string, lease time.Duration) *lossy {
 	srv := servers.Shared(t, servers.NATS)
 	drivertest.CheckLeaks(t)
 	l := &lossy{T: t, sender: connect(t, natsbus.Options{URL: srv.URL()}), proxy: servers.NewProxy(t, srv.Addr()), s: work(channel), seen: map[string]bool{}}
 	l.sender.As(&l.link)
-	l.c = connect(t, natsbus.Options{URL: "nats://" + l.proxy.Addr(), AckWait: 5 * time.Second, Timeout: 5 * time.Second})
+	l.c = connect(t, natsbus.Options{URL: "nats://" + l.proxy.Addr(), AckWait: lease, Timeout: 5 * time.Second})
 	provision(t, l.c, l.s)
 	var err error
 	if l.r, err = l.c.OpenReceiver(within(t), l.s); err != nil {
@@ -93,12 +93,13 @@ func (l *lossy) end(n int) {
 // are not counted among what was lost with the link: all of that comes before
 // anything later.
 func TestReceiver_asks_back_what_was_lost_though_copies_of_what_it_has_came(t *testing.T) {
-	l := overLossyLink(t, "copies")
+	l := overLossyLink(t, "copies", 5*time.Second)
 	l.send(0, 20)
 	for len(l.order) < 10 {
 		l.receive(10 - len(l.order))
 	}
 	l.until(func(i *jetstream.ConsumerInfo) bool { return i.NumRedelivered >= 10 })
+	l.flush() // they have come
 	l.lose(20, 30)
 	l.send(30, 35)
 	l.end(35)
@@ -108,7 +109,7 @@ func TestReceiver_asks_back_what_was_lost_though_copies_of_what_it_has_came(t *t
 // meanwhile. The server then counts less as unsettled than it has yet to deliver
 // again beside what is in hand.
 func TestReceiver_asks_back_what_was_lost_though_what_it_has_is_settled(t *testing.T) {
-	l := overLossyLink(t, "settled-copies")
+	l := overLossyLink(t, "settled-copies", 5*time.Second)
 	l.send(0, 10)
 	for copies := 0; copies < 10; {
 		for _, d := range l.receive(10) {

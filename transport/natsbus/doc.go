@@ -22,9 +22,10 @@
 //     outlives receivers. The server removes it a while after the instance was
 //     last seen (Options.Expire).
 //   - A transient channel: the plain subject <channel>.t, with a queue group for
-//     each group. Nothing is stored, confirmed or provisioned. Who sends to a
-//     channel that has no stream, as to a caller's reply channel, finds out
-//     whether somebody listens; if nobody does the channel is not found.
+//     each group. Broadcasts, and replies, for which one instance listens, have
+//     none. Nothing is stored, confirmed or provisioned. Who sends to a channel
+//     that has no stream, as to a caller's reply channel, finds out whether
+//     somebody listens; if nobody does the channel is not found.
 //
 // # Sending
 //
@@ -50,7 +51,9 @@
 // # Receiving
 //
 // A receiver asks for as many messages and bytes as its window has room for; the
-// partitions share it. Its acknowledgements are answered before Settle returns.
+// partitions share it. Its acknowledgements are answered before Settle returns;
+// one that was sent and not answered is named in a *driver.StaleError when it is
+// settled again.
 // When a Receive is cancelled, it withdraws its requests until the next: what is
 // sent while handlers come to their end goes to others. Messages of one key come
 // in order while one receiver of a group is open (driver.OrderInstance), also

@@ -3,8 +3,11 @@ package natsbus
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // Close stops receiving and gives back what is unsettled, in order.
@@ -128,13 +131,11 @@ func (r *receiver) rest() {
 		return // and keeps what has come, in case that Receive is called again
 	}
 	var back []string
-	for _, m := range r.backlog {
-		if _, ok := placeOf(m.Reply); ok {
-			back = append(back, m.Reply)
-		}
+	for _, m := range r.waiting() {
+		back = append(back, m.Reply)
 	}
 	if r.nak(ctx, back) == nil {
-		r.backlog = nil
+		r.forget()
 	}
 }
 
@@ -161,6 +162,30 @@ func (r *receiver) yieldAll(ctx context.Context) error {
 		errs = append(errs, r.yield(ctx, src))
 	}
 	return errors.Join(errs...)
+}
+
+// waiting are the deliveries that have come and are not handed out: those in the
+// backlog, and before them what was asked back while it waits for more.
+func (r *receiver) waiting() (ms []*nats.Msg) {
+	for _, src := range r.sources {
+		for _, seq := range slices.Sorted(maps.Keys(src.got)) {
+			ms = append(ms, src.got[seq])
+		}
+	}
+	for _, m := range r.backlog {
+		if _, ok := placeOf(m.Reply); ok {
+			ms = append(ms, m)
+		}
+	}
+	return ms
+}
+
+// forget drops what is waiting.
+func (r *receiver) forget() {
+	r.backlog = nil
+	for _, src := range r.sources {
+		src.got = nil
+	}
 }
 
 // gather moves what has come into the backlog.
@@ -195,12 +220,11 @@ func (r *receiver) giveBack(ctx context.Context) error {
 		src.held, src.aside = receipts{}, nil
 	}
 	r.gather()
-	for _, m := range r.backlog {
-		if p, ok := placeOf(m.Reply); ok {
-			back = append(back, unsettled{p.stream, m.Reply})
-		}
+	for _, m := range r.waiting() {
+		p, _ := placeOf(m.Reply)
+		back = append(back, unsettled{p.stream, m.Reply})
 	}
-	r.backlog = nil
+	r.forget()
 	if len(back) == 0 {
 		return r.c.nc.FlushWithContext(ctx)
 	}

@@ -60,8 +60,10 @@ func newRoll(c *Conn, stream, group string) *roll {
 
 // alone asks whether anybody else receives for the group. The server says at
 // once where nobody listens; so we do not listen ourselves while it takes in the
-// question, and begin to behind it.
-func (m *roll) alone(ctx context.Context) (bool, error) {
+// question, and begin to behind it. Somebody may listen who does not answer: then
+// ghost is true. It is the end of a link that is lost and that the server has not
+// missed yet, or of a receiver that has been stopped.
+func (m *roll) alone(ctx context.Context) (alone, ghost bool, err error) {
 	doing := "look for other receivers"
 	watch := m.c.watchDenials()
 	link := m.c.watchLink()
@@ -73,30 +75,30 @@ func (m *roll) alone(ctx context.Context) (bool, error) {
 	clear(m.peers)
 	m.mu.Unlock()
 	if err := m.c.nc.PublishRequest(m.subject, m.c.acks.prefix+token, m.word(false)); err != nil {
-		return false, translate(doing, err)
+		return false, false, translate(doing, err)
 	}
 	if err := m.listen(); err != nil {
-		return false, translate(doing, err)
+		return false, false, translate(doing, err)
 	}
 	if err := watch.of(ctx, m.subject); err != nil {
-		return false, translate(doing, err)
+		return false, false, translate(doing, err)
 	}
 	timer := time.NewTimer(memberAnswer)
 	defer timer.Stop()
 	for {
 		select {
 		case <-f.heard:
-			return false, nil
+			return false, false, nil
 		case <-f.absent:
-			return true, nil
+			return true, false, nil
 		case <-timer.C:
-			return true, nil // a ghost, or one that has been stopped
+			return true, true, nil
 		case <-link.event:
 			if link.lost() {
-				return false, errLinkLost(doing)
+				return false, false, errLinkLost(doing)
 			}
 		case <-ctx.Done():
-			return false, translate(doing, ctx.Err())
+			return false, false, translate(doing, ctx.Err())
 		}
 	}
 }

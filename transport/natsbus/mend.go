@@ -2,6 +2,7 @@ package natsbus
 
 import (
 	"context"
+	"maps"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -27,6 +28,8 @@ func (r *receiver) mend(ctx context.Context) error {
 		switch {
 		case another || src.gap:
 			err = r.attach(ctx, src, nil)
+		case src.short && !r.exclusive(src):
+			r.collected(src, src.got) // others may have the rest in hand
 		case src.short:
 			err = r.recall(ctx, src, nil, src.got)
 		}
@@ -51,11 +54,11 @@ func (r *receiver) attach(ctx context.Context, src *source, info *jetstream.Cons
 		return nil // stand in line
 	}
 	if r.roll != nil && !src.owned {
-		alone, err := r.roll.alone(ctx)
+		alone, ghost, err := r.roll.alone(ctx)
 		if err != nil {
 			return err
 		}
-		if src.gap {
+		if src.gap && !ghost { // whose requests take messages, until they end
 			src.rewinds++
 		}
 		if src.rewinds > maxRewinds && !src.foreign {
@@ -64,7 +67,7 @@ func (r *receiver) attach(ctx context.Context, src *source, info *jetstream.Cons
 				"channel", r.s.Channel.Name, "group", r.s.Group)
 		}
 		if !alone || src.foreign {
-			r.collected(src, kept)
+			r.collected(src, src.got)
 			src.gap = false
 			return nil // others may hold what is missing here; it comes when its lease ends
 		}
@@ -73,8 +76,11 @@ func (r *receiver) attach(ctx context.Context, src *source, info *jetstream.Cons
 }
 
 // renew gives a source a new inbox: requests of the time before are answered no
-// more. It returns what arrived in order, for the first time, and is not handed out
-// yet; the rest is dropped, and is asked back with what was lost before it.
+// more. What has come to the last inbox, and is not handed out yet, is in src.got
+// afterwards. kept is what need not be asked back of that: what was kept before,
+// and what came in order for the first time. A copy of what is in hand, or was
+// settled meanwhile, would be counted in place of one that was lost. Among several
+// receivers nothing is asked back, and there is no order.
 func (r *receiver) renew(src *source) (kept map[uint64]*nats.Msg, err error) {
 	old := src.sub
 	if old != nil {
@@ -85,10 +91,11 @@ func (r *receiver) renew(src *source) (kept map[uint64]*nats.Msg, err error) {
 	if src.sub, err = r.c.nc.ChanSubscribe(src.reply, r.in); err != nil {
 		return nil, err
 	}
-	kept = src.got
-	if kept == nil {
-		kept = map[uint64]*nats.Msg{}
+	all := src.got
+	if all == nil {
+		all = map[uint64]*nats.Msg{}
 	}
+	kept = maps.Clone(all)
 	next, left := src.last+1, r.backlog[:0]
 	for _, m := range r.backlog {
 		if m.Sub != old {
@@ -96,25 +103,26 @@ func (r *receiver) renew(src *source) (kept map[uint64]*nats.Msg, err error) {
 			continue
 		}
 		p, ok := placeOf(m.Reply)
+		certain := src.kept > 0
 		switch {
 		case !ok || src.owned && src.pin == "":
-		case src.kept > 0:
+			continue
+		case certain:
 			src.kept--
-			kept[p.stream] = m
 		case p.consumer == next:
 			next++
-			// A copy of what is in hand, or was settled meanwhile, would be counted
-			// in place of one that was lost.
-			if p.attempt == 1 {
-				kept[p.stream] = m
-			}
-		case !r.exclusive(src):
+			certain = p.attempt == 1
+		default:
+			certain = !r.exclusive(src) // else something was lost before it
+		}
+		all[p.stream] = m
+		if certain {
 			kept[p.stream] = m
 		}
 	}
 	clear(r.backlog[len(left):])
 	r.backlog = left
-	src.credit, src.bytes, src.larger, src.kept, src.joining, src.short, src.got = 0, 0, 0, 0, false, false, nil
+	src.credit, src.bytes, src.larger, src.kept, src.joining, src.short, src.got = 0, 0, 0, 0, false, false, all
 	return kept, nil
 }
 

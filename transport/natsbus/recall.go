@@ -12,16 +12,18 @@ import (
 )
 
 // recall has the server deliver again what it counts as delivered and is neither
-// in hand nor among kept. Nothing is handed out until all of that has come,
+// in hand nor among kept, from which it takes what is in hand. Nothing is handed out until all of that has come,
 // since it comes in any order: while others stand in line for a partition, the
 // server moves what waits to be delivered again to the end of its queue, one by
 // one, whenever it has no request of the owner.
 //
 // What has come is all when it is as many as the server counts as unsettled, less
-// those in hand. Of a message in hand whose first copy another had, it is not known
-// whether the server still counts it: that one may have settled it. For each such
-// copy one more is waited for; then all has come when something later comes, or when
-// a request brought nothing.
+// those in hand. Of a message whose first copy another had, it is not known whether
+// the server still counts it: that one may have settled it. For each such copy that
+// is in hand or kept, and for each message that is delayed, one more is waited for.
+// Then all has come when something later comes, or when the server has no more: a
+// second request brought nothing, nothing went elsewhere meanwhile, and there is no
+// less than the server counts beside what is in hand.
 func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.ConsumerInfo, kept map[uint64]*nats.Msg) (err error) {
 	if info == nil || info.NumAckPending > 0 {
 		if info, err = r.look(ctx, src); err != nil {
@@ -34,24 +36,38 @@ func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.Cons
 	}
 	first, last := info.AckFloor.Stream+1, info.Delivered.Stream
 	skip := r.delays.within(first, last, time.Now())
+	unsure := len(skip) // who owned the partition meanwhile may have settled them
 	for rc := src.held.first; rc != nil; rc = rc.next {
 		skip[rc.seq] = true
+		delete(kept, rc.seq)
 	}
 	for seq := range src.aside {
 		skip[seq] = true
+		delete(kept, seq)
 	}
-	least, unsure := info.NumAckPending-len(skip), src.copies(kept)
-	fruitless := src.short && len(kept) == src.had
-	src.skip, src.got, src.last, src.upto, src.had = skip, kept, info.Delivered.Consumer, last, len(kept)
+	least := info.NumAckPending
+	for seq := range skip {
+		if first <= seq && seq <= last { // the server does not count others
+			least--
+		}
+	}
+	unsure += src.copies(kept, info.AckFloor.Stream)
+	fruitless := src.short && len(kept) == src.had && len(kept) >= least
+	if fruitless && src.last != info.Delivered.Consumer {
+		src.gap = true // it brought nothing because that went elsewhere: see who is there
+		return nil
+	}
+	src.skip, src.last, src.upto, src.had = skip, info.Delivered.Consumer, last, len(kept)
 	src.want = least + unsure
-	if fruitless && len(kept) >= least {
+	if fruitless {
 		src.want = 0 // the server has no more
 	}
 	if len(kept) < src.want {
-		if err := r.askBack(ctx, src, first, last, info.Delivered.Consumer); err != nil {
+		if err := r.askBack(ctx, src, kept, first, last); err != nil {
 			return err
 		}
 	}
+	src.got = kept
 	src.gap, src.short, src.joining = false, false, len(kept) < src.want
 	if !src.joining {
 		r.collected(src, kept)
@@ -60,9 +76,10 @@ func (r *receiver) recall(ctx context.Context, src *source, info *jetstream.Cons
 }
 
 // copies is how many of the deliveries in hand, set aside and kept are not the
-// first of their messages. The one that made us the owner does not count: the
-// server has just delivered it.
-func (s *source) copies(kept map[uint64]*nats.Msg) (n int) {
+// first of their messages. The one that made us the owner does not count, unless
+// the owner before has settled it: it was the first that was unsettled, and the
+// acknowledgement floor has passed it then.
+func (s *source) copies(kept map[uint64]*nats.Msg, floor uint64) (n int) {
 	count := func(reply string) {
 		if p, _ := placeOf(reply); p.attempt > 1 {
 			n++
@@ -75,7 +92,7 @@ func (s *source) copies(kept map[uint64]*nats.Msg) (n int) {
 		count(reply)
 	}
 	for seq, m := range kept {
-		if seq != s.won {
+		if seq != s.won || seq <= floor {
 			count(m.Reply)
 		}
 	}
@@ -105,8 +122,14 @@ func (r *receiver) collect(src *source, m *nats.Msg) {
 	if src.skip[p.stream] {
 		if rc := src.held.find(p.stream); rc != nil {
 			rc.reply = m.Reply
+			return
 		}
-		return
+		if src.aside.has(p.stream, m.Reply) {
+			return
+		}
+		// It was handed back meanwhile, or its delay is over.
+		delete(src.skip, p.stream)
+		src.want++
 	}
 	src.got[p.stream] = m
 	if p.stream > src.upto || len(src.got) >= src.want {
@@ -132,11 +155,11 @@ func (r *receiver) collected(src *source, got map[uint64]*nats.Msg) {
 // maxRecall bounds how many sequences are asked back one by one.
 const maxRecall = 1 << 20
 
-// askBack asks the server to deliver again what it may count as unsettled and has
-// not come. The server passes over what it does not, as what is settled or of
+// askBack asks the server to deliver again what it may count as unsettled and is
+// neither in hand nor among kept. The server passes over what it does not, as what is settled or of
 // other partitions. Its count of attempts goes on, and what was settled stays so,
 // which both would not be with a reset of the consumer (nats-server 2.14).
-func (r *receiver) askBack(ctx context.Context, src *source, first, last, delivered uint64) error {
+func (r *receiver) askBack(ctx context.Context, src *source, kept map[uint64]*nats.Msg, first, last uint64) error {
 	if last-first >= maxRecall {
 		r.c.opts.Logger.Warn("natsbus: too much is unsettled to be asked back; it comes when its lease ends",
 			"channel", r.s.Channel.Name, "group", r.s.Group, "unsettled", src.want)
@@ -144,10 +167,10 @@ func (r *receiver) askBack(ctx context.Context, src *source, first, last, delive
 		return nil
 	}
 	prefix := "$JS.ACK." + r.stream + "." + src.consumer + ".1."
-	suffix := "." + strconv.FormatUint(delivered, 10) + ".1.0"
+	suffix := "." + strconv.FormatUint(src.last, 10) + ".1.0"
 	var asked []string
 	for seq := first; seq <= last; seq++ {
-		if !src.skip[seq] && src.got[seq] == nil {
+		if !src.skip[seq] && kept[seq] == nil {
 			asked = append(asked, prefix+strconv.FormatUint(seq, 10)+suffix)
 		}
 	}

@@ -42,7 +42,7 @@ type receiver struct {
 
 	mu      sync.Mutex
 	epoch   uint64      // of the link, when the sources were last right
-	touched time.Time   // when the leases of the backlog were last begun anew
+	touched time.Time   // when the leases of what waits were last extended
 	backlog []*nats.Msg // taken out of in and not handed out
 	closed  bool
 	unsure  time.Time // until when it is not asked again whether a consumer is there
@@ -195,17 +195,15 @@ func (r *receiver) room() int {
 	return max(0, n)
 }
 
-// touch begins the leases anew of what waits here because others of the window
-// are in hand.
+// touch extends the leases of what waits here, because others of the window are
+// in hand or not all has come that was asked back.
 func (r *receiver) touch(now time.Time) {
-	if len(r.backlog) == 0 || now.Sub(r.touched) < r.lease/3 {
+	if now.Sub(r.touched) < r.lease/3 {
 		return
 	}
-	r.touched = now
-	for _, m := range r.backlog {
-		if !isStatus(m) {
-			_ = r.c.nc.Publish(m.Reply, ackProgress)
-		}
+	for _, m := range r.waiting() {
+		r.touched = now
+		_ = r.c.nc.Publish(m.Reply, ackProgress)
 	}
 }
 

@@ -18,7 +18,8 @@ var (
 // Settle publishes acknowledgements and waits until the server has taken them
 // in: it takes in a consumer's in the order in which they come, so the last of
 // a batch is answered for all. Deliveries whose lease ran out, whose partition
-// was lost or which were given back are named in a *driver.StaleError.
+// was lost or which were given back are named in a *driver.StaleError. So are
+// those of which an earlier call published the acknowledgement and had no answer.
 func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) error {
 	if len(settlements) == 0 {
 		return nil
@@ -31,10 +32,24 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 	answers := make(countFlight, len(r.sources))
 	token := r.c.acks.open(answers)
 	defer r.c.acks.close(token)
-	asked, stale, err := r.acknowledge(settlements, r.c.acks.prefix+token)
-	if err != nil {
-		return translate(doing, err)
+	acks, asked, stale, err := r.acknowledge(settlements, r.c.acks.prefix+token)
+	if err == nil {
+		err = r.confirmed(ctx, doing, answers, asked, link)
+	} else {
+		err = translate(doing, err)
 	}
+	if err != nil {
+		r.doubt(acks)
+		return err
+	}
+	if len(stale) > 0 {
+		return &driver.StaleError{Indexes: stale}
+	}
+	return nil
+}
+
+// confirmed waits for so many answers of the server.
+func (r *receiver) confirmed(ctx context.Context, doing string, answers countFlight, asked int, link linkWatch) error {
 	ctx, cancel := r.c.deadline(ctx)
 	defer cancel()
 	for asked > 0 {
@@ -49,60 +64,69 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 			return translate(doing, ctx.Err())
 		}
 	}
-	if len(stale) > 0 {
-		return &driver.StaleError{Indexes: stale}
-	}
 	return nil
+}
+
+// doubt takes note that the server may or may not have these acknowledgements:
+// who settles the deliveries again is told that they are stale, since the server
+// may deliver their messages again.
+func (r *receiver) doubt(acks []acknowledgement) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range acks {
+		a.rc.lost = a.rc.done
+	}
 }
 
 // An acknowledgement is what is to be said to the server of a delivery.
 type acknowledgement struct {
-	rc   *receipt
-	body []byte
+	rc     *receipt
+	body   []byte
+	answer bool // the server is asked to answer it
 }
 
 // acknowledge publishes settlements, the last for each source with reply as
-// where to answer. It returns how many answers are to come, and the settlements
-// that came too late.
-func (r *receiver) acknowledge(settlements []driver.Settlement, reply string) (asked int, stale []int, err error) {
+// where to answer. It returns the acknowledgements, how many answers are to come,
+// and the settlements that came too late. After an error, those that were
+// published are done.
+func (r *receiver) acknowledge(settlements []driver.Settlement, reply string) (acks []acknowledgement, asked int, stale []int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	acks, stale, err := r.acknowledgements(settlements, now)
+	acks, stale, err = r.acknowledgements(settlements, now)
 	if err != nil || r.closed {
-		return 0, stale, err
+		return nil, 0, stale, err
 	}
 	answered := make([]bool, len(r.sources))
 	for n := range acks { // from the last, to find where answers are wanted
 		a := &acks[len(acks)-1-n]
 		if k := a.rc.src.index; !answered[k] {
-			answered[k] = true
-			a.rc.answer = true
+			answered[k], a.answer = true, true
 		}
 	}
 	for _, a := range acks {
-		a.rc.src.held.remove(a.rc)
-		if a.rc.answer {
+		if a.answer {
 			err = r.c.nc.PublishRequest(a.rc.reply, reply, a.body)
 			asked++
 		} else {
 			err = r.c.nc.Publish(a.rc.reply, a.body)
 		}
 		if err != nil {
-			return 0, nil, err
+			return acks, 0, nil, err
 		}
+		a.rc.src.held.remove(a.rc)
 		a.rc.done = true
 	}
 	// Without a Receive that waits, the next one asks: there may be none.
 	if r.active.Load() {
 		if err := r.pull(now); err != nil {
-			return 0, nil, err
+			return acks, 0, nil, err
 		}
 	}
 	if len(r.backlog) > 0 {
 		r.kick() // there is room
 	}
-	return asked, stale, nil
+	return acks, asked, stale, nil
 }
 
 // acknowledgements are what settlements mean in the server's words, without
@@ -142,7 +166,7 @@ func (r *receiver) acknowledgements(settlements []driver.Settlement, now time.Ti
 			return nil, nil, fmt.Errorf("natsbus: outcome %d is unknown: use Ack, Retry or Reject", s.Outcome)
 		}
 		rc.settling = true
-		acks = append(acks, acknowledgement{rc, body})
+		acks = append(acks, acknowledgement{rc: rc, body: body})
 	}
 	for _, a := range acks {
 		a.rc.settling = false // it kept one from being settled twice in a batch

@@ -13,14 +13,16 @@ const (
 	pullExpires   = 30 * time.Second // how long a request for messages waits at the server
 	pullHeartbeat = 2 * time.Second  // how often the server says that it still does
 
-	// recallExpires is how long to wait for what was asked back. It is there
-	// already, unless it was settled meanwhile.
+	// recallExpires is how long to wait for what was asked back. The server has it
+	// ready, and so the wait is over when it ends, unless less is unsettled than was
+	// counted: among copies that is the rule.
 	recallExpires = time.Second
 )
 
 // maxRewinds is how often after a loss of the link a gap is taken for messages
 // that went to the old link; then it shows that programs receive for the group
-// that know nothing of Dovetail.
+// that know nothing of Dovetail. Gaps while the server still has the old link, or
+// a receiver that has been stopped, are not counted.
 const maxRewinds = 20
 
 // A source is one consumer of the server from which a receiver pulls. Its
@@ -52,11 +54,11 @@ type source struct {
 	// What was asked back; see recall.
 	joining bool                 // it has not all come
 	want    int                  // how many it is at most, with those that were kept
-	had     int                  // how many of them there were when they were asked back last
+	had     int                  // how many of them there were when they were asked back last; -1 where it was not answered
 	upto    uint64               // sequence in the stream, of the last
 	got     map[uint64]*nats.Msg // by sequence in the stream
 	skip    map[uint64]bool      // not asked back
-	short   bool                 // the server has no more, so some were settled meanwhile
+	short   bool                 // a request has ended without them: some were settled, or are yet to come
 
 	// Of a partition that has one owner at a time; see owner.go.
 	owned   bool
@@ -77,9 +79,8 @@ type receipt struct {
 	size       int    // of the message
 	until      time.Time
 	done       bool // settled, or lost
-	lost       bool // no longer ours, and not settled
+	lost       bool // no longer ours, and not settled, for all that is known
 	settling   bool // among those being settled
-	answer     bool // the server is asked to answer its acknowledgement
 	prev, next *receipt
 }
 
@@ -179,6 +180,8 @@ func (s *source) status(m *nats.Msg) error {
 			return nil // all that the request asked for has come
 		case strings.Contains(lower, "exceeds maxbytes"):
 			s.larger = max(1, pendingOf(m, pendingBytes))
+		default:
+			s.had = -1 // it was refused, and says nothing of what the server has
 		}
 		s.give(m)
 		s.short = s.joining && s.credit == 0
