@@ -93,6 +93,7 @@ func open(ctx context.Context, url string, opts []Options) (*core, error) {
 	case !strings.Contains(url, "pool_max_conns"):
 		config.MaxConns = 20
 	}
+	hearCuts(config.ConnConfig)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open PostgreSQL: %w", err)
@@ -134,6 +135,7 @@ func newCore(ctx context.Context, pool *pgxpool.Pool, opts []Options) (_ *core, 
 		return nil, fmt.Errorf("open PostgreSQL: %w", err)
 	}
 	config := pool.Config()
+	hearCuts(config.ConnConfig)
 	c := &core{
 		opts: o, pool: pool, resolving: make(chan struct{}, resolves), states: map[int]*shardState{}, leading: map[string]time.Time{},
 		name: fmt.Sprintf("%s at %s:%d", config.ConnConfig.Database, config.ConnConfig.Host, config.ConnConfig.Port),
