@@ -3,6 +3,7 @@ package pgstore_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -134,6 +135,23 @@ func TestCommit_whose_wait_is_cancelled_is_unknown(t *testing.T) {
 	t.Run("pool, database/sql", func(t *testing.T) { cutShort(t, s, false, write(sqlOver, "sql of a pool")) })
 	t.Run("pool, Resolve", func(t *testing.T) {
 		cutShort(t, s, false, func(ctx context.Context) error { _, err := over.Resolve(ctx, "waits"); return err })
+	})
+	t.Run("others go on", func(t *testing.T) {
+		waiting, end := context.WithCancel(ctx)
+		var all sync.WaitGroup
+		defer all.Wait()
+		defer end()
+		for range 8 {
+			all.Go(func() { _, _ = s.Lookup(waiting, []store.Key{entry.Key}) })
+		}
+		for n := 0; n < 3; {
+			must(t, s.Pool().QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`).Scan(&n))
+		}
+		soon, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if _, err := s.Stats(soon, 0); err != nil {
+			t.Errorf("while look-ups wait for a standby, stats: %v", err)
+		}
 	})
 	standby(t, s, "")
 	if committed, err := over.Resolve(ctx, "waits"); err != nil || !committed {

@@ -282,7 +282,7 @@ func (c *core) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, err
 		k.add(key)
 	}
 	some := false
-	err := settled(ctx, c.beside, func(tx pgx.Tx) (bool, error) {
+	err := c.besideSettled(ctx, func(tx pgx.Tx) (bool, error) {
 		err := c.scanFound(ctx, pgxQuerier{tx}, lookupSQL, k.args(), func(n int, f store.Found) { found[n], some = f, true })
 		return some, err
 	})

@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -39,6 +40,18 @@ func settled(ctx context.Context, pool *pgxpool.Pool, read func(tx pgx.Tx) (some
 		}
 		return err
 	})
+}
+
+// besideSettled is settled for what is neither a transaction of the user's nor the
+// relay's. Those that wait leave connections to others.
+func (c *core) besideSettled(ctx context.Context, read func(tx pgx.Tx) (some bool, err error)) error {
+	select {
+	case c.settling <- struct{}{}:
+		defer func() { <-c.settling }()
+	case <-ctx.Done():
+		return fmt.Errorf("%d others wait for commits that hang, or for a standby: %w", settles, ctx.Err())
+	}
+	return settled(ctx, c.beside, read)
 }
 
 // errCut says that a commit was answered whose wait for a standby had not ended.

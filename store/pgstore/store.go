@@ -33,7 +33,7 @@ type core struct {
 	signal store.Signal
 	notice notifier
 
-	resolving chan struct{} // a slot for each Resolve under way
+	settling chan struct{} // a slot for each Resolve and Lookup under way
 
 	mu      sync.Mutex
 	states  map[int]*shardState // of the shards that this process reads
@@ -109,10 +109,11 @@ func open(ctx context.Context, url string, opts []Options) (*core, error) {
 
 // besideConns is how many connections everything else uses at once, at most: to
 // look into commits that were not answered, to count, to look up inbox rows, to
-// send notices. resolves is how many of them wait for commits that hang.
+// send notices. settles is how many of them look into commits and rows, and may
+// wait for commits that hang or for a standby: one at least is left for the rest.
 const (
 	besideConns = 4
-	resolves    = 2
+	settles     = 3
 )
 
 // relayConns is how many connections the relay's helpers use at once, at most:
@@ -137,7 +138,7 @@ func newCore(ctx context.Context, pool *pgxpool.Pool, opts []Options) (_ *core, 
 	config := pool.Config()
 	hearCuts(config.ConnConfig)
 	c := &core{
-		opts: o, pool: pool, resolving: make(chan struct{}, resolves), states: map[int]*shardState{}, leading: map[string]time.Time{},
+		opts: o, pool: pool, settling: make(chan struct{}, settles), states: map[int]*shardState{}, leading: map[string]time.Time{},
 		name: fmt.Sprintf("%s at %s:%d", config.ConnConfig.Database, config.ConnConfig.Host, config.ConnConfig.Port),
 	}
 	config.MaxConns, config.MinConns, config.MinIdleConns = relayConns, 0, 0

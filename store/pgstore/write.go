@@ -201,13 +201,7 @@ const fenceMark = " fenced"
 func (c *core) Resolve(ctx context.Context, token string) (committed bool, err error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	select { // those that wait for commits that hang leave connections to others
-	case c.resolving <- struct{}{}:
-		defer func() { <-c.resolving }()
-	case <-ctx.Done():
-		return false, fmt.Errorf("resolve token: %d others wait for commits that hang: %w", resolves, ctx.Err())
-	}
-	err = settled(ctx, c.beside, func(tx pgx.Tx) (bool, error) {
+	err = c.besideSettled(ctx, func(tx pgx.Tx) (bool, error) {
 		tag, err := tx.Exec(ctx, c.sql(`WITH fence AS (`+tokenSQL+` ON CONFLICT DO NOTHING RETURNING token)
 			INSERT INTO ~token (token) SELECT token || $2 FROM fence`), token, fenceMark)
 		if err != nil || tag.RowsAffected() > 0 {
