@@ -113,9 +113,9 @@ func (p *pair) behind(ctx context.Context, _ Harness, _ Lengths, at *moments) er
 		since,
 		func() error { p.hold.release(); return nil },
 		func() error {
-			return until("the primary shows what the standby has not got", func(w, e int) bool { return w > 0 && e > 0 })
+			return until("the primary shows what the standby has not got", func(w, e int) bool { return w > 0 && e > 2 })
 		},
-		func() error { return rest(ctx, 2*time.Second) }, // in which those who are wrong act
+		func() error { return rest(ctx, 3*time.Second) }, // in which those who are wrong act
 		func() error { at.disturb(); return primary.Kill() },
 		// Without a primary it is not ready before it is promoted.
 		func() error {

@@ -66,7 +66,9 @@ func Open(ctx context.Context, url string, opts ...Options) (*Store, error) {
 }
 
 // New makes a store of a pool that is somebody else's and stays open when the
-// store is closed. The relay gets connections of its own, made as the pool's.
+// store is closed. The relay gets connections of its own, made as the pool's. With
+// a config of ParseConfig, a commit whose wait for a standby somebody cancels at the
+// server is known to be unknown; with another one it is taken for committed.
 func New(ctx context.Context, pool *pgxpool.Pool, opts ...Options) (*Store, error) {
 	c, err := newCore(ctx, pool, opts)
 	if err != nil {
@@ -93,7 +95,6 @@ func open(ctx context.Context, url string, opts []Options) (*core, error) {
 	case !strings.Contains(url, "pool_max_conns"):
 		config.MaxConns = 20
 	}
-	hearCuts(config.ConnConfig)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open PostgreSQL: %w", err)
