@@ -19,7 +19,8 @@ import (
 // is undone alone if it returns an error, and the message is tried again by
 // policy. If the batch fails as a whole, because its commit or one of its rows is
 // refused, each of its messages is handled in a transaction of its own, so that
-// one of them makes none of the others fail.
+// one of them makes none of the others fail. Messages that were handled already wait
+// until a commit goes through, and no attempt is counted for them.
 //
 // One savepoint serves the batch while nothing fails: one for each message would
 // be two round trips each, where a batch has few in all. When a call of f fails,
