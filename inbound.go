@@ -190,7 +190,10 @@ func (b *inbound) expired(ctx context.Context, t *task) (err error, final bool) 
 		if err != nil {
 			return NotBegun(err), true
 		}
-		t.unseen = false // what handlers need is there: it has answered
+		// It has answered: what handlers need is most likely there again. If it is
+		// not, as where they lack a connection and this took another, the gate closes
+		// again with the next.
+		t.unseen = false
 		if found {
 			t.in.answer = &r
 			return nil, true

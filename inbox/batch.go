@@ -19,7 +19,8 @@ import (
 // is undone alone if it returns an error, and the message is tried again by
 // policy. If the batch fails as a whole, because its commit or one of its rows is
 // refused, each of its messages is handled in a transaction of its own, so that
-// one of them makes none of the others fail.
+// one of them makes none of the others fail. Messages that were handled already wait
+// until a commit goes through, and no attempt is counted for them.
 //
 // One savepoint serves the batch while nothing fails: one for each message would
 // be two round trips each, where a batch has few in all. When a call of f fails,
@@ -39,13 +40,20 @@ func Batch[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, ou
 			err := b.run(ctx, func(ctx context.Context, i int) error {
 				return f(b.ins[i].Context(ctx), b.t.Tx(), b.t.Sender(), vs[from+i])
 			})
+			if len(b.ins) == 1 && errors.Is(err, store.ErrUnknown) {
+				r := run[Tx]{box: box, in: b.ins[0]}
+				b.errs[0], err = r.resolve(ctx, b.entries[0], nil, err), nil
+				if errors.Is(b.errs[0], errAway) {
+					err = b.errs[0]
+				}
+			}
 			return b.errs, err
 		}
 		errs, err := some(0, len(vs))
 		if err == nil {
 			return errs
 		}
-		if len(vs) == 1 || errors.Is(err, errNoBegin) {
+		if len(vs) == 1 || errors.Is(err, errAway) {
 			return every(len(vs), err)
 		}
 		for i := range vs {
@@ -53,7 +61,7 @@ func Batch[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, ou
 			if errs[i] = one[0]; err != nil {
 				errs[i] = err
 			}
-			if errors.Is(err, errNoBegin) { // nor will the others
+			if errors.Is(err, errAway) { // nor will the others
 				copy(errs[i:], every(len(vs)-i, err))
 				break
 			}
@@ -62,9 +70,9 @@ func Batch[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, ou
 	}
 }
 
-// errNoBegin marks that the database began no transaction, whatever the messages
-// are.
-var errNoBegin = errors.New("inbox: no transaction")
+// errAway marks that the database began no transaction, or committed none that
+// changes nothing, whatever the messages are.
+var errAway = errors.New("inbox: the database is away")
 
 func every(n int, err error) []error {
 	errs := make([]error, n)
@@ -89,23 +97,29 @@ func (b *batch[Tx]) run(ctx context.Context, f func(ctx context.Context, i int) 
 	b.sort()
 	t, ctx, err := b.box.Begin(ctx)
 	if err != nil {
-		return dovetail.NotBegun(fmt.Errorf("%w: %w", errNoBegin, err))
+		return dovetail.NotBegun(fmt.Errorf("%w: %w", errAway, err))
 	}
 	b.t = t
 	defer t.Rollback(ctx) // after the commit it does nothing
 	if b.found, err = b.box.DB().Enter(ctx, t.Tx(), b.entries); err != nil {
 		return dovetail.NotBegun(fmt.Errorf("inbox: %w", err))
 	}
-	for _, in := range b.ins {
-		in.Begun()
+	fresh := slices.ContainsFunc(b.found, func(f store.Found) bool { return f.State == "" || f.State == store.Released })
+	if fresh {
+		for _, in := range b.ins {
+			in.Begun()
+		}
 	}
 	crash.InboxEntered.Pass()
 	if err := b.handle(ctx, f); err != nil {
 		return err
 	}
 	crash.InboxHandled.Pass()
-	// After an unknown outcome all are tried again, and the rows tell.
+	// After an unknown outcome each is entered again, and its row tells.
 	if err := t.Commit(ctx); err != nil {
+		if !fresh { // as in run.known
+			return dovetail.NotBegun(fmt.Errorf("%w: %w", errAway, err))
+		}
 		return err
 	}
 	crash.InboxCommitted.Pass()

@@ -143,7 +143,7 @@ func (r *run[Tx]) encode(res, v any, err error) (*store.Reply, error) {
 // transaction, which has locked it, commits only when it is.
 func (r *run[Tx]) known(ctx context.Context, t *outbox.Transaction[Tx], f store.Found, res any) error {
 	if err := t.Commit(ctx); err != nil {
-		return dovetail.NotBegun(fmt.Errorf("inbox: %w", err))
+		return dovetail.NotBegun(fmt.Errorf("%w: %w", errAway, err))
 	}
 	return r.again(f, res)
 }
@@ -172,7 +172,7 @@ func (r *run[Tx]) resolve(ctx context.Context, entry store.Entry, res any, cause
 	defer cancel()
 	t, ctx, err := r.box.Begin(ctx)
 	if err != nil {
-		return dovetail.NotBegun(errors.Join(unknown, err))
+		return dovetail.NotBegun(errors.Join(errAway, unknown, err))
 	}
 	defer t.Rollback(ctx)
 	found, err := r.box.DB().Enter(ctx, t.Tx(), []store.Entry{entry})

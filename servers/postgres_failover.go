@@ -40,7 +40,9 @@ func (f *FailOver) set(lead *Server, paired bool) {
 
 // Run watches until ctx ends.
 func (f *FailOver) Run(ctx context.Context) {
-	good := map[*Server]time.Time{} // when a node last did what it is for
+	// When the primary last answered as one, and when the standby last got what the
+	// primary writes, or could not because there was none.
+	good := map[*Server]time.Time{}
 	for _, s := range f.Pair.nodes {
 		good[s] = time.Now()
 	}
@@ -62,7 +64,7 @@ func (f *FailOver) Run(ctx context.Context) {
 				f.set(lead, false)
 				good[s] = time.Now()
 			}
-			if is != silent && (is == leading) == (s == lead) {
+			if s == lead && is == leading || s != lead && (is == following || is == lagging && now[lead] != leading) {
 				good[s] = time.Now()
 			}
 		}

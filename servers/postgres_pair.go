@@ -72,6 +72,10 @@ const (
 	// waitsSQL tells of a primary how many standbys its commits wait for.
 	waitsSQL = `SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'`
 
+	// checkpointSQL returns when the checkpointer, which alone has commits wait or
+	// not, has taken notice of the settings that it was told of before.
+	checkpointSQL = `CHECKPOINT`
+
 	aloneSQL    = `ALTER SYSTEM SET synchronous_standby_names = ''`
 	togetherSQL = `ALTER SYSTEM RESET synchronous_standby_names`
 	reloadSQL   = `SELECT pg_reload_conf()`
@@ -125,7 +129,9 @@ func (c *Cluster) Promote(ctx context.Context, node *Server) error {
 
 // Pair has the primary of a PostgreSQL pair wait for its standby again, once that
 // follows. It reports whether commits wait for the standby now, and the standby
-// has all that was committed before.
+// has all that was committed before. The first time it may report so too early: the
+// settings are read by one process of the server after the other. It is certain
+// when Pair has reported it twice in a row.
 func (c *Cluster) Pair(ctx context.Context) (bool, error) {
 	for _, s := range c.nodes {
 		following, _, err := postgresAsk(ctx, &s.in, followersSQL)
@@ -135,8 +141,8 @@ func (c *Cluster) Pair(ctx context.Context) (bool, error) {
 		case following == "0":
 			return false, nil
 		}
-		answers, _, err := postgresAskAll(ctx, &s.in, togetherSQL, reloadSQL, waitsSQL, commitSQL)
-		return err == nil && answers[2] != "0", err
+		answers, _, err := postgresAskAll(ctx, &s.in, togetherSQL, reloadSQL, checkpointSQL, waitsSQL, commitSQL)
+		return err == nil && answers[3] != "0", err
 	}
 	return false, errors.New("the pair has no primary that answers: promote a node")
 }
@@ -148,10 +154,15 @@ func (c *Cluster) pair(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
-	done := false
+	waits := 0
 	waitErr := poll(ctx, 50*time.Millisecond, func() bool {
-		done, err = c.Pair(ctx)
-		return done || err != nil
+		var ok bool
+		if ok, err = c.Pair(ctx); ok {
+			waits++
+		} else {
+			waits = 0
+		}
+		return waits > 1 || err != nil
 	})
 	return errors.Join(err, waitErr)
 }

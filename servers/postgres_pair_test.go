@@ -92,17 +92,18 @@ func TestLaunchCluster_refuses_three_nodes_of_PostgreSQL(t *testing.T) {
 	}
 }
 
-// A standby that commits had not waited for is not promoted: it may lack some.
-func TestFailOver_promotes_only_a_standby_that_has_everything(t *testing.T) {
-	c := StartCluster(t, Postgres, 2)
-	first, second := c.Nodes()[0], c.Nodes()[1]
+// failOver runs a FailOver until the test ends. until waits for what it says.
+func failOver(t *testing.T, c *Cluster) (ctx context.Context, after time.Duration, until func(lead *Server, paired bool)) {
+	t.Helper()
 	f := &FailOver{Pair: c, After: 2 * time.Second, Say: func(text string) { t.Log(text) }}
 	ctx, stop := context.WithCancel(t.Context())
 	var watching sync.WaitGroup
 	watching.Go(func() { f.Run(ctx) })
-	defer watching.Wait()
-	defer stop()
-	until := func(want *Server, paired bool) {
+	t.Cleanup(func() {
+		stop()
+		watching.Wait()
+	})
+	return ctx, f.After, func(want *Server, paired bool) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(ctx, readyTime)
 		defer cancel()
@@ -114,6 +115,36 @@ func TestFailOver_promotes_only_a_standby_that_has_everything(t *testing.T) {
 			t.Fatalf("it does not come to %s, paired %v: %v", want.Name(), paired, err)
 		}
 	}
+}
+
+// A standby that answers and gets nothing keeps commits waiting like one that is
+// gone.
+func TestFailOver_goes_on_alone_beside_a_standby_that_gets_nothing(t *testing.T) {
+	c := StartCluster(t, Postgres, 2)
+	first, second := c.Nodes()[0], c.Nodes()[1]
+	ctx, _, until := failOver(t, c)
+	until(first, true)
+	conninfo := strings.ReplaceAll(asked(t, second, `SHOW primary_conninfo`), "'", "''")
+	if err := tell(ctx, &second.in, `ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'`, reloadSQL); err != nil {
+		t.Fatal(err)
+	}
+	until(first, false)
+	soon, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	if err := tell(soon, &first.in, `CREATE TABLE alone ()`); err != nil {
+		t.Errorf("a commit beside a standby that gets nothing: %v", err)
+	}
+	if err := tell(ctx, &second.in, `ALTER SYSTEM SET primary_conninfo = '`+conninfo+`'`, reloadSQL); err != nil {
+		t.Fatal(err)
+	}
+	until(first, true)
+}
+
+// A standby that commits had not waited for is not promoted: it may lack some.
+func TestFailOver_promotes_only_a_standby_that_has_everything(t *testing.T) {
+	c := StartCluster(t, Postgres, 2)
+	first, second := c.Nodes()[0], c.Nodes()[1]
+	ctx, after, until := failOver(t, c)
 	do := func(errs ...error) {
 		t.Helper()
 		if err := errors.Join(errs...); err != nil {
@@ -124,7 +155,7 @@ func TestFailOver_promotes_only_a_standby_that_has_everything(t *testing.T) {
 	do(second.Kill())
 	until(first, false)
 	do(tell(ctx, &first.in, `CREATE TABLE alone ()`), first.Kill())
-	up, cancel := context.WithTimeout(ctx, 3*f.After)
+	up, cancel := context.WithTimeout(ctx, 3*after)
 	defer cancel()
 	if err := second.Restart(up); err == nil {
 		t.Error("a standby without a primary is ready")

@@ -44,6 +44,7 @@ type Harness struct {
 
 	faults []fault // nodeFaults if there are none
 	stops  bool    // nobody can commit before the cluster goes on
+	hold   *hold   // what a fault asks of the services; nil if none does
 }
 
 // Slack is how much longer than the broker's detection messages may wait.

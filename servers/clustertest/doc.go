@@ -19,5 +19,6 @@
 // [RunPair] does the same to the services' database: a PostgreSQL primary and its
 // synchronous standby, over a broker that nothing breaks. A primary is killed,
 // frozen, stopped in good order and lost, and the standby promoted each time; the
-// standby is lost and comes back.
+// standby is lost and comes back; and one is promoted that has not got what the
+// primary showed, which must neither be told as committed nor settled.
 package clustertest

@@ -27,8 +27,9 @@ type question struct {
 	N int `json:"n"`
 }
 
-// load is the services that work over the cluster: two that write, three that
-// handle and two that answer behind the inbox, and two that ask.
+// load is the services that work over the cluster: one that writes and one more
+// that may publish what it wrote, three that handle and two that answer behind the
+// inbox, and two that ask.
 type load[Tx any] struct {
 	h      Harness
 	db     Database[Tx]
@@ -89,7 +90,12 @@ func start[Tx any](ctx context.Context, h Harness, db Database[Tx]) (*load[Tx], 
 			}
 			once := inbox.Once(outbox.New(svc, db, outbox.Options{NoRelay: true}), l.handle)
 			l.noted.Subscribe(svc, func(ctx context.Context, n note) error {
-				err := once(ctx, n)
+				err := h.hold.wait(ctx)
+				if err == nil {
+					ctx, cancel := h.hold.bound(ctx)
+					defer cancel()
+					err = once(ctx, n)
+				}
 				if err == nil {
 					l.record.handled(n)
 				}
@@ -190,7 +196,9 @@ func (l *load[Tx]) write(box *outbox.Box[Tx]) {
 // commit writes and publishes a note in one transaction. If an earlier one of the
 // same note was committed after all, it does nothing.
 func (l *load[Tx]) commit(box *outbox.Box[Tx], n note) error {
-	return box.Do(context.Background(), func(ctx context.Context, tx Tx, out dovetail.Sender) error {
+	ctx, cancel := l.h.hold.bound(context.Background())
+	defer cancel()
+	return box.Do(ctx, func(ctx context.Context, tx Tx, out dovetail.Sender) error {
 		name := writtenKey + n.id()
 		if there, err := l.db.Get(ctx, tx, name); err != nil || there > 0 {
 			return err

@@ -32,17 +32,20 @@ func RunPair[Tx any](t *testing.T, h Harness, c *servers.Cluster, db Database[Tx
 	if !o.Long {
 		o.Watch, o.Late = time.Second, 5*time.Second
 	}
-	p := &pair{c: c, fail: &servers.FailOver{Pair: c, After: pairAfter}}
+	p := &pair{c: c, fail: &servers.FailOver{Pair: c, After: pairAfter}, hold: &hold{}}
+	p.seen = func(ctx context.Context) (written, effects int, err error) {
+		all, err := db.All(ctx)
+		written, effects = counted(all)
+		return written, effects, err
+	}
 	p.fail.Say = func(text string) { t.Log(time.Now().Format("15:04:05.000"), text) }
-	ctx, stop := context.WithCancel(t.Context())
-	var watching sync.WaitGroup
-	watching.Go(func() { p.fail.Run(ctx) })
-	defer watching.Wait()
-	defer stop()
+	ctx := t.Context()
+	p.watch(ctx)
+	defer func() { p.unwatch() }()
 	if err := p.whole(ctx); err != nil {
 		t.Fatal(err)
 	}
-	h.Detection, h.faults, h.stops = PairDetection, p.faults(), true
+	h.Detection, h.faults, h.stops, h.hold = PairDetection, p.faults(), true, p.hold
 	run(t, h, db, o)
 }
 
@@ -50,6 +53,21 @@ func RunPair[Tx any](t *testing.T, h Harness, c *servers.Cluster, db Database[Tx
 type pair struct {
 	c    *servers.Cluster
 	fail *servers.FailOver
+	hold *hold
+	seen func(ctx context.Context) (written, effects int, err error) // notes that the primary shows
+
+	unwatch func() // ends the fail-over, and waits for its end
+}
+
+// watch has the fail-over run until unwatch.
+func (p *pair) watch(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { p.fail.Run(ctx) })
+	p.unwatch = func() {
+		stop()
+		watching.Wait()
+	}
 }
 
 // roles are the nodes as they are now.
@@ -68,9 +86,14 @@ const pairTime = 2 * time.Minute
 
 // until waits until the pair is as it should be.
 func (p *pair) until(ctx context.Context, what string, is func(primary *servers.Server, paired bool) bool) error {
+	return poll(ctx, what, func() bool { return is(p.fail.State()) })
+}
+
+// poll waits until something is so.
+func poll(ctx context.Context, what string, is func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, pairTime)
 	defer cancel()
-	for !is(p.fail.State()) {
+	for !is() {
 		if err := rest(ctx, 20*time.Millisecond); err != nil {
 			return fmt.Errorf("wait until %s: %w", what, err)
 		}
@@ -173,6 +196,7 @@ func (p *pair) faults() []fault {
 				func() error { return primary.Restart(ctx) },
 				func() error { return p.whole(ctx) })
 		}},
+		{"behind", false, p.behind},
 		{"lost", false, func(ctx context.Context, _ Harness, _ Lengths, at *moments) error {
 			primary, standby := p.roles()
 			at.disturb()

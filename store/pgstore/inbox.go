@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/dovetail-go/dovetail/store"
 )
 
@@ -280,10 +282,10 @@ func (c *core) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, err
 		k.add(key)
 	}
 	some := false
-	err := c.scanFound(ctx, poolQuerier{c.beside}, lookupSQL, k.args(), func(n int, f store.Found) { found[n], some = f, true })
-	if err == nil && some {
-		err = settle(ctx, c.beside)
-	}
+	err := c.besideSettled(ctx, func(tx pgx.Tx) (bool, error) {
+		err := c.scanFound(ctx, pgxQuerier{tx}, lookupSQL, k.args(), func(n int, f store.Found) { found[n], some = f, true })
+		return some, err
+	})
 	if err != nil {
 		return nil, fail("look up inbox", err)
 	}

@@ -60,12 +60,18 @@ func (s *Store) Commit(ctx context.Context, tx pgx.Tx, w store.Writes) error {
 		b.Queue(st.text, st.args...)
 	}
 	b.Queue("commit")
+	commit := watchCommit(t.conn)
 	answer, err := t.send(ctx, b)
 	store.Sent.Pass()
 	if err == nil {
 		err = outcome(answer, all)
 	} else {
 		err = unlessUndone("begin", err)
+	}
+	if err == nil {
+		if cut := commit.waited(ctx); cut != nil {
+			err = fmt.Errorf("commit: %w: %w", store.ErrUnknown, cut)
+		}
 	}
 	if err != nil {
 		if rerr := t.rollBack(ctx); rerr != nil && !errors.Is(err, store.ErrUnknown) {

@@ -38,14 +38,34 @@ func (q pgxQuerier) query(ctx context.Context, text string, args ...any) (rowSet
 	return pgxRows{rows}, err
 }
 
-type sqlQuerier struct{ *sql.Tx }
+// sqlQuerier is for a transaction of package sql, with what the store knows of it:
+// nothing, if somebody else began it.
+type sqlQuerier struct {
+	*sql.Tx
+	state *sqlState
+}
+
+// watching has the transaction's first statement watch the commit. Package sql
+// tells nobody which connection a transaction is on; pgx tells its rewriter.
+func (q sqlQuerier) watching(args []any) []any {
+	if q.state == nil || q.state.commit != nil {
+		return args
+	}
+	return append([]any{q.state}, args...)
+}
+
+// RewriteQuery leaves the statement as it is.
+func (s *sqlState) RewriteQuery(_ context.Context, conn *pgx.Conn, text string, args []any) (string, []any, error) {
+	s.commit = watchCommit(conn)
+	return text, args, nil
+}
 
 type sqlRows struct{ *sql.Rows }
 
 func (r sqlRows) done() { _ = r.Close() } // Err has said what went wrong
 
 func (q sqlQuerier) exec(ctx context.Context, text string, args ...any) (int64, error) {
-	res, err := q.ExecContext(ctx, text, args...)
+	res, err := q.ExecContext(ctx, text, q.watching(args)...)
 	if err != nil {
 		return 0, err
 	}
@@ -53,7 +73,7 @@ func (q sqlQuerier) exec(ctx context.Context, text string, args ...any) (int64, 
 }
 
 func (q sqlQuerier) query(ctx context.Context, text string, args ...any) (rowSet, error) {
-	rows, err := q.QueryContext(ctx, text, args...)
+	rows, err := q.QueryContext(ctx, text, q.watching(args)...)
 	return sqlRows{rows}, err
 }
 

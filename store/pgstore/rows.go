@@ -6,6 +6,7 @@ import "github.com/jackc/pgx/v5"
 type batchRows struct {
 	pgx.Rows
 	res   pgx.BatchResults
+	after func(err error) error // the batch's end, with its error; may be nil
 	err   error
 	ended bool
 }
@@ -25,6 +26,9 @@ func (r *batchRows) Close() {
 	r.ended = true
 	r.Rows.Close()
 	r.err = r.res.Close()
+	if r.after != nil {
+		r.err = r.after(r.err)
+	}
 }
 
 func (r *batchRows) Err() error {

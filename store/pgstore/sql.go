@@ -24,8 +24,10 @@ type SQLStore struct {
 
 // sqlState is what the store knows of a transaction that it has begun.
 type sqlState struct {
-	cancel context.CancelFunc // of its context
+	ctx    context.Context    // its own: it outlives Begin
+	cancel context.CancelFunc // of ctx
 	wrote  bool               // messages that are numbered anew at the commit
+	commit *watched           // nil before the store's first statement
 }
 
 var (
@@ -77,7 +79,7 @@ func (s *SQLStore) Begin(ctx context.Context) (*sql.Tx, error) {
 		stat := s.pool.Stat()
 		return nil, fail("begin", exhausted(err, int(stat.AcquiredConns()), int(stat.MaxConns())))
 	}
-	s.txs.Store(tx, &sqlState{cancel: cancel})
+	s.txs.Store(tx, &sqlState{ctx: ctx, cancel: cancel})
 	return tx, nil
 }
 
@@ -94,7 +96,7 @@ func (s *SQLStore) Commit(ctx context.Context, tx *sql.Tx, w store.Writes) error
 		err = ctx.Err()
 	}
 	if err == nil {
-		err = s.run(ctx, tx, all)
+		err = s.run(ctx, sqlQuerier{tx, state}, all)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("commit: %w", err), rollBackSQL(tx))
@@ -103,10 +105,14 @@ func (s *SQLStore) Commit(ctx context.Context, tx *sql.Tx, w store.Writes) error
 	timer := time.AfterFunc(s.opts.Timeout, state.cancel)
 	err = tx.Commit()
 	timer.Stop()
+	if err == nil {
+		if err = state.commit.waited(state.ctx); err == nil {
+			s.written(w)
+			return nil
+		}
+		return fmt.Errorf("commit: %w: %w", store.ErrUnknown, err)
+	}
 	switch {
-	case err == nil:
-		s.written(w)
-		return nil
 	case err == context.Canceled, err == context.DeadlineExceeded, errors.Is(err, sql.ErrTxDone), undone(err):
 		// Bare, a context's error says that package sql did not get as far as
 		// committing.
@@ -115,11 +121,11 @@ func (s *SQLStore) Commit(ctx context.Context, tx *sql.Tx, w store.Writes) error
 	return fmt.Errorf("commit: %w: %w", store.ErrUnknown, err)
 }
 
-func (s *SQLStore) run(ctx context.Context, tx *sql.Tx, all []statement) error {
+func (s *SQLStore) run(ctx context.Context, q sqlQuerier, all []statement) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	for _, st := range all {
-		if _, err := tx.ExecContext(ctx, st.text, st.args...); err != nil {
+		if _, err := q.exec(ctx, st.text, st.args...); err != nil {
 			return fail(st.doing, err)
 		}
 	}
@@ -137,6 +143,13 @@ func (s *SQLStore) Rollback(_ context.Context, tx *sql.Tx) error {
 	return rollBackSQL(tx)
 }
 
+// in runs statements in a transaction, be it the store's or somebody else's.
+func (s *SQLStore) in(tx *sql.Tx) sqlQuerier {
+	known, _ := s.txs.Load(tx)
+	state, _ := known.(*sqlState)
+	return sqlQuerier{tx, state}
+}
+
 func rollBackSQL(tx *sql.Tx) error {
 	// A connection that is gone is rolled back by the server.
 	if err := tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) && undone(err) {
@@ -147,44 +160,45 @@ func rollBackSQL(tx *sql.Tx) error {
 
 // Savepoint begins a part of the transaction that can be undone alone.
 func (s *SQLStore) Savepoint(ctx context.Context, tx *sql.Tx, name string) error {
-	return s.mark(ctx, sqlQuerier{tx}, "SAVEPOINT ", name)
+	return s.mark(ctx, s.in(tx), "SAVEPOINT ", name)
 }
 
 // RollbackTo undoes what was done since the savepoint.
 func (s *SQLStore) RollbackTo(ctx context.Context, tx *sql.Tx, name string) error {
-	return s.mark(ctx, sqlQuerier{tx}, "ROLLBACK TO ", name)
+	return s.mark(ctx, s.in(tx), "ROLLBACK TO ", name)
 }
 
 // Release forgets a savepoint.
 func (s *SQLStore) Release(ctx context.Context, tx *sql.Tx, name string) error {
-	return s.mark(ctx, sqlQuerier{tx}, "RELEASE ", name)
+	return s.mark(ctx, s.in(tx), "RELEASE ", name)
 }
 
 // Write writes messages at once, in any transaction on this database that goes
 // over pgx's driver.
 func (s *SQLStore) Write(ctx context.Context, tx *sql.Tx, w store.Writes) error {
-	if known, ok := s.txs.Load(tx); ok {
-		known.(*sqlState).wrote = !s.opts.NoReorder
+	q := s.in(tx)
+	if q.state != nil {
+		q.state.wrote = !s.opts.NoReorder
 	}
-	return s.write(ctx, sqlQuerier{tx}, w)
+	return s.write(ctx, q, w)
 }
 
 // Cancel deletes messages that were to be sent later.
 func (s *SQLStore) Cancel(ctx context.Context, tx *sql.Tx, source string, ids []string) (int, error) {
-	return s.cancel(ctx, sqlQuerier{tx}, source, ids)
+	return s.cancel(ctx, s.in(tx), source, ids)
 }
 
 // Enter inserts an inbox row for each entry that has none.
 func (s *SQLStore) Enter(ctx context.Context, tx *sql.Tx, entries []store.Entry) ([]store.Found, error) {
-	return s.enter(ctx, sqlQuerier{tx}, entries)
+	return s.enter(ctx, s.in(tx), entries)
 }
 
 // Leave undoes Enter for some entries.
 func (s *SQLStore) Leave(ctx context.Context, tx *sql.Tx, entries []store.Entry, found []store.Found) error {
-	return s.leave(ctx, sqlQuerier{tx}, entries, found)
+	return s.leave(ctx, s.in(tx), entries, found)
 }
 
 // Mark sets the state of inbox rows that are not handled.
 func (s *SQLStore) Mark(ctx context.Context, tx *sql.Tx, entries []store.Entry, state store.State) ([]store.Found, error) {
-	return s.markInbox(ctx, sqlQuerier{tx}, entries, state)
+	return s.markInbox(ctx, s.in(tx), entries, state)
 }

@@ -33,7 +33,7 @@ type core struct {
 	signal store.Signal
 	notice notifier
 
-	resolving chan struct{} // a slot for each Resolve under way
+	settling chan struct{} // a slot for each Resolve and Lookup under way
 
 	mu      sync.Mutex
 	states  map[int]*shardState // of the shards that this process reads
@@ -66,7 +66,9 @@ func Open(ctx context.Context, url string, opts ...Options) (*Store, error) {
 }
 
 // New makes a store of a pool that is somebody else's and stays open when the
-// store is closed. The relay gets connections of its own, made as the pool's.
+// store is closed. The relay gets connections of its own, made as the pool's. With
+// a config of ParseConfig, a commit whose wait for a standby somebody cancels at the
+// server is known to be unknown; with another one it is taken for committed.
 func New(ctx context.Context, pool *pgxpool.Pool, opts ...Options) (*Store, error) {
 	c, err := newCore(ctx, pool, opts)
 	if err != nil {
@@ -108,10 +110,11 @@ func open(ctx context.Context, url string, opts []Options) (*core, error) {
 
 // besideConns is how many connections everything else uses at once, at most: to
 // look into commits that were not answered, to count, to look up inbox rows, to
-// send notices. resolves is how many of them wait for commits that hang.
+// send notices. settles is how many of them look into commits and rows, and may
+// wait for commits that hang or for a standby: one at least is left for the rest.
 const (
 	besideConns = 4
-	resolves    = 2
+	settles     = 3
 )
 
 // relayConns is how many connections the relay's helpers use at once, at most:
@@ -134,8 +137,9 @@ func newCore(ctx context.Context, pool *pgxpool.Pool, opts []Options) (_ *core, 
 		return nil, fmt.Errorf("open PostgreSQL: %w", err)
 	}
 	config := pool.Config()
+	hearCuts(config.ConnConfig)
 	c := &core{
-		opts: o, pool: pool, resolving: make(chan struct{}, resolves), states: map[int]*shardState{}, leading: map[string]time.Time{},
+		opts: o, pool: pool, settling: make(chan struct{}, settles), states: map[int]*shardState{}, leading: map[string]time.Time{},
 		name: fmt.Sprintf("%s at %s:%d", config.ConnConfig.Database, config.ConnConfig.Host, config.ConnConfig.Port),
 	}
 	config.MaxConns, config.MinConns, config.MinIdleConns = relayConns, 0, 0

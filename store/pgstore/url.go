@@ -15,12 +15,17 @@ import (
 
 // ParseConfig is pgxpool.ParseConfig for a URL or a keyword/value string whose
 // errors quote neither, and which refuses a URL that contradicts itself or holds
-// what nobody reads. A parameter that is none of the client's is a setting of the
+// what nobody reads. Connections of a pool that is made of it tell the store where a
+// commit's wait for a standby was cancelled. A parameter that is none of the client's is a setting of the
 // server's, which refuses those that it does not know.
 func ParseConfig(conn string) (*pgxpool.Config, error) {
 	if !strings.HasPrefix(conn, "postgres://") && !strings.HasPrefix(conn, "postgresql://") {
 		config, err := pgxpool.ParseConfig(conn)
-		return config, withoutConn(err, &url.URL{})
+		if err != nil {
+			return nil, withoutConn(err, &url.URL{})
+		}
+		hearCuts(config.ConnConfig)
+		return config, nil
 	}
 	u, err := driver.ParseURL(conn)
 	if err != nil {
@@ -46,6 +51,7 @@ func ParseConfig(conn string) (*pgxpool.Config, error) {
 			return nil, errors.New("parameter sslrootcert is there, and sslmode allows a connection without TLS: add sslmode=verify-full, or leave sslrootcert out")
 		}
 	}
+	hearCuts(config.ConnConfig)
 	return config, nil
 }
 

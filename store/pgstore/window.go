@@ -70,27 +70,21 @@ func (st *shardState) forget() {
 // be lost in a fail-over, so it waits until the standbys have them.
 func (c *core) load(ctx context.Context, st *shardState, t store.Term) error {
 	st.windows = st.windows[:0]
-	rows, err := c.reads.Query(ctx, c.sql(`SELECT c.win, c.after, w.n, w.snapshot::text, coalesce(w.lo, 0), coalesce(w.hi, 0), w.lo IS NOT NULL
-		FROM ~cursor c JOIN ~window w ON w.shard = c.shard AND w.n >= c.win - 1 WHERE c.shard = $1 ORDER BY w.n`), t.Shard)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var w window
-		if err := rows.Scan(&st.cursor.Window, &st.cursor.Seq, &w.n, &w.snapshot, &w.lo, &w.hi, &w.known); err != nil {
+	err := settled(ctx, c.reads, func(tx pgx.Tx) (bool, error) {
+		err := each(ctx, pgxQuerier{tx}, c.sql(`SELECT c.win, c.after, w.n, w.snapshot::text, coalesce(w.lo, 0), coalesce(w.hi, 0), w.lo IS NOT NULL
+			FROM ~cursor c JOIN ~window w ON w.shard = c.shard AND w.n >= c.win - 1 WHERE c.shard = $1 ORDER BY w.n`), []any{t.Shard}, func(r rowSet) error {
+			var w window
+			err := r.Scan(&st.cursor.Window, &st.cursor.Seq, &w.n, &w.snapshot, &w.lo, &w.hi, &w.known)
+			st.windows = append(st.windows, w)
 			return err
-		}
-		st.windows = append(st.windows, w)
-	}
-	if err := rows.Err(); err != nil {
+		})
+		return len(st.windows) > 0, err
+	})
+	switch {
+	case err != nil:
 		return err
-	}
-	if len(st.windows) == 0 {
+	case len(st.windows) == 0:
 		return errors.New("the shard has no cursor: Resume makes it")
-	}
-	if err := settle(ctx, c.reads); err != nil {
-		return err
 	}
 	st.term, st.loaded = t.Lease, true
 	return nil
@@ -197,11 +191,6 @@ var openSQL = `WITH fresh AS MATERIALIZED (
 		coalesce(page.seq, 0), coalesce(page.id, ''), coalesce(page.channel, ''), coalesce(page.key, ''), coalesce(page.headers, ''), page.body
 	FROM found LEFT JOIN opened ON true LEFT JOIN page ON opened.lo IS NOT NULL ORDER BY page.seq`
 
-// synchronous has the transaction wait for its commit to be on disk, whatever
-// the database's default is. A snapshot that was lost in a crash with its
-// transaction ids given out again would hide rows.
-const synchronous = `CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN set_config('synchronous_commit', 'on', true) END`
-
 // generic runs a statement with the plan that does for all arguments. PostgreSQL
 // would plan the first five executions on each connection for their very
 // arguments: four milliseconds each, and where it has no statistics yet, it reads
@@ -210,14 +199,25 @@ func (c *core) generic(ctx context.Context, text string, args ...any) (pgx.Rows,
 	b := &pgx.Batch{}
 	b.Queue(`SELECT set_config('plan_cache_mode', 'force_generic_plan', true)`)
 	b.Queue(c.sql(text), args...)
-	res := c.reads.SendBatch(ctx, b)
-	_, err := res.Exec()
+	conn, err := c.reads.Acquire(ctx)
 	if err != nil {
+		return nil, err
+	}
+	commit := watchCommit(conn.Conn())
+	res := conn.SendBatch(ctx, b)
+	if _, err := res.Exec(); err != nil {
 		_ = res.Close() // it says the same
+		conn.Release()
 		return nil, err
 	}
 	rows, err := res.Query()
-	r := &batchRows{Rows: rows, res: res}
+	r := &batchRows{Rows: rows, res: res, after: func(err error) error {
+		conn.Release()
+		if err == nil {
+			err = commit.waited(ctx)
+		}
+		return err
+	}}
 	if err != nil {
 		r.Close()
 	}

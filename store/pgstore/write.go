@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/store"
@@ -201,39 +201,22 @@ const fenceMark = " fenced"
 func (c *core) Resolve(ctx context.Context, token string) (committed bool, err error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	select { // those that wait for commits that hang leave connections to others
-	case c.resolving <- struct{}{}:
-		defer func() { <-c.resolving }()
-	case <-ctx.Done():
-		return false, fmt.Errorf("resolve token: %d others wait for commits that hang: %w", resolves, ctx.Err())
-	}
-	tag, err := c.beside.Exec(ctx, c.sql(`WITH fence AS (`+tokenSQL+` ON CONFLICT DO NOTHING RETURNING token)
-		INSERT INTO ~token (token) SELECT token || $2 FROM fence`), token, fenceMark)
-	if err == nil && tag.RowsAffected() == 0 {
+	err = c.besideSettled(ctx, func(tx pgx.Tx) (bool, error) {
+		tag, err := tx.Exec(ctx, c.sql(`WITH fence AS (`+tokenSQL+` ON CONFLICT DO NOTHING RETURNING token)
+			INSERT INTO ~token (token) SELECT token || $2 FROM fence`), token, fenceMark)
+		if err != nil || tag.RowsAffected() > 0 {
+			return false, err
+		}
 		// A statement of its own: what the insert has waited for, it does not see.
 		var ours bool
-		err = c.beside.QueryRow(ctx, c.sql(`SELECT EXISTS (SELECT FROM ~token WHERE token = $1)`), token+fenceMark).Scan(&ours)
+		err = tx.QueryRow(ctx, c.sql(`SELECT EXISTS (SELECT FROM ~token WHERE token = $1)`), token+fenceMark).Scan(&ours)
 		committed = !ours
-	}
-	if err == nil && committed {
-		err = settle(ctx, c.beside)
-	}
+		return committed, err
+	})
 	if err != nil {
 		return false, fail("resolve token", err)
 	}
 	return committed, nil
-}
-
-// settleSQL is a transaction that writes to the log and nothing else, where
-// commits wait for standbys.
-const settleSQL = `SELECT pg_logical_emit_message(true, 'dovetail', ''), ` + synchronous + ` WHERE current_setting('synchronous_standby_names') <> ''`
-
-// settle returns when the standbys that commits wait for have all that has been
-// read. A commit is there for all to see before that if its wait was cut short: by
-// the end of its client's patience, which has the server cancel it, or by a crash.
-func settle(ctx context.Context, pool *pgxpool.Pool) error {
-	_, err := pool.Exec(ctx, settleSQL)
-	return err
 }
 
 // Forget deletes old tokens. They are UUIDs of version 7, so that their order is
