@@ -32,7 +32,7 @@ func (s postgresURL) lookServer(ctx context.Context, on pgxRunner) checkup {
 		return err
 	})
 	if err != nil {
-		return checkup{"store: server", broken, err.Error(), "look at the server's log"}
+		return checkup{"store: server", broken, err.Error(), storeRemedy}
 	}
 	system = "PostgreSQL " + version
 	switch {
@@ -67,7 +67,7 @@ func (s postgresURL) lookRights(ctx context.Context, on pgxRunner) checkup {
 	})
 	switch {
 	case err != nil:
-		return checkup{"store: permissions", broken, err.Error(), ""}
+		return checkup{"store: permissions", broken, err.Error(), storeRemedy}
 	case len(missing) > 0:
 		shown := missing[:min(3, len(missing))]
 		detail := fmt.Sprintf("%s may not %s", user, strings.Join(shown, "; "))
@@ -92,7 +92,7 @@ func (s postgresURL) lookConnections(ctx context.Context, on pgxRunner) checkup 
 		nil, func(scan func(...any) error) error { return scan(&most, &used) })
 	switch {
 	case err != nil:
-		return checkup{"store: connections", broken, err.Error(), ""}
+		return checkup{"store: connections", broken, err.Error(), storeRemedy}
 	case most-used < fewConnections:
 		return checkup{"store: connections", warning, fmt.Sprintf("%d of %d are taken, and a process of a service may want %d more", used, most, fewConnections),
 			"raise max_connections, or lower Options.Conns of the stores (pool_max_conns in their URLs)"}
