@@ -285,3 +285,31 @@ func TestDirectory_that_is_moved_to_another_disk_has_everything(t *testing.T) {
 	w.opts.Dir = to
 	w.handles("moved", numbers(3, 30))
 }
+
+// Nobody is told of the mark of what is not due yet: whoever moves it finds the
+// end of its log again.
+func TestMark_damaged_of_delayed_messages_delays_them_no_longer(t *testing.T) {
+	drivertest.CheckLeaks(t)
+	b := newBench(t, Options{Sync: SyncOS})
+	c := b.open()
+	m := b.message(0)
+	m.Due = time.Now().Add(100 * time.Millisecond)
+	later := must(c.channel(b.ctx(), b.ch.Name)).laterDir()
+	if err := os.Mkdir(later, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	owner := must(openFile(filepath.Join(later, "owner"), os.O_RDWR|os.O_CREATE))
+	if ok, err := tryLock(owner); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if err := c.Send(b.ctx(), []*driver.Message{m}); err != nil {
+		t.Fatal(err)
+	}
+	wreck{bench: b}.damage(filepath.Join(later, "mark"), "damaged")
+	if err := owner.Close(); err != nil { // the lock is free
+		t.Fatal(err)
+	}
+	if got := ids(b.take(b.receiver(c), 1, true)); got[0] != "0" {
+		t.Errorf("got %v, want 0", got)
+	}
+}
