@@ -253,3 +253,62 @@ func TestOpen_refuses_with_a_remedy_that_is_right(t *testing.T) {
 	}
 	f.must(f.write(1, sqlitestore.Options{}))
 }
+
+// What Begin and Commit ask for: a longer wait, and all of a transaction again.
+func TestTransactions_name_remedies_that_are_right(t *testing.T) {
+	t.Parallel()
+	f := file{t, filepath.Join(t.TempDir(), "shop.db")}
+	begin := func(o sqlitestore.Options) (*sqlitestore.Store, *sql.Tx) {
+		s, err := sqlitestore.Open(t.Context(), f.path, o)
+		f.must(err)
+		t.Cleanup(func() { f.must(s.Close()) })
+		tx, err := s.Begin(t.Context())
+		f.must(err)
+		return s, tx
+	}
+	s, tx := begin(sqlitestore.Options{Wait: time.Millisecond})
+	_, err := s.Begin(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "look for one that waits for something else, or raise Options.Wait") {
+		t.Fatalf("error %v", err)
+	}
+	f.must(s.Rollback(t.Context(), tx))
+	s, tx = begin(sqlitestore.Options{Wait: time.Minute})
+	second := make(chan error, 1)
+	go func() {
+		tx, err := s.Begin(t.Context())
+		if err == nil {
+			err = s.Rollback(t.Context(), tx)
+		}
+		second <- err
+	}()
+	select {
+	case err := <-second:
+		t.Fatalf("begun beside another: %v", err)
+	case <-time.After(20 * time.Millisecond): // longer than before
+	}
+	if _, err := tx.ExecContext(t.Context(), `CREATE TABLE counter (key TEXT PRIMARY KEY, n INTEGER NOT NULL)`); err != nil {
+		t.Fatal(err)
+	}
+	f.must(s.Commit(t.Context(), tx, store.Writes{Token: dovetail.NewID()}))
+	f.must(<-second)
+
+	work := func(spoil bool) error {
+		tx, err := s.Begin(t.Context())
+		f.must(err)
+		if _, err := count(t.Context(), tx, "first"); err != nil {
+			return err
+		}
+		if spoil {
+			interrupt(t.Context(), tx)
+		}
+		return s.Commit(t.Context(), tx, store.Writes{Token: dovetail.NewID()})
+	}
+	if err := work(true); err == nil || !strings.Contains(err.Error(), "run all of it again") {
+		t.Fatalf("error %v", err)
+	}
+	f.must(work(false))
+	all, err := counts(t.Context(), s.DB())
+	if err != nil || all["first"] != 1 || len(all) != 1 {
+		t.Errorf("counters %v, %v, want first once and nothing else", all, err)
+	}
+}
