@@ -121,7 +121,7 @@ func (d *doctor) store(ctx context.Context, raw string) {
 	}
 	defer func() {
 		if err := db.Close(); err != nil {
-			d.say("store", broken, "close: "+err.Error(), "")
+			d.say("store", broken, "close: "+err.Error(), storeRemedy)
 		}
 	}()
 	d.say("store", fine, fmt.Sprintf("%s opened in %v, its tables are there", driver.Redact(raw), time.Since(began).Round(time.Millisecond)), "")
@@ -146,7 +146,7 @@ func (d *doctor) clock(ctx context.Context, db database) {
 	off := now.Sub(before.Add(took / 2)).Round(time.Millisecond)
 	switch {
 	case err != nil:
-		d.say("store: clock", warning, err.Error(), "")
+		d.say("store: clock", warning, err.Error(), storeRemedy)
 	case !elsewhere:
 		d.say("store: clock", fine, "is this machine's", "")
 	case off.Abs() > skew+took:
@@ -168,5 +168,8 @@ func remedyOf(k driver.Kind) string {
 	case driver.TooLarge:
 		return "raise the broker's limit on the size of messages"
 	}
-	return ""
+	return "do what the error says, or look at the broker's log"
 }
+
+// storeRemedy says what helps against an error of a store that was opened.
+const storeRemedy = "do what the error says, or look at the log of the store's server"

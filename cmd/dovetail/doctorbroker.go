@@ -17,18 +17,18 @@ func (d *doctor) broker(ctx context.Context, raw string) {
 	defer cancel()
 	conn, err := driver.Open(opening, raw)
 	if err != nil {
-		remedy := remedyOf(driver.Classify(err))
-		if remedy == "" {
-			remedy = remedyOf(driver.Retryable)
+		kind := driver.Classify(err)
+		if kind == driver.Unclassified {
+			kind = driver.Retryable
 		}
-		d.say("broker", broken, err.Error(), remedy)
+		d.say("broker", broken, err.Error(), remedyOf(kind))
 		return
 	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.a.timeout)
 		defer cancel()
 		if err := conn.Close(closing); err != nil {
-			d.say("broker", warning, "close: "+err.Error(), "")
+			d.say("broker", warning, "close: "+err.Error(), remedyOf(conn.Classify(err)))
 		}
 	}()
 	d.say("broker", fine, fmt.Sprintf("%s reached in %v", driver.Redact(raw), time.Since(began).Round(time.Millisecond)), "")

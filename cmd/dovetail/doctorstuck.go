@@ -112,7 +112,7 @@ func (d *doctor) outbox(ctx context.Context, db database) {
 	for shard := range db.Shards() {
 		s, err := db.Stats(ctx, shard)
 		if err != nil {
-			d.say("outbox", broken, err.Error(), "")
+			d.say("outbox", broken, err.Error(), storeRemedy)
 			return
 		}
 		backlog, held, later = backlog+s.Backlog, held+s.Held, later+s.Later
@@ -132,7 +132,7 @@ func (d *doctor) outbox(ctx context.Context, db database) {
 	}
 	found, _, err := outbox.FindHeld(ctx, db, outbox.HeldFilter{}, 1)
 	if err != nil {
-		d.say("outbox: held", broken, err.Error(), "")
+		d.say("outbox: held", broken, err.Error(), storeRemedy)
 		return
 	}
 	why := ""

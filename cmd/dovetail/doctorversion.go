@@ -34,16 +34,24 @@ func (d *doctor) version(ctx context.Context, conn driver.Conn) {
 	}
 }
 
+// brokersRemedy says what helps where a broker of a cluster does not answer. No
+// rights are needed for it.
+const brokersRemedy = "look whether every broker runs, and is reached from here by the address that it advertises"
+
 // kafkaVersion goes by which requests the brokers know: they do not say what
 // they are.
 func (d *doctor) kafkaVersion(ctx context.Context, client *kgo.Client) {
 	all, err := kadm.NewClient(client).ApiVersions(ctx)
 	if err != nil {
-		d.say("broker: version", warning, err.Error(), "give the user the right to describe the cluster")
+		d.say("broker: version", warning, err.Error(), brokersRemedy)
 		return
 	}
 	guesses := map[string]int{}
-	for _, v := range all {
+	for _, v := range all.Sorted() {
+		if v.Err != nil { // and it has said nothing
+			d.say("broker: version", warning, fmt.Sprintf("broker %d does not answer: %v", v.NodeID, v.Err), brokersRemedy)
+			return
+		}
 		guesses[v.VersionGuess()]++
 	}
 	if len(guesses) > 1 {

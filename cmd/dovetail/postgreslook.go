@@ -32,7 +32,7 @@ func (s postgresURL) lookServer(ctx context.Context, on pgxRunner) checkup {
 		return err
 	})
 	if err != nil {
-		return checkup{"store: server", broken, err.Error(), "look at the server's log"}
+		return checkup{"store: server", broken, err.Error(), storeRemedy}
 	}
 	system = "PostgreSQL " + version
 	switch {
@@ -46,15 +46,19 @@ func (s postgresURL) lookServer(ctx context.Context, on pgxRunner) checkup {
 	return checkup{"store: server", fine, system + ", its settings keep what was committed", ""}
 }
 
-// lookRights checks that the tables can be read and written. The relay and the
-// inbox's purge also truncate and delete.
+// lookRights checks that the tables can be read and written, and numbers taken of
+// the sequence that one of them has as a default: an identity column's needs no
+// right. The relay and the inbox's purge also truncate and delete.
 func (s postgresURL) lookRights(ctx context.Context, on pgxRunner) checkup {
 	var user string
 	missing := []string{}
-	err := on.Query(ctx, `SELECT current_user, relname, ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) p
-			WHERE NOT has_table_privilege(c.oid, p))
+	err := on.Query(ctx, `SELECT current_user, relname, CASE relkind
+			WHEN 'S' THEN ARRAY(SELECT p FROM unnest(ARRAY['USAGE']) p WHERE NOT has_sequence_privilege(c.oid, p))
+			ELSE ARRAY(SELECT p FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) p WHERE NOT has_table_privilege(c.oid, p)) END
 		FROM pg_class c WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = coalesce(nullif($1, ''), current_schema()))
-			AND relkind IN ('r', 'p') AND starts_with(relname, lower($2)) AND relname <> lower($2) || 'migration'
+			AND (relkind IN ('r', 'p') OR relkind = 'S' AND NOT EXISTS (
+				SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'i'))
+			AND starts_with(relname, lower($2)) AND relname <> lower($2) || 'migration'
 		ORDER BY relname`, []any{s.schema, or(s.prefix, "dovetail_")}, func(scan func(...any) error) error {
 		var table string
 		var rights []string
@@ -67,7 +71,7 @@ func (s postgresURL) lookRights(ctx context.Context, on pgxRunner) checkup {
 	})
 	switch {
 	case err != nil:
-		return checkup{"store: permissions", broken, err.Error(), ""}
+		return checkup{"store: permissions", broken, err.Error(), storeRemedy}
 	case len(missing) > 0:
 		shown := missing[:min(3, len(missing))]
 		detail := fmt.Sprintf("%s may not %s", user, strings.Join(shown, "; "))
@@ -75,7 +79,7 @@ func (s postgresURL) lookRights(ctx context.Context, on pgxRunner) checkup {
 			detail += fmt.Sprintf("; and %d more", more)
 		}
 		schema := or(s.schema, "public")
-		return checkup{"store: permissions", broken, detail, fmt.Sprintf("have the tables' owner GRANT ALL ON ALL TABLES IN SCHEMA %s TO %s",
+		return checkup{"store: permissions", broken, detail, fmt.Sprintf("have the tables' owner run: GRANT ALL ON ALL TABLES IN SCHEMA %[1]s TO %[2]s; GRANT ALL ON ALL SEQUENCES IN SCHEMA %[1]s TO %[2]s",
 			pgx.Identifier{schema}.Sanitize(), pgx.Identifier{user}.Sanitize())}
 	}
 	return checkup{"store: permissions", fine, user + " may read and write all tables", ""}
@@ -92,7 +96,7 @@ func (s postgresURL) lookConnections(ctx context.Context, on pgxRunner) checkup 
 		nil, func(scan func(...any) error) error { return scan(&most, &used) })
 	switch {
 	case err != nil:
-		return checkup{"store: connections", broken, err.Error(), ""}
+		return checkup{"store: connections", broken, err.Error(), storeRemedy}
 	case most-used < fewConnections:
 		return checkup{"store: connections", warning, fmt.Sprintf("%d of %d are taken, and a process of a service may want %d more", used, most, fewConnections),
 			"raise max_connections, or lower Options.Conns of the stores (pool_max_conns in their URLs)"}

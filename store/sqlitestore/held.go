@@ -3,7 +3,6 @@ package sqlitestore
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"strings"
 	"time"
 
@@ -70,7 +69,7 @@ func (s *Store) Blocked(ctx context.Context, _ store.Term, lanes []store.Lane) (
 	blocked := make([]bool, len(lanes))
 	known, err := s.someLanes(ctx, len(lanes)+1)
 	if err != nil {
-		return nil, fmt.Errorf("look for held lanes: %w", err)
+		return nil, fail("look for held lanes", err)
 	}
 	for i, l := range lanes {
 		if len(known) <= len(lanes) {
@@ -79,7 +78,7 @@ func (s *Store) Blocked(ctx context.Context, _ store.Term, lanes []store.Lane) (
 		}
 		if err := s.readers.QueryRowContext(ctx, s.sql(`SELECT count(*) FROM ~lane WHERE channel = ? AND name = ?`), l.Channel, l.Name).
 			Scan(&blocked[i]); err != nil {
-			return nil, fmt.Errorf("look for held lanes: %w", err)
+			return nil, fail("look for held lanes", err)
 		}
 	}
 	return blocked, nil
@@ -119,7 +118,7 @@ func (s *Store) Due(ctx context.Context, t store.Term, skip []string, max store.
 	var retry int64
 	if err := s.readers.QueryRowContext(ctx, s.sql(`SELECT count(*) FILTER (WHERE l.retry <= n.at), coalesce(min(l.retry) FILTER (WHERE l.retry > n.at), 0)
 		FROM ~lane l CROSS JOIN (SELECT ? AS at) n WHERE `+not), rotate(args)...).Scan(&ready, &retry); err != nil {
-		return nil, next, fmt.Errorf("read held messages: %w", err)
+		return nil, next, fail("read held messages", err)
 	}
 	if ready == 0 {
 		return nil, timeOf(retry), nil
@@ -185,11 +184,11 @@ func rotate(args []any) []any {
 func (s *Store) Browse(ctx context.Context, _ int, after store.Position, max int) ([]store.Held, error) {
 	rows, err := s.readers.QueryContext(ctx, s.sql(`SELECT `+heldColumns+` WHERE h.released = 0 AND h.seq > ? ORDER BY h.seq LIMIT ?`), after.Seq, max)
 	if err != nil {
-		return nil, fmt.Errorf("read held messages: %w", err)
+		return nil, fail("read held messages", err)
 	}
 	all, err := appendHeld(nil, rows)
 	if err != nil {
-		return nil, fmt.Errorf("read held messages: %w", err)
+		return nil, fail("read held messages", err)
 	}
 	return all, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/dovetail-go/dovetail/store"
@@ -18,7 +17,7 @@ func (s *Store) Enter(ctx context.Context, tx *sql.Tx, entries []store.Entry) ([
 		if len(entries)-i >= manyRows {
 			all, err := s.enterMany(ctx, tx, entries[i:i+manyRows])
 			if err != nil {
-				return nil, fmt.Errorf("enter inbox: %w", err)
+				return nil, fail("enter inbox", err)
 			}
 			if all {
 				i += manyRows
@@ -28,7 +27,7 @@ func (s *Store) Enter(ctx context.Context, tx *sql.Tx, entries []store.Entry) ([
 		for end := min(i+manyRows, len(entries)); i < end; i++ {
 			var err error
 			if found[i], err = s.enterOne(ctx, tx, &entries[i]); err != nil {
-				return nil, fmt.Errorf("enter inbox: %w", err)
+				return nil, fail("enter inbox", err)
 			}
 		}
 	}
@@ -95,7 +94,7 @@ func (s *Store) Leave(ctx context.Context, tx *sql.Tx, entries []store.Entry, fo
 				e.Group, e.Handler, e.Source, e.ID)
 		}
 		if err != nil {
-			return fmt.Errorf("leave inbox: %w", err)
+			return fail("leave inbox", err)
 		}
 	}
 	return nil
@@ -107,7 +106,7 @@ func (s *Store) Mark(ctx context.Context, tx *sql.Tx, entries []store.Entry, sta
 	for i, e := range entries {
 		f, err := scanFound(tx.StmtContext(ctx, s.stmt.found).QueryRowContext(ctx, e.Group, e.Handler, e.Source, e.ID))
 		if err != nil {
-			return nil, fmt.Errorf("mark inbox: %w", err)
+			return nil, fail("mark inbox", err)
 		}
 		found[i] = f
 		_, err = tx.ExecContext(ctx, s.sql(`INSERT INTO ~inbox (grp, handler, source, id, state, requeues, since)
@@ -115,7 +114,7 @@ func (s *Store) Mark(ctx context.Context, tx *sql.Tx, entries []store.Entry, sta
 			SET state = excluded.state, requeues = max(requeues, excluded.requeues), since = max(since, excluded.since)
 			WHERE state <> 'handled' AND NOT (state = 'cancelled' AND excluded.state = 'dead')`), e.Group, e.Handler, e.Source, e.ID, string(state), e.Requeues, micros(e.Since))
 		if err != nil {
-			return nil, fmt.Errorf("mark inbox: %w", err)
+			return nil, fail("mark inbox", err)
 		}
 	}
 	return found, nil
@@ -127,7 +126,7 @@ func (s *Store) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, er
 	for i, k := range keys {
 		f, err := scanFound(s.readers.QueryRowContext(ctx, s.sql(foundSQL), k.Group, k.Handler, k.Source, k.ID))
 		if err != nil {
-			return nil, fmt.Errorf("look up inbox: %w", err)
+			return nil, fail("look up inbox", err)
 		}
 		found[i] = f
 	}

@@ -22,7 +22,7 @@ func (s *Store) Acquire(ctx context.Context, name, holder string, ttl time.Durat
 	var until int64
 	err := s.readers.QueryRowContext(ctx, s.sql(`SELECT holder, until FROM ~lease WHERE name = ?`), name).Scan(&another, &until)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return store.Lease{}, fmt.Errorf("lease %s: %w", name, err)
+		return store.Lease{}, fail("lease "+name, err)
 	}
 	err = s.writer.QueryRowContext(ctx, s.sql(`INSERT INTO ~lease (name, holder, term, until) VALUES (?1, ?2, 1, ?4)
 		ON CONFLICT (name) DO UPDATE SET
@@ -33,7 +33,7 @@ func (s *Store) Acquire(ctx context.Context, name, holder string, ttl time.Durat
 		return store.Lease{}, fmt.Errorf("lease %s: %w", name, store.ErrLeased)
 	}
 	if err != nil {
-		return store.Lease{}, fmt.Errorf("lease %s: %w", name, err)
+		return store.Lease{}, fail("lease "+name, err)
 	}
 	if another != holder && timeOf(until).After(most) {
 		l.Ahead = timeOf(until).Sub(now)
@@ -45,7 +45,7 @@ func (s *Store) Acquire(ctx context.Context, name, holder string, ttl time.Durat
 func (s *Store) Resign(ctx context.Context, l store.Lease) error {
 	_, err := s.writer.ExecContext(ctx, s.sql(`UPDATE ~lease SET until = 0 WHERE name = ? AND holder = ? AND term = ?`), l.Name, l.Holder, l.Term)
 	if err != nil {
-		return fmt.Errorf("resign lease %s: %w", l.Name, err)
+		return fail("resign lease "+l.Name, err)
 	}
 	return nil
 }
@@ -66,21 +66,21 @@ func fence(t store.Term, args ...any) []any {
 func (s *Store) under(ctx context.Context, t store.Term, doing string, do func(tx *sql.Tx) error) error {
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fail(doing, err)
 	}
 	defer tx.Rollback() // after the commit it does nothing
 	var holds bool
 	if err := tx.QueryRowContext(ctx, s.sql(`SELECT `+fenced), fence(t)...).Scan(&holds); err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fail(doing, err)
 	}
 	if !holds {
 		return fmt.Errorf("%s: term %d of %s: %w", doing, t.Term, t.Name, store.ErrFenced)
 	}
 	if err := do(tx); err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fail(doing, err)
 	}
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fail(doing, err)
 	}
 	return nil
 }
@@ -111,20 +111,20 @@ func (s *Store) Resume(ctx context.Context, t store.Term, service string) (c sto
 func (s *Store) Next(ctx context.Context, _ store.Term, after, _ store.Position, max store.Limit) (store.Page, error) {
 	rows, err := s.stmt.next.QueryContext(ctx, after.Seq, max.Rows)
 	if err != nil {
-		return store.Page{}, fmt.Errorf("read outbox: %w", err)
+		return store.Page{}, fail("read outbox", err)
 	}
 	defer rows.Close()
 	var page store.Page
 	for bytes := 0; bytes < max.Bytes && rows.Next(); {
 		var r store.Row
 		if r, err = scanRow(rows); err != nil {
-			return store.Page{}, fmt.Errorf("read outbox: %w", err)
+			return store.Page{}, fail("read outbox", err)
 		}
 		bytes += len(r.Message.Body)
 		page.Rows = append(page.Rows, r)
 	}
 	if err := rows.Err(); err != nil {
-		return store.Page{}, fmt.Errorf("read outbox: %w", err)
+		return store.Page{}, fail("read outbox", err)
 	}
 	return page, nil
 }
@@ -223,7 +223,7 @@ type querier interface {
 func (s *Store) nextDue(ctx context.Context, q querier) (time.Time, error) {
 	var due int64
 	if err := q.QueryRowContext(ctx, s.sql(`SELECT coalesce(min(due), 0) FROM ~later`)).Scan(&due); err != nil {
-		return time.Time{}, fmt.Errorf("look for due messages: %w", err)
+		return time.Time{}, fail("look for due messages", err)
 	}
 	return timeOf(due), nil
 }
@@ -272,7 +272,7 @@ func (s *Store) Stats(ctx context.Context, shard int) (st store.Stats, err error
 			coalesce((SELECT service FROM ~cursor WHERE shard = ?1), '') FROM c`), shard).
 		Scan(&st.Backlog, &oldest, &st.Held, &st.Later, &st.Service)
 	if err != nil {
-		return st, fmt.Errorf("outbox stats: %w", err)
+		return st, fail("outbox stats", err)
 	}
 	st.Backlog = max(st.Backlog, 0) // the last row may be retired
 	st.Oldest = timeOf(oldest)

@@ -24,7 +24,7 @@ func (s *Store) RetryHeld(ctx context.Context, channel, name string) (int, error
 func (s *Store) Edit(ctx context.Context, _ int, p store.Position, m *driver.Message) error {
 	text, err := store.AppendHeaders(nil, m)
 	if err != nil {
-		return fmt.Errorf("edit held message: %w", err)
+		return fail("edit held message", err)
 	}
 	return s.repair(ctx, "edit held message", []store.Position{p}, func(tx *sql.Tx, seq int64) error {
 		for _, table := range []string{"~held", "~outbox"} {
@@ -61,7 +61,7 @@ func (s *Store) Discard(ctx context.Context, _ int, ps []store.Position) (n int,
 func (s *Store) repair(ctx context.Context, doing string, ps []store.Position, change func(tx *sql.Tx, seq int64) error) error {
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fail(doing, err)
 	}
 	defer tx.Rollback() // after the commit it does nothing
 	lanes := map[laneKey]bool{}
@@ -80,7 +80,7 @@ func (s *Store) repair(ctx context.Context, doing string, ps []store.Position, c
 			err = change(tx, p.Seq)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", doing, err)
+			return fail(doing, err)
 		}
 	}
 	if len(lanes) == 0 {
@@ -88,14 +88,14 @@ func (s *Store) repair(ctx context.Context, doing string, ps []store.Position, c
 	}
 	for l := range lanes {
 		if _, err := tx.ExecContext(ctx, s.sql(`UPDATE ~lane SET retry = 1 WHERE channel = ? AND name = ?`), l.channel, l.name); err != nil {
-			return fmt.Errorf("%s: %w", doing, err)
+			return fail(doing, err)
 		}
 		if err := s.forgetEmpty(ctx, tx, l); err != nil {
-			return fmt.Errorf("%s: %w", doing, err)
+			return fail(doing, err)
 		}
 	}
 	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fail(doing, err)
 	}
 	s.signal.Notify()
 	return nil

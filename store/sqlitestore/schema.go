@@ -115,7 +115,7 @@ func (s *Store) Migrations() []store.Migration {
 func (s *Store) Migrate(ctx context.Context) error {
 	for _, m := range s.Migrations() {
 		if err := s.migrate(ctx, m); err != nil {
-			return fmt.Errorf("migrate %s to version %d (%s): %w", s.path, m.Version, m.Name, err)
+			return fail(fmt.Sprintf("migrate %s to version %d (%s)", s.path, m.Version, m.Name), err)
 		}
 	}
 	return nil

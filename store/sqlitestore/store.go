@@ -65,7 +65,7 @@ var prefixPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 func Open(ctx context.Context, path string, opts ...Options) (*Store, error) {
 	s := &Store{path: path}
 	if len(opts) > 1 {
-		return nil, fmt.Errorf("open %s: %d Options given: want one", path, len(opts))
+		return nil, fmt.Errorf("open %s: %d Options given: want one, or none for the defaults", path, len(opts))
 	}
 	if len(opts) == 1 {
 		s.opts = opts[0]
@@ -89,7 +89,7 @@ func Open(ctx context.Context, path string, opts ...Options) (*Store, error) {
 		s.opts.Readers = 8
 	}
 	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.Close())
+		return nil, errors.Join(fail("open "+path, err), s.Close())
 	}
 	return s, nil
 }
@@ -104,6 +104,9 @@ func (s *Store) open(ctx context.Context) error {
 	f, err := os.OpenFile(abs, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err == nil {
 		err = f.Close()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make %s first: %w", filepath.Dir(abs), err)
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -151,8 +154,7 @@ const busyPause = 5 * time.Millisecond
 func (s *Store) connect(ctx context.Context) error {
 	for until := time.Now().Add(s.opts.Busy); ; {
 		err := s.writer.PingContext(ctx)
-		var failure *sqlite.Error
-		if err == nil || !errors.As(err, &failure) || failure.Code()&0xff != sqlite3.SQLITE_BUSY || time.Now().After(until) {
+		if codeOf(err) != sqlite3.SQLITE_BUSY || time.Now().After(until) {
 			return err
 		}
 		select {
@@ -164,10 +166,11 @@ func (s *Store) connect(ctx context.Context) error {
 }
 
 func (s *Store) prepareMigrated(ctx context.Context) error {
-	if err := s.prepare(ctx); err != nil {
+	err := s.prepare(ctx)
+	if codeOf(err) == sqlite3.SQLITE_ERROR { // no such table, or no such column
 		return fmt.Errorf("tables are missing or old; run Migrate or `dovetail migrate`: %w", err)
 	}
-	return nil
+	return err
 }
 
 // DB returns the file's other connections: for queries, for the schema of the

@@ -31,7 +31,7 @@ func (s *Store) Begin(ctx context.Context) (*sql.Tx, error) {
 			err = fmt.Errorf("%w: %w", context.DeadlineExceeded, cause)
 		}
 		stop()
-		return nil, fmt.Errorf("begin: %w", err)
+		return nil, fail("begin", err)
 	}
 	return tx, nil
 }
@@ -50,12 +50,12 @@ func (s *Store) Commit(ctx context.Context, tx *sql.Tx, w store.Writes) error {
 		return nil
 	}
 	if errors.Is(err, errLost) || errors.Is(err, sql.ErrTxDone) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return fmt.Errorf("commit: %w", err) // package sql did not get as far as committing
+		return fail("commit", err) // package sql did not get as far as committing
 	}
 	// If the engine is still in the transaction it had not committed, and is
 	// rolled back now. Otherwise the error came too late to know.
 	if _, rerr := s.writer.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); rerr == nil {
-		return fmt.Errorf("commit: rolled back: %w", err)
+		return fail("commit: rolled back", err)
 	}
 	return fmt.Errorf("commit: %w: %w", store.ErrUnknown, err)
 }
@@ -63,7 +63,7 @@ func (s *Store) Commit(ctx context.Context, tx *sql.Tx, w store.Writes) error {
 // Rollback undoes the transaction.
 func (s *Store) Rollback(_ context.Context, tx *sql.Tx) error {
 	if err := tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
-		return fmt.Errorf("roll back: %w", err)
+		return fail("roll back", err)
 	}
 	return nil
 }
@@ -92,7 +92,7 @@ func (s *Store) mark(ctx context.Context, tx *sql.Tx, st *sql.Stmt, do, name str
 		_, err = tx.ExecContext(ctx, do+name)
 	}
 	if err != nil {
-		return fmt.Errorf("%s%s: %w", do, name, err)
+		return fail(do+name, err)
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func short(ctx context.Context) context.Context { return context.WithoutCancel(c
 
 func (s *Store) exec(ctx context.Context, tx *sql.Tx, doing, text string, args ...any) error {
 	if _, err := tx.ExecContext(ctx, text, args...); err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
+		return fail(doing, err)
 	}
 	return nil
 }
@@ -149,7 +149,7 @@ func (s *Store) writeOwn(ctx context.Context, tx *sql.Tx, w store.Writes) error 
 				return err
 			}
 			if _, err := st.ExecContext(ctx, args...); err != nil {
-				return fmt.Errorf("write outbox_later: %w", err)
+				return fail("write outbox_later", err)
 			}
 		}
 	}
@@ -158,13 +158,13 @@ func (s *Store) writeOwn(ctx context.Context, tx *sql.Tx, w store.Writes) error 
 		for i := range w.Replies {
 			r := &w.Replies[i]
 			if _, err := st.ExecContext(ctx, r.Reply.Status, r.Reply.ContentType, r.Reply.Body, r.Group, r.Handler, r.Source, r.ID); err != nil {
-				return fmt.Errorf("write inbox reply: %w", err)
+				return fail("write inbox reply", err)
 			}
 		}
 	}
 	if w.Token != "" {
 		if _, err := tx.StmtContext(ctx, s.stmt.token).ExecContext(ctx, w.Token, now); err != nil {
-			return fmt.Errorf("write token: %w", err)
+			return fail("write token", err)
 		}
 	}
 	return nil
@@ -189,7 +189,7 @@ func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, ms []*driver.Message
 				}
 			}
 			if _, err := st.ExecContext(ctx, args...); err != nil {
-				return fmt.Errorf("write outbox: %w", err)
+				return fail("write outbox", err)
 			}
 			ms = ms[manyRows:]
 		}
@@ -203,7 +203,7 @@ func (s *Store) insertRows(ctx context.Context, tx *sql.Tx, ms []*driver.Message
 			return err
 		}
 		if _, err := st.ExecContext(ctx, args...); err != nil {
-			return fmt.Errorf("write outbox: %w", err)
+			return fail("write outbox", err)
 		}
 	}
 	return nil
@@ -231,11 +231,11 @@ func (s *Store) Cancel(ctx context.Context, tx *sql.Tx, source string, ids []str
 	for _, id := range ids {
 		res, err := tx.ExecContext(ctx, s.sql(`DELETE FROM ~later WHERE id = ? AND source = ?`), id, source)
 		if err != nil {
-			return 0, fmt.Errorf("cancel: %w", err)
+			return 0, fail("cancel", err)
 		}
 		k, err := res.RowsAffected()
 		if err != nil {
-			return 0, fmt.Errorf("cancel: %w", err)
+			return 0, fail("cancel", err)
 		}
 		n += int(k)
 	}
@@ -252,7 +252,7 @@ const fenceMark = " fenced"
 func (s *Store) Resolve(ctx context.Context, token string) (committed bool, err error) {
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
-		return false, fmt.Errorf("resolve token: %w", err)
+		return false, fail("resolve token", err)
 	}
 	defer tx.Rollback() // after the commit it does nothing
 	var there, ours bool
@@ -265,7 +265,7 @@ func (s *Store) Resolve(ctx context.Context, token string) (committed bool, err 
 		err = tx.Commit()
 	}
 	if err != nil {
-		return false, fmt.Errorf("resolve token: %w", err)
+		return false, fail("resolve token", err)
 	}
 	return there && !ours, nil
 }
@@ -281,11 +281,11 @@ func (s *Store) Forget(ctx context.Context, before time.Time, max int) (int, err
 func (s *Store) deleted(ctx context.Context, doing, text string, args ...any) (int, error) {
 	res, err := s.writer.ExecContext(ctx, s.sql(text), args...)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", doing, err)
+		return 0, fail(doing, err)
 	}
 	n, err := res.RowsAffected()
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", doing, err)
+		return 0, fail(doing, err)
 	}
 	return int(n), nil
 }

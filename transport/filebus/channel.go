@@ -45,7 +45,7 @@ func (c *Conn) channel(ctx context.Context, name string) (*channel, error) {
 	ch = &channel{c: c, dir: c.channelDir(name)}
 	err := readJSON(filepath.Join(ch.dir, "channel.json"), &ch.meta)
 	if err == nil && (ch.meta.Partitions < 1 || ch.meta.Partitions > maxPartitions) {
-		err = fmt.Errorf("channel.json says %d partitions: restore it from a backup", ch.meta.Partitions)
+		err = fmt.Errorf("%s says %d partitions: restore it from a backup", filepath.Join(ch.dir, "channel.json"), ch.meta.Partitions)
 	}
 	if err == nil {
 		ch.log, err = openLog(ctx, filepath.Join(ch.dir, "log"), ch.meta.Partitions, &c.opts, !ch.meta.Transient, ch.highest)

@@ -116,6 +116,14 @@ func (ch *channel) moveAsOwner(ctx context.Context) error {
 	}
 	mv := &mover{ch: ch, log: log, marks: newMarkReader(log.file, ch.meta.Partitions), rd: reader{w: log}, beyond: noTime}
 	defer mv.rd.close()
+	if _, err := mv.marks.read(); err != nil { // damaged, and nobody would hear of it: look for the end of the log
+		if err := log.acquire(ctx); err != nil {
+			return err
+		}
+		if err := log.release(); err != nil {
+			return err
+		}
+	}
 	return mv.run(ctx)
 }
 

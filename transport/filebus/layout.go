@@ -98,14 +98,15 @@ func writeJSON(path string, v any) error {
 	return writeFile(path, append(b, '\n'))
 }
 
-// readJSON reports fs.ErrNotExist for a file that is not there.
+// readJSON reads channel.json or group.json. It reports fs.ErrNotExist for a file
+// that is not there.
 func readJSON(path string, v any) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s: %w: restore it from a backup, or remove the directory it stands in", path, err)
+		return fmt.Errorf("%s: %w: restore it from a backup, or close every process that uses it and remove the directory it stands in, with all that is there", path, err)
 	}
 	return nil
 }

@@ -13,6 +13,9 @@ import (
 // noBase is the base of a position of which only the sequence number is known.
 const noBase = ^uint64(0)
 
+// goOn is what helps a group whose messages were deleted.
+const goOn = "put the files back, or remove the group (Remover.RemoveGroup) and provision it again, to go on without the messages"
+
 // A position is a place between two records. Base and off are where it was
 // last seen; a position without them is looked for.
 type position struct {
@@ -90,14 +93,14 @@ func (r *reader) seek(p position, m *mark) error {
 		i--
 	}
 	if i < 0 {
-		return fmt.Errorf("%w: %s holds no segment", driver.ErrPositionLost, r.w.dir)
+		return fmt.Errorf("%w: %s holds no segment: %s", driver.ErrPositionLost, r.w.dir, goOn)
 	}
 	info, err := r.enter(bases[i])
 	if err != nil {
 		return err
 	}
 	if info.base > p.seq && info.prev > p.seq {
-		return fmt.Errorf("%w: message %d of %s was deleted by hand, the oldest is %d", driver.ErrPositionLost, p.seq, r.w.dir, info.base)
+		return fmt.Errorf("%w: message %d of %s was deleted by hand, the oldest is %d: %s", driver.ErrPositionLost, p.seq, r.w.dir, info.base, goOn)
 	}
 	for r.seq < p.seq {
 		if err := r.setLimit(m); err != nil {
@@ -220,7 +223,7 @@ func (r *reader) advance(m *mark) (record, bool, error) {
 	if len(bases) > 0 && bases[len(bases)-1] > m.base {
 		return record{}, false, io.EOF // what m knows was deleted since: look at a newer one
 	}
-	return record{}, false, fmt.Errorf("%s: the segment behind %020d.seg is missing: %w", r.w.dir, r.base, driver.ErrPositionLost)
+	return record{}, false, fmt.Errorf("%w: in %s the segment behind %020d.seg is missing: %s", driver.ErrPositionLost, r.w.dir, r.base, goOn)
 }
 
 func readSegmentHeader(w *wal, base uint64) (segmentInfo, error) {

@@ -2,7 +2,6 @@ package filebus
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -42,7 +41,7 @@ func (w *wal) recover(hadMark bool) error {
 			}
 			haveSegment = true
 		case !unmarked:
-			return fmt.Errorf("%w: restore the file from a backup, or move it away to go on without its messages", err)
+			return err
 		}
 		if unmarked {
 			if err := os.Remove(segmentPath(w.dir, base)); err != nil {

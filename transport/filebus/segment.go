@@ -102,7 +102,7 @@ func marked(bases []uint64, m *mark) []uint64 {
 	return bases
 }
 
-var errSegment = errors.New("segment header is damaged")
+var errSegment = errors.New("the segment's header is damaged: restore the file from a backup, or move it away to go on without its messages")
 
 // openSegment opens a segment for reading and writing and reads its header.
 func openSegment(dir string, base uint64, parts int) (*os.File, segmentInfo, error) {
@@ -128,9 +128,12 @@ func readSegmentInfo(f *os.File, parts int) (segmentInfo, error) {
 		}
 		return segmentInfo{}, err
 	}
-	if string(b[:8]) != segMagic || int(binary.LittleEndian.Uint32(b[12:])) != parts ||
-		binary.LittleEndian.Uint32(b[8:]) != crc32.Checksum(b[12:32+8*parts], castagnoli) {
+	has := binary.LittleEndian.Uint32(b[12:])
+	if string(b[:8]) != segMagic || has > maxPartitions || binary.LittleEndian.Uint32(b[8:]) != crc32.Checksum(b[12:32+8*has], castagnoli) {
 		return segmentInfo{}, errSegment
+	}
+	if int(has) != parts {
+		return segmentInfo{}, fmt.Errorf("the segment has %d partitions, and the channel's channel.json says %d: restore channel.json", has, parts)
 	}
 	info := segmentInfo{
 		base:     binary.LittleEndian.Uint64(b[16:]),

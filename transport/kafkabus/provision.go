@@ -93,7 +93,7 @@ func (c *Conn) enter(ctx context.Context, wanted map[string]driver.Channel, orde
 	for _, name := range order {
 		ch := wanted[name]
 		if have, known := c.reg.channel(ch.Name); known && !driver.IsReply(ch.Name, ch.Transient) && have.Kind != ch.Kind.String() {
-			return fmt.Errorf("kafkabus: channel %s is %s: %w: it cannot be provisioned as %s; give one of them another name",
+			return fmt.Errorf("kafkabus: channel %s is %s: %w: it cannot be provisioned as %s; give one of them another name, or remove the channel",
 				ch.Name, have.Kind, driver.ErrConflict, ch.Kind)
 		}
 	}

@@ -136,7 +136,7 @@ func (s *sending) prepare(messages []*driver.Message, missing map[string]error) 
 		}
 		if n := m.Size(); n > s.c.opts.MaxBytes {
 			failures = append(failures, driver.SendFailure{Index: i, Err: fmt.Errorf(
-				"kafkabus: send to channel %s: %w: %d bytes, and the limit is %d: raise max-bytes", m.Channel, driver.ErrTooLarge, n, s.c.opts.MaxBytes)})
+				"kafkabus: send to channel %s: %w: %d bytes, and the limit is %d: send a reference to the data instead, or raise max-bytes and the topic's max.message.bytes", m.Channel, driver.ErrTooLarge, n, s.c.opts.MaxBytes)})
 			continue
 		}
 		s.encode(m, topic)

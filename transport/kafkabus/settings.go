@@ -80,10 +80,10 @@ func (o *Options) judge(t *topic, ch driver.Channel, s settings) (loses, may []s
 		return loses, may
 	}
 	if s[uncleanElect] == "true" {
-		warn("%s is true: a broker that lacks confirmed messages may become leader; set it to false", uncleanElect)
+		warn("%s is true: a broker that lacks confirmed messages may become leader; set %[1]s=false", uncleanElect)
 	}
 	if n, ok := s.limit(minInSync); ok && n < 2 && t.replicas > 1 {
-		warn("%s is %d: a message is confirmed when one of %d copies has it; set it to 2", minInSync, n, t.replicas)
+		warn("%s is %d: a message is confirmed when one of %d copies has it; set %[1]s=2", minInSync, n, t.replicas)
 	}
 	return loses, may
 }
@@ -107,9 +107,9 @@ func (o *Options) judgeRetention(t *topic, ch driver.Channel, s settings, lose, 
 	switch asked := o.Retention > 0 && kept >= min(o.Retention, shortRetention); {
 	case !timed || asked:
 	case kept < leastRetention:
-		lose("%s is %d: messages are deleted after %v whether or not they were handled; raise it, or say with the parameter retention that it is meant", retentionMs, ms, kept)
+		lose("%s is %d: messages are deleted after %v whether or not they were handled; set %[1]s=%[4]d or more, or say with the parameter retention that it is meant", retentionMs, ms, kept, shortRetention.Milliseconds())
 	case kept < shortRetention:
-		warn("%s is %d: messages are deleted after %v whether or not they were handled; raise it", retentionMs, ms, kept)
+		warn("%s is %d: messages are deleted after %v whether or not they were handled; set %[1]s=%[4]d or more", retentionMs, ms, kept, shortRetention.Milliseconds())
 	}
 	if sized {
 		text := "%s is %d: older messages are deleted beyond it whether or not they were handled; set %[1]s=-1"
