@@ -318,6 +318,9 @@ func (r *receiver) Settle(ctx context.Context, settlements []driver.Settlement) 
 		}
 		it, ok := s.Delivery.Receipt.(*item)
 		if ok && it.state == settled {
+			if it.p.lost && it.p.dirty { // before that was written down, and comes again
+				stale.Indexes = append(stale.Indexes, i)
+			}
 			continue
 		}
 		if !ok || it.p.lost || it.p.id >= len(r.parts) || r.parts[it.p.id] != it.p {
