@@ -71,22 +71,55 @@ func (r *run) clear(ctx context.Context) (err error) {
 	for _, s := range services {
 		names = append(names, dovetail.DeadLetterChannel(s), dovetail.RequeueChannel(s))
 		for _, e := range (&job{Run: r.id}).events(versions) {
-			names = append(names, dovetail.UnhandledChannel(s, s, e.Spec().Type()))
+			waits := dovetail.UnhandledChannel(s, s, e.Spec().Type())
+			names = append(names, waits, waits[:strings.LastIndexByte(waits, '.')]) // and what says that there are some
 		}
 	}
-	if l, ok := conn.(driver.Lister); ok { // reply channels, one for each process
-		all, err := l.Channels(ctx)
-		if err != nil && conn.Classify(err) != driver.Unsupported {
+	l, _ := conn.(driver.Lister)
+	for try := 1; ; try++ {
+		found, err := r.made(ctx, l, conn)
+		if err != nil {
 			return err
 		}
-		for _, c := range all {
-			if strings.Contains(c.Channel.Name, "verify-"+r.id) && !slices.Contains(names, c.Channel.Name) {
-				names = append(names, c.Channel.Name)
-			}
+		if names = append(names, found...); len(names) == 0 {
+			return nil
+		}
+		if err := removeAll(ctx, conn, remover, names); err != nil || l == nil || try == mostClears {
+			return err
+		}
+		names = nil
+		pause(ctx, lookEvery)
+	}
+}
+
+// mostClears bounds how often it is looked whether a channel is left: one that a
+// process had asked for when it was killed may appear after it was removed.
+const mostClears = 10
+
+// made are the channels that are there and have the run's name.
+func (r *run) made(ctx context.Context, l driver.Lister, conn driver.Conn) (names []string, err error) {
+	if l == nil {
+		return nil, nil
+	}
+	all, err := l.Channels(ctx)
+	if err != nil {
+		if conn.Classify(err) == driver.Unsupported {
+			err = nil
+		}
+		return nil, err
+	}
+	for _, c := range all {
+		if strings.Contains(c.Channel.Name, "verify-"+r.id) {
+			names = append(names, c.Channel.Name)
 		}
 	}
+	return names, nil
+}
+
+func removeAll(ctx context.Context, conn driver.Conn, remover driver.Remover, names []string) error {
+	slices.Sort(names)
 	var errs []error
-	for _, name := range names {
+	for _, name := range slices.Compact(names) {
 		if err := remover.RemoveChannel(ctx, name); err != nil && conn.Classify(err) != driver.NotFound {
 			errs = append(errs, err)
 		}
