@@ -1,7 +1,8 @@
 package rabbitbus_test
 
 import (
-	"os"
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -12,12 +13,22 @@ import (
 // A quorum queue elects another leader within seconds of its leader's silence.
 func TestCluster_outlives_its_nodes(t *testing.T) {
 	c := servers.StartCluster(t, servers.RabbitMQ, 3)
-	h := clustertest.Harness{Nodes: clustertest.NodesOf(c), URL: c.URL() + "?partitions=6", Ordered: true, Detection: 12 * time.Second}
-	if os.Getenv("DOVETAIL_FAULT_PERIOD") == "" {
-		// Where a node was lost for good after the other faults, queues of this server
-		// refused messages for more than a minute, in one run of six. The long form
-		// tries it.
-		h.Without = []string{"lost"}
-	}
-	clustertest.Run(t, h)
+	nodes := clustertest.NodesOf(c)
+	nodes[0] = repaired{nodes[0], nodes[2]}
+	clustertest.Run(t, clustertest.Harness{Nodes: nodes, URL: c.URL() + "?partitions=6", Ordered: true, Detection: 12 * time.Second})
+}
+
+// repaired is a node that is lost only after what its operator has to do was done.
+// The other nodes do not take back one that was frozen for longer than net_ticktime:
+// it runs, and the cluster is partitioned until it is restarted (3.10, also with
+// pause_minority). Without another node they are a minority then, and pause.
+type repaired struct {
+	clustertest.Node
+	frozen clustertest.Node
+}
+
+func (n repaired) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return errors.Join(n.frozen.Stop(ctx), n.frozen.Restart(ctx), n.Node.Close())
 }
