@@ -210,8 +210,8 @@ func (c *Checker) missing() bool {
 	return false
 }
 
-// where says where a message of a group waits; "" for nowhere. i is an index of
-// sent.
+// where returns the place at which a message of a group waits, or "" if it does not
+// wait. i is an index of sent.
 func (c *Checker) where(g *groupState, i int32) string {
 	for _, w := range c.waiting {
 		switch {

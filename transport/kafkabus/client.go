@@ -76,10 +76,10 @@ func (o *Options) producerOptions() []kgo.Opt {
 // batchBytes is the largest batch that is sent.
 func (o *Options) batchBytes() int { return o.MaxBytes + batchSlack }
 
-// silence is how long a broker may owe an answer until its connection is given up. A
-// connection that is made to a broker which answers nothing is given up after twice
-// as long, and holds up every other request to that broker meanwhile, whatever their
-// contexts say.
+// silence is how long a request may go unanswered until the client closes its
+// connection. A new connection to a broker that answers nothing is closed after
+// twice as long. All other requests to that broker wait meanwhile, also those whose
+// contexts have ended.
 func (o *Options) silence() time.Duration { return min(max(o.Timeout/4, time.Second), o.Timeout/2) }
 
 // tryFor is how long a request of a kind is tried again. What keeps a receiver in its

@@ -18,10 +18,10 @@ func TestCluster_outlives_its_nodes(t *testing.T) {
 	clustertest.Run(t, clustertest.Harness{Nodes: nodes, URL: c.URL() + "?partitions=6", Ordered: true, Detection: 12 * time.Second})
 }
 
-// repaired is a node that is lost only after what its operator has to do was done.
-// The other nodes do not take back one that was frozen for longer than net_ticktime:
-// it runs, and the cluster is partitioned until it is restarted (3.10, also with
-// pause_minority). Without another node they are a minority then, and pause.
+// A repaired node is closed only after the frozen node was restarted. That is the
+// operator's task: the cluster does not take back a node that was frozen for longer
+// than net_ticktime (3.10, also with pause_minority). It stays partitioned, and when
+// it loses another node, the last one is a minority and pauses.
 type repaired struct {
 	clustertest.Node
 	frozen clustertest.Node
