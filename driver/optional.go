@@ -86,6 +86,23 @@ type Remover interface {
 	RemoveGroup(ctx context.Context, channel, group string) error
 }
 
+// An Examiner is a Conn that can ask whether its engine is well. What it asks is
+// small, and it changes nothing.
+type Examiner interface {
+	// Examine returns what a person has to act on, and nothing where all is well.
+	// ErrUnsupported says that this engine cannot tell as it is set up.
+	Examine(ctx context.Context) ([]Finding, error)
+}
+
+// A Finding is something that is wrong with an engine.
+type Finding struct {
+	Subject  string   // "broker 3"
+	Problem  string   // what is wrong with it
+	Concerns []string // what suffers from it: "partition orders/2"
+	Remedy   string   // what to do
+	Stops    bool     // something does not work now; else one more fault may have that come
+}
+
 // Volatile is a Conn whose engine confirms messages before they would survive
 // a loss of power. After an unclean start of the engine its incarnation is
 // another, and what was confirmed within the window before may be gone: a

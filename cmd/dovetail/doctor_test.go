@@ -21,6 +21,11 @@ type patient struct {
 	driver.Conn
 	fails map[string]error
 	lists [][]driver.ChannelInfo
+	finds []driver.Finding
+}
+
+func (p *patient) Examine(context.Context) ([]driver.Finding, error) {
+	return p.finds, p.fails["health"]
 }
 
 func (p *patient) Provision(ctx context.Context, chs []driver.Channel, subs []driver.Subscription) error {
@@ -126,6 +131,25 @@ func TestDoctor_names_a_remedy_for_what_fails_at_a_broker(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What a broker says is wrong with it is told, and what stands still is a failure.
+func TestDoctor_tells_what_is_wrong_with_a_broker(t *testing.T) {
+	p := newPatient(t)
+	look := func(ctx context.Context, d *doctor) { d.health(ctx, p) }
+	says(t, examine(t, look), "broker: health", fine, "", "")
+	p.finds = []driver.Finding{
+		{Subject: "partitions", Problem: "stand still", Concerns: []string{"a/0", "a/1", "a/2", "a/3", "a/4"}, Remedy: "start 2", Stops: true},
+		{Subject: "broker 3", Problem: "is away", Concerns: []string{"a/0"}, Remedy: "start it"},
+	}
+	all := examine(t, look)
+	says(t, all, "broker: health", broken, "partitions: stand still: a/0, a/1, a/2 and 2 more", "start 2")
+	says(t, all, "broker: health", warning, "broker 3: is away: a/0", "start it")
+	p.finds = nil
+	p.fails["health"] = fmt.Errorf("set management=: %w", driver.ErrUnsupported)
+	says(t, examine(t, look), "broker: health", skipped, "set management=", "")
+	p.fails["health"] = fmt.Errorf("no: %w", driver.ErrDenied)
+	says(t, examine(t, look), "broker: health", warning, "no: ", "look at user, password and permissions")
 }
 
 // What a transport cannot is no failure.

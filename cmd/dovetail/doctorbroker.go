@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
@@ -34,8 +35,44 @@ func (d *doctor) broker(ctx context.Context, raw string) {
 	d.say("broker", fine, fmt.Sprintf("%s reached in %v", driver.Redact(raw), time.Since(began).Round(time.Millisecond)), "")
 	d.version(ctx, conn)
 	d.abilities(conn.Capabilities())
+	d.health(ctx, conn)
 	d.scratch(ctx, conn)
 	d.channels(ctx, conn)
+}
+
+// health says what the broker finds wrong with itself.
+func (d *doctor) health(ctx context.Context, conn driver.Conn) {
+	const check = "broker: health"
+	e, ok := conn.(driver.Examiner)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.a.timeout)
+	defer cancel()
+	found, err := e.Examine(ctx)
+	switch {
+	case errors.Is(err, driver.ErrUnsupported):
+		d.say(check, skipped, err.Error(), "")
+	case err != nil:
+		d.say(check, warning, err.Error(), remedyOf(conn.Classify(err)))
+	case len(found) == 0:
+		d.say(check, fine, "it tells of nothing that is away, behind or cut off", "")
+	}
+	for _, f := range found {
+		state := warning
+		if f.Stops {
+			state = broken
+		}
+		detail := f.Subject + ": " + f.Problem
+		if n := len(f.Concerns); n > 0 {
+			const most = 3
+			detail += ": " + strings.Join(f.Concerns[:min(n, most)], ", ")
+			if n > most {
+				detail += fmt.Sprintf(" and %d more", n-most)
+			}
+		}
+		d.say(check, state, detail, f.Remedy)
+	}
 }
 
 // abilities says what the transport promises.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/servers"
 	"github.com/dovetail-go/dovetail/store/memstore"
 )
@@ -28,7 +30,8 @@ type Harness struct {
 	// Nodes are three or more, of which a majority is needed.
 	Nodes []Node
 
-	// URL is what services connect to. It reaches every node.
+	// URL is what services connect to. It reaches every node, and has what
+	// driver.Examiner needs.
 	URL string
 
 	// Ordered demands the order of each key of the services' subscription.
@@ -60,13 +63,51 @@ func NodesOf(c *servers.Cluster) (nodes []Node) {
 
 // Run breaks the nodes, one fault after the other, while services work, and logs a
 // line of figures for each. A node is lost for good in the end, so that the cluster
-// cannot be used afterwards. The services' database is in memory.
+// cannot be used afterwards; driver.Examiner has to tell of it, and of nothing before.
+// The services' database is in memory.
 func Run(t *testing.T, h Harness) {
 	o, err := lengthsFrom(os.Getenv(periodVariable), os.Getenv(onlyVariable))
 	if err != nil {
 		t.Fatal(err)
 	}
+	if found := Examine(t, h.URL); len(found) > 0 {
+		t.Errorf("at the beginning the cluster is not well: %+v", found)
+	}
 	run(t, h, memory{memstore.New()}, o)
+	if !h.has(lost, o) {
+		return
+	}
+	found := Examine(t, h.URL)
+	if len(found) == 0 {
+		t.Errorf("a node is lost, and nothing tells of it")
+	}
+	for _, f := range found {
+		t.Logf("%+v", f)
+		if f.Stops || f.Remedy == "" {
+			t.Errorf("a node is lost, and the others go on: %+v: want a remedy, and nothing that has stopped", f)
+		}
+	}
+}
+
+// Examine returns what a cluster tells is wrong with it.
+func Examine(t *testing.T, url string) []driver.Finding {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	conn, err := driver.Open(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	e, ok := conn.(driver.Examiner)
+	if !ok {
+		t.Fatalf("%T is no driver.Examiner", conn)
+	}
+	found, err := e.Examine(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
 }
 
 func run[Tx any](t *testing.T, h Harness, db Database[Tx], o Lengths) {
@@ -122,6 +163,11 @@ type Lengths struct {
 	Patience time.Duration // how long is waited for what was committed, before it is called lost
 	Only     []string      // the names of the faults that happen; nil for all
 	Long     bool          // with the faults that take long, and with bounds on times, which need a machine that does nothing else
+}
+
+// has reports whether a fault happens.
+func (h *Harness) has(fault string, o Lengths) bool {
+	return !slices.Contains(h.Without, fault) && (len(o.Only) == 0 || slices.Contains(o.Only, fault))
 }
 
 const (

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 )
@@ -16,6 +15,9 @@ type fault struct {
 	long bool // not in a short run
 	do   func(ctx context.Context, h Harness, o Lengths, at *moments) error
 }
+
+// lost is the last fault: the node does not come back.
+const lost = "lost"
 
 var nodeFaults = []fault{
 	{"kill", false, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
@@ -53,7 +55,7 @@ var nodeFaults = []fault{
 		}
 		return nil
 	}},
-	{"lost", false, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
+	{lost, false, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
 		at.disturb()
 		return h.Nodes[0].Close()
 	}},
@@ -71,7 +73,7 @@ func Break[Tx any](ctx context.Context, h Harness, db Database[Tx], o Lengths, r
 		faults = nodeFaults
 	}
 	for _, f := range faults {
-		if slices.Contains(h.Without, f.name) || f.long && !o.Long || len(o.Only) > 0 && !slices.Contains(o.Only, f.name) {
+		if f.long && !o.Long || !h.has(f.name, o) {
 			continue
 		}
 		out, faultErr := l.through(ctx, f, o)

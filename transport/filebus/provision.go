@@ -128,8 +128,8 @@ func (c *Conn) provisionGroup(ctx context.Context, s driver.Subscription) error 
 			return nil
 		}
 		if ch.meta.kind() == driver.PointToPoint {
-			return fmt.Errorf("%w: a point-to-point channel has one group, and this one has %s: use its name; or remove that group (Remover.RemoveGroup), and the new one is given all that is still there, handled or not; or remove the channel and provision it as publish-subscribe",
-				driver.ErrConflict, g.meta.Name)
+			return fmt.Errorf("%w: a point-to-point channel has one group, and this one has %s: use its name; or remove that group (dovetail topology remove %s --group %[2]s), and the new one is given all that is still there, handled or not; or remove the channel and provision it as publish-subscribe",
+				driver.ErrConflict, g.meta.Name, ch.meta.Name)
 		}
 	}
 	return ch.makeGroup(ctx, s, nil)

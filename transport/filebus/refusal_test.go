@@ -51,7 +51,7 @@ func TestRefusals_name_remedies_that_are_right(t *testing.T) {
 		"too many partitions":     {none, provision(parts(257), ""), "want at most 256", none, provision(parts(256), ""), Options{}, Options{}},
 		"transient":               {provision(driver.Channel{Name: "orders", Transient: true}, ""), provision(queue, ""), "remove the channel first", remove, provision(queue, ""), Options{}, Options{}},
 		"a second group":          {provision(queue, "old"), provision(queue, "new"), "this one has old: use its name; or remove that group", none, provision(queue, "old"), Options{}, Options{}},
-		"a second group, removed": {provision(queue, "old"), provision(queue, "new"), "remove that group (Remover.RemoveGroup)", removeGroup, provision(queue, "new"), Options{}, Options{}},
+		"a second group, removed": {provision(queue, "old"), provision(queue, "new"), "remove that group (dovetail topology remove orders --group old)", removeGroup, provision(queue, "new"), Options{}, Options{}},
 		"a second group, of a topic": {provision(queue, "old"), provision(queue, "new"), "remove the channel and provision it as publish-subscribe",
 			func(ctx context.Context, c *Conn) error {
 				return errors.Join(remove(ctx, c), provision(topic, "old")(ctx, c))

@@ -78,7 +78,7 @@ func (c *Conn) oneGroupEach(groups []driver.Subscription, found map[string]*topi
 		first[t.name] = s.Group
 		for _, other := range others {
 			if other != s.Group {
-				return fmt.Errorf("kafkabus: provision group %s of channel %s: %w: a point-to-point channel has one group, and %s has it: use its name; or remove that group (Remover.RemoveGroup), and the new one is given all that is still there, handled or not; or remove the channel and provision it as publish-subscribe",
+				return fmt.Errorf("kafkabus: provision group %s of channel %s: %w: a point-to-point channel has one group, and %s has it: use its name; or remove that group (dovetail topology remove %[2]s --group %[4]s), and the new one is given all that is still there, handled or not; or remove the channel and provision it as publish-subscribe",
 					s.Group, s.Channel.Name, driver.ErrConflict, other)
 			}
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 // Conn is a connection to a Kafka cluster. It is a driver.Conn, and a
-// driver.Browser, Lister and Remover.
+// driver.Browser, Lister, Remover and Examiner.
 type Conn struct {
 	opts   Options
 	client *kgo.Client // sends and asks; receivers have clients of their own
@@ -42,10 +42,11 @@ type Conn struct {
 }
 
 var (
-	_ driver.Conn    = (*Conn)(nil)
-	_ driver.Browser = (*Conn)(nil)
-	_ driver.Lister  = (*Conn)(nil)
-	_ driver.Remover = (*Conn)(nil)
+	_ driver.Conn     = (*Conn)(nil)
+	_ driver.Browser  = (*Conn)(nil)
+	_ driver.Lister   = (*Conn)(nil)
+	_ driver.Examiner = (*Conn)(nil)
+	_ driver.Remover  = (*Conn)(nil)
 )
 
 // Connect connects to the cluster that o names. It tries for Options.Timeout; a

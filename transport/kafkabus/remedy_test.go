@@ -83,7 +83,7 @@ func TestFake_errors_name_remedies_that_are_right(t *testing.T) {
 	// A group of another name.
 	const second = "a point-to-point channel has one group, and old has it: "
 	err = prov(sub("absent", "new"))
-	expect(err, driver.Conflict, second+"use its name; or remove that group (Remover.RemoveGroup), and the new one is given all that is still there, handled or not")
+	expect(err, driver.Conflict, second+"use its name; or remove that group (dovetail topology remove absent --group old), and the new one is given all that is still there, handled or not")
 	done(send(c, "absent", 1))
 	done(prov(sub("absent", "old")))
 	gets(sub("absent", "old"), 1)

@@ -14,7 +14,7 @@ import (
 )
 
 // Conn is a connection to a NATS server or cluster. It is a driver.Conn, and a
-// driver.Browser, Lister, Remover and Volatile.
+// driver.Browser, Lister, Remover, Examiner and Volatile.
 type Conn struct {
 	opts  Options
 	nc    *nats.Conn
@@ -40,6 +40,7 @@ var (
 	_ driver.Conn     = (*Conn)(nil)
 	_ driver.Browser  = (*Conn)(nil)
 	_ driver.Lister   = (*Conn)(nil)
+	_ driver.Examiner = (*Conn)(nil)
 	_ driver.Remover  = (*Conn)(nil)
 	_ driver.Volatile = (*Conn)(nil)
 )

@@ -13,7 +13,7 @@ import (
 // Conn is a pair of connections to a RabbitMQ server or cluster, one for
 // publishing and one for everything else, and more where receivers need more
 // channels than one connection has. It is a driver.Conn, and a driver.Browser,
-// Lister and Remover.
+// Lister, Remover and Examiner.
 type Conn struct {
 	opts  Options
 	delay bool // the server can
@@ -35,10 +35,11 @@ type Conn struct {
 }
 
 var (
-	_ driver.Conn    = (*Conn)(nil)
-	_ driver.Browser = (*Conn)(nil)
-	_ driver.Lister  = (*Conn)(nil)
-	_ driver.Remover = (*Conn)(nil)
+	_ driver.Conn     = (*Conn)(nil)
+	_ driver.Browser  = (*Conn)(nil)
+	_ driver.Lister   = (*Conn)(nil)
+	_ driver.Examiner = (*Conn)(nil)
+	_ driver.Remover  = (*Conn)(nil)
 )
 
 // Connect connects to the server or cluster that o names. It tries each server

@@ -107,7 +107,7 @@ func (c *Conn) get(ctx context.Context, client *http.Client, path string, into a
 	case http.StatusNotFound:
 		return nil // no group was noted yet
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return fmt.Errorf("%w: the management plugin answers %s: give the user the tag management, or policymaker for policies", driver.ErrDenied, resp.Status)
+		return fmt.Errorf("%w: the management plugin answers %s: give the user the tag management, policymaker for policies, or monitoring for nodes", driver.ErrDenied, resp.Status)
 	default:
 		return fmt.Errorf("%w: the management plugin answers %s", driver.ErrRetryable, resp.Status)
 	}

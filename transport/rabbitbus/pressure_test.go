@@ -147,6 +147,20 @@ func TestSend_to_a_server_short_of_memory_fails_in_time_and_goes_on_later(t *tes
 		_ = other.Send(ctx, large[:1])
 		_ = other.Close(within(t))
 	})
+	examined := func(alarm bool) { // what the management plugin tells is seconds old
+		t.Helper()
+		for ctx := within(t); ; pause(ctx, 200*time.Millisecond) {
+			found, err := c.Examine(ctx)
+			if err == nil && alarm == (len(found) == 1 && found[0].Stops && strings.Contains(found[0].Problem, "memory")) && (alarm || len(found) == 0) {
+				return
+			}
+			if ctx.Err() != nil {
+				t.Fatalf("with an alarm %t it tells of %+v, %v", alarm, found, err)
+			}
+		}
+	}
+	examined(true)
 	calm()
 	sendAll(t, c, numbered(s.Channel.Name, 4, 1))
+	examined(false)
 }

@@ -1,0 +1,79 @@
+package kafkabus
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/dovetail-go/dovetail/driver"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Examine looks at the partitions of the topics that carry channels: which have no
+// leader, and which brokers are away or behind.
+func (c *Conn) Examine(ctx context.Context) ([]driver.Finding, error) {
+	if err := c.ready(); err != nil {
+		return nil, err
+	}
+	if err := c.reg.sync(ctx); err != nil {
+		return nil, err
+	}
+	c.reg.mu.Lock()
+	names := slices.Sorted(maps.Keys(c.reg.channels))
+	c.reg.mu.Unlock()
+	if len(names) == 0 {
+		return nil, nil
+	}
+	req := kmsg.NewPtrMetadataRequest()
+	for _, name := range names {
+		rt := kmsg.NewMetadataRequestTopic()
+		rt.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, rt)
+	}
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	resp, err := req.RequestWith(ctx, c.client)
+	if err != nil {
+		return nil, translate("look at the partitions", err)
+	}
+	return findings(resp), nil
+}
+
+// findings judges the partitions of topics.
+func findings(resp *kmsg.MetadataResponse) (all []driver.Finding) {
+	runs := map[int32]bool{}
+	for _, b := range resp.Brokers {
+		runs[b.NodeID] = true
+	}
+	var leaderless []string
+	behind := map[int32][]string{} // partitions, by the broker whose copy is not current
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			name := "partition " + *t.Topic + "/" + strconv.Itoa(int(p.Partition))
+			if p.Leader < 0 {
+				leaderless = append(leaderless, name)
+			}
+			for _, broker := range p.Replicas {
+				if !slices.Contains(p.ISR, broker) || slices.Contains(p.OfflineReplicas, broker) {
+					behind[broker] = append(behind[broker], name)
+				}
+			}
+		}
+	}
+	if len(leaderless) > 0 {
+		all = append(all, driver.Finding{Subject: "partitions without a leader", Problem: "nothing can be sent there or received", Concerns: leaderless, Stops: true,
+			Remedy: "start the brokers that have a copy of them: kafka-topics.sh --describe --unavailable-partitions names them"})
+	}
+	for _, broker := range slices.Sorted(maps.Keys(behind)) {
+		f := driver.Finding{Subject: fmt.Sprintf("broker %d", broker), Problem: "its copies are behind", Concerns: behind[broker],
+			Remedy: "look at its disk, its network and its log; a partition with fewer current copies than min.insync.replicas takes no messages"}
+		if !runs[broker] {
+			f.Problem = "is away, and has copies"
+			f.Remedy = "start it; if it is gone for good, start another with its node.id, or kafka-reassign-partitions.sh gives its copies to others"
+		}
+		all = append(all, f)
+	}
+	return all
+}
