@@ -42,6 +42,10 @@ type Harness struct {
 	// long, and Slack.
 	Detection time.Duration
 
+	// Orderly is the same where nodes are stopped in good order, one at a time:
+	// they say that they go. 0 stands for Detection.
+	Orderly time.Duration
+
 	// Without leaves out faults by their names.
 	Without []string
 

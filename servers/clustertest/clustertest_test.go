@@ -139,6 +139,26 @@ func TestBreak_finds_what_a_cluster_does_wrong(t *testing.T) {
 	}
 }
 
+// Where nodes say that they go, less time is allowed.
+func TestBreak_bounds_what_waits_by_how_the_nodes_go(t *testing.T) {
+	h := Harness{Detection: 5 * time.Second, Orderly: time.Second}
+	sudden, orderly := &moments{}, &moments{}
+	sudden.disturb()
+	orderly.orderly()
+	for name, o := range map[string]Outcome{
+		"a message waited":        {Waited: 6 * time.Second},
+		"no request was answered": {Unanswered: 6 * time.Second},
+		"no message was handled":  {Still: 6 * time.Second},
+	} {
+		if got := o.tooLong(h.most(sudden), true); len(got) > 0 {
+			t.Errorf("after a sudden loss it says %q", got)
+		}
+		if got := o.tooLong(h.most(orderly), true); len(got) != 1 || got[0] != name+" for 6s: want 4s at most" {
+			t.Errorf("after an orderly stop it says %q, want %s", got, name)
+		}
+	}
+}
+
 func TestBreak_says_what_could_not_be_done(t *testing.T) {
 	h := Harness{Nodes: []Node{node{func() error { return errors.New("no such process") }}}, URL: "faulty:undone"}
 	err := Break(t.Context(), h, memory{memstore.New()}, Lengths{}, func(Outcome) {})

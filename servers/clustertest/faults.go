@@ -25,7 +25,7 @@ var nodeFaults = []fault{
 		return errors.Join(h.Nodes[0].Kill(), rest(ctx, o.Watch), h.Nodes[0].Restart(ctx))
 	}},
 	{"stop", false, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
-		at.disturb()
+		at.orderly()
 		return errors.Join(h.Nodes[1].Stop(ctx), rest(ctx, o.Watch), h.Nodes[1].Restart(ctx))
 	}},
 	{"freeze", false, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
@@ -48,7 +48,7 @@ var nodeFaults = []fault{
 	}},
 	{"rolling", true, func(ctx context.Context, h Harness, o Lengths, at *moments) error {
 		for _, n := range h.Nodes {
-			at.disturb()
+			at.orderly()
 			if err := errors.Join(n.Stop(ctx), n.Restart(ctx), rest(ctx, o.Watch/2)); err != nil {
 				return err
 			}
@@ -120,12 +120,8 @@ func (l *load[Tx]) through(ctx context.Context, f fault, o Lengths) (Outcome, er
 	if !handled {
 		out.Problems = append(out.Problems, fmt.Sprintf("%d messages were committed and not handled within %v", out.Committed-out.Handled, o.Patience))
 	}
-	most := l.h.Detection + Slack
-	if out.Waited > most && o.Long {
-		out.Problems = append(out.Problems, fmt.Sprintf("a message waited for %v: want %v at most", out.Waited, most))
-	}
-	if out.Still > most && o.Long && l.h.stops {
-		out.Problems = append(out.Problems, fmt.Sprintf("no message was handled for %v: want %v at most", out.Still, most))
+	if o.Long {
+		out.Problems = append(out.Problems, out.tooLong(l.h.most(at), l.h.stops)...)
 	}
 	if out.Ended > 0 {
 		out.Problems = append(out.Problems, fmt.Sprintf("%d services ended: %v", out.Ended, l.ends()))
@@ -136,15 +132,46 @@ func (l *load[Tx]) through(ctx context.Context, f fault, o Lengths) (Outcome, er
 	return out, err
 }
 
+// most is how long a message or a request may wait after a fault.
+func (h *Harness) most(at *moments) time.Duration {
+	if !at.sudden && h.Orderly > 0 {
+		return h.Orderly + Slack
+	}
+	return h.Detection + Slack
+}
+
+// tooLong says what waited for more than most.
+func (o *Outcome) tooLong(most time.Duration, stops bool) (problems []string) {
+	check := func(what string, waited time.Duration) {
+		if waited > most {
+			problems = append(problems, fmt.Sprintf("%s for %v: want %v at most", what, waited, most))
+		}
+	}
+	check("a message waited", o.Waited)
+	check("no request was answered", o.Unanswered)
+	if stops {
+		check("no message was handled", o.Still)
+	}
+	return problems
+}
+
 // moments are when a fault disturbed the cluster.
 type moments struct {
 	late     time.Duration
 	mu       sync.Mutex
 	at       []time.Time
 	from, to time.Time // no majority
+	sudden   bool      // nobody was told before
 }
 
+// disturb notes that a node goes, or is back, without a word.
 func (m *moments) disturb() {
+	m.orderly()
+	m.sudden = true
+}
+
+// orderly notes that a node says that it goes.
+func (m *moments) orderly() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.at = append(m.at, time.Now())

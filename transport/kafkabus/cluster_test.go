@@ -12,5 +12,5 @@ import (
 // followers a silent controller after as long.
 func TestCluster_outlives_its_nodes(t *testing.T) {
 	c := servers.StartCluster(t, servers.Kafka, 3)
-	clustertest.Run(t, clustertest.Harness{Nodes: clustertest.NodesOf(c), URL: c.URL() + "?partitions=6&timeout=5s", Ordered: true, Detection: 12 * time.Second})
+	clustertest.Run(t, clustertest.Harness{Nodes: clustertest.NodesOf(c), URL: c.URL() + "?partitions=6&timeout=5s", Ordered: true, Detection: 12 * time.Second, Orderly: 3 * time.Second})
 }

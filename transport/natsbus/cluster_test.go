@@ -12,5 +12,5 @@ import (
 // silence, and after as long again where the votes were split.
 func TestCluster_outlives_its_nodes(t *testing.T) {
 	c := servers.StartCluster(t, servers.NATS, 3)
-	clustertest.Run(t, clustertest.Harness{Nodes: clustertest.NodesOf(c), URL: c.URL() + "&partitions=6&ping=1s&timeout=3s", Ordered: true, Detection: 18 * time.Second})
+	clustertest.Run(t, clustertest.Harness{Nodes: clustertest.NodesOf(c), URL: c.URL() + "&partitions=6&ping=1s&timeout=3s", Ordered: true, Detection: 18 * time.Second, Orderly: 6 * time.Second})
 }

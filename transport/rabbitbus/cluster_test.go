@@ -19,7 +19,7 @@ func TestCluster_outlives_its_nodes(t *testing.T) {
 	nodes := clustertest.NodesOf(c)
 	freezes := &freezable{Node: nodes[2]}
 	nodes[0], nodes[2] = repaired{nodes[0], freezes, t, address}, freezes
-	clustertest.Run(t, clustertest.Harness{Nodes: nodes, URL: address, Ordered: true, Detection: 12 * time.Second})
+	clustertest.Run(t, clustertest.Harness{Nodes: nodes, URL: address, Ordered: true, Detection: 12 * time.Second, Orderly: 3 * time.Second})
 }
 
 // A freezable node knows whether it was frozen since it was started.
