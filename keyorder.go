@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // owned reports whether each partition of a channel has one owner among the
@@ -53,7 +54,7 @@ func (r *run) watchCompany(ctx context.Context) {
 		for _, c := range watched {
 			c.look(ctx)
 		}
-		if !wait(ctx, every) {
+		if !backoff.Sleep(ctx, every) {
 			return
 		}
 		if every == companyAgain {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // A provisioner makes the service's topology exist. All who need it wait for one
@@ -94,7 +95,7 @@ func (p *provisioner) join(ctx context.Context, s *Service) error {
 			}
 		case why != nil && !s.passes(why):
 			return why
-		case wait(ctx, pause):
+		case backoff.Sleep(ctx, pause):
 			continue
 		}
 		if why != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // revoke hands back partitions that the broker gives to another instance: what
@@ -34,7 +35,7 @@ func (src *source) revoke(ctx context.Context) {
 			return
 		}
 		// The receiver is closed: another follows, or the service ends.
-		if !wait(ctx, 10*time.Millisecond) {
+		if !backoff.Sleep(ctx, 10*time.Millisecond) {
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // Prepare makes messages ready to be sent in the service's name, without
@@ -196,7 +197,7 @@ func (d *delivery) retry(ctx context.Context, err error) error {
 		if len(d.pending) == 0 {
 			return d.result()
 		}
-		if !retry || !wait(ctx, sendPolicy.Wait(attempt)) {
+		if !retry || !backoff.Sleep(ctx, sendPolicy.Wait(attempt)) {
 			d.fail(err)
 			return d.result()
 		}
@@ -288,15 +289,3 @@ type unknownOutcome struct{ *SendError }
 
 func (e *unknownOutcome) Is(target error) bool { return target == ErrUnknownOutcome }
 func (e *unknownOutcome) Unwrap() error        { return e.SendError }
-
-// wait waits for d and reports whether it passed before ctx ended.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/crash"
 )
 
@@ -95,7 +96,7 @@ func (src *source) open(ctx, life context.Context) error {
 			return err
 		}
 		src.away(attempt, kind, err)
-		if !wait(ctx, reopenPolicy.Wait(attempt)) {
+		if !backoff.Sleep(ctx, reopenPolicy.Wait(attempt)) {
 			return ctx.Err()
 		}
 	}
@@ -176,7 +177,7 @@ func (src *source) run(ctx context.Context) error {
 		default:
 			src.away(failed, kind, err)
 		}
-		if !wait(ctx, reopenPolicy.Wait(failed)) {
+		if !backoff.Sleep(ctx, reopenPolicy.Wait(failed)) {
 			return nil
 		}
 		// A broken link heals in the transport; a receiver that is gone, or
@@ -303,7 +304,7 @@ func (src *source) settle(ctx context.Context, list []driver.Settlement) (driver
 	for attempt := 1; ; attempt++ {
 		r := src.current()
 		err := r.Settle(ctx, list)
-		if err == nil || attempt == 4 || src.s.conn.Classify(err) != driver.Retryable || !wait(ctx, 10*time.Millisecond<<attempt) {
+		if err == nil || attempt == 4 || src.s.conn.Classify(err) != driver.Retryable || !backoff.Sleep(ctx, 10*time.Millisecond<<attempt) {
 			return r, err
 		}
 	}

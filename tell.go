@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // Pace of what instances tell each other.
@@ -140,7 +141,7 @@ func (c *claims) greet(ctx context.Context) {
 	defer limit.Stop()
 	select {
 	case <-c.echoed:
-		wait(ctx, greetTime)
+		backoff.Sleep(ctx, greetTime)
 	case <-limit.C:
 	case <-ctx.Done():
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // Pace of the look-ups for waiting channels.
@@ -66,7 +67,7 @@ func (l *lookout) run() {
 		case !l.found.IsZero() && time.Since(l.found) < lookRecent:
 			every /= lookSooner
 		}
-		if !wait(l.receive, every+time.Duration(rand.Int64N(int64(every)/4))) {
+		if !backoff.Sleep(l.receive, every+time.Duration(rand.Int64N(int64(every)/4))) {
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )
@@ -42,7 +43,7 @@ func (t *term[Tx]) drain(ctx context.Context) (next time.Time, err error) {
 		if due.IsZero() && len(skip) == 0 && t.nothingHeld(writes) {
 			return time.Time{}, nil
 		}
-		next = time.Now().Add(jitter(heldPoll))
+		next = time.Now().Add(backoff.Jitter(heldPoll))
 		for _, at := range []time.Time{due, retry} {
 			if !at.IsZero() && at.Before(next) {
 				next = at
@@ -187,7 +188,7 @@ func (t *term[Tx]) drained(ctx context.Context, w *window, sent []*entry, err er
 				l := e.held.Lane
 				l.Attempts++
 				l.Error = store.ErrorText(f.Err)
-				l.Retry = now.Add(backoff(l.Attempts-1, time.Second, t.longestRest(f.Err)))
+				l.Retry = now.Add(pace(l.Attempts-1, time.Second, t.longestRest(f.Err)))
 				p.Retry = append(p.Retry, l)
 				t.stillHeld(e, f.Err)
 			}
@@ -219,7 +220,7 @@ func (t *term[Tx]) unreadable(w *window, p *store.Progress) {
 		l := e.held.Lane
 		l.Attempts++
 		l.Error = store.ErrorText(e.Err)
-		l.Retry = time.Now().Add(backoff(l.Attempts-1, time.Second, time.Minute))
+		l.Retry = time.Now().Add(pace(l.Attempts-1, time.Second, time.Minute))
 		p.Retry = append(p.Retry, l)
 		t.stillHeld(e, e.Err)
 	}
@@ -267,7 +268,7 @@ func (t *term[Tx]) tried(name string, err error) {
 	case ch.down:
 		ch.attempts++
 		ch.err = store.ErrorText(err)
-		ch.retry = time.Now().Add(backoff(ch.attempts, time.Second, t.longestRest(err)))
+		ch.retry = time.Now().Add(pace(ch.attempts, time.Second, t.longestRest(err)))
 	}
 }
 

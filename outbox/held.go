@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/store"
 )
 
@@ -168,7 +169,7 @@ func untaken(ctx context.Context, do func() error) error {
 	until := time.Now().Add(takenWait)
 	for attempt := 0; ; attempt++ {
 		err := do()
-		if !errors.Is(err, store.ErrTaken) || time.Now().After(until) || !wait(ctx, backoff(attempt, 20*time.Millisecond, time.Second)) {
+		if !errors.Is(err, store.ErrTaken) || time.Now().After(until) || !backoff.Sleep(ctx, pace(attempt, 20*time.Millisecond, time.Second)) {
 			return err
 		}
 	}

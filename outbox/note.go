@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/store"
 )
 
@@ -118,7 +119,7 @@ func (t *term[Tx]) noteSingly(ctx context.Context, rows []store.Held) error {
 				return err
 			}
 			failed[l] = true
-			u.retry = time.Now().Add(jitter(noteAgain))
+			u.retry = time.Now().Add(backoff.Jitter(noteAgain))
 			t.b.trouble.report(noteTrouble, fmt.Errorf("channel %s, message %s: %w", cut(h.Message.Channel), cut(h.Message.ID), err))
 		}
 		u.add(h)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )
@@ -72,7 +73,7 @@ func (t *term[Tx]) nothingSent(sent []*entry, err error) *driver.SendError {
 	if t.outages == 0 {
 		t.awaySince = now
 	}
-	t.away = now.Add(backoff(t.outages, 20*time.Millisecond, mostAway))
+	t.away = now.Add(pace(t.outages, 20*time.Millisecond, mostAway))
 	t.outages++
 	if now.Sub(t.awaySince) > max(handOver, 3*t.opts.Lease) && !t.ending() {
 		err = fmt.Errorf("%w; %w", err, errHandOver)
@@ -144,7 +145,7 @@ func (t *term[Tx]) failed(e *entry, err error, now time.Time) {
 	}
 	l.attempts++
 	l.err, l.kind = err, t.conn.Classify(err)
-	l.retry = now.Add(backoff(l.attempts-1, 20*time.Millisecond, time.Second))
+	l.retry = now.Add(pace(l.attempts-1, 20*time.Millisecond, time.Second))
 	others := c.total > l.others
 	alone := ch.published > l.othersChannel // others of its channel succeed
 	c.mu.Unlock()
@@ -203,7 +204,7 @@ func (t *term[Tx]) channelDown(name string, err error) {
 	ch := c.of(name)
 	if !ch.down {
 		ch.down, ch.attempts = true, 0
-		ch.retry = time.Now().Add(jitter(time.Second))
+		ch.retry = time.Now().Add(backoff.Jitter(time.Second))
 		ch.err = store.ErrorText(err)
 		t.b.trouble.report("publish to channel "+name, err)
 	}
@@ -233,7 +234,7 @@ func (t *term[Tx]) stuck(now time.Time) (changed bool) {
 // holdLane sets all messages of a lane aside that the window has; what is read
 // later follows them.
 func (t *term[Tx]) holdLane(l *lane, now time.Time) {
-	lane := store.Lane{Channel: l.key.channel, Name: l.key.name, Attempts: l.attempts, Error: store.ErrorText(l.err), Retry: now.Add(jitter(time.Second))}
+	lane := store.Lane{Channel: l.key.channel, Name: l.key.name, Attempts: l.attempts, Error: store.ErrorText(l.err), Retry: now.Add(backoff.Jitter(time.Second))}
 	t.b.trouble.log.Warn("message set aside: the broker does not take it, while others pass", "channel", lane.Channel,
 		"id", l.queue[0].Message.ID, "waiting", len(l.queue), "error", l.err)
 	t.stillHeld(l.queue[0], l.err)
@@ -247,7 +248,7 @@ func (t *term[Tx]) holdUnreadable(now time.Time) {
 		if e.done || e.Err == nil || e.lane.queue[0] != e {
 			continue
 		}
-		lane := store.Lane{Channel: e.lane.key.channel, Name: e.lane.key.name, Attempts: 1, Error: store.ErrorText(e.Err), Retry: now.Add(jitter(time.Second))}
+		lane := store.Lane{Channel: e.lane.key.channel, Name: e.lane.key.name, Attempts: 1, Error: store.ErrorText(e.Err), Retry: now.Add(backoff.Jitter(time.Second))}
 		t.b.trouble.log.Error("message set aside: its row in the outbox cannot be read", "channel", lane.Channel,
 			"id", e.Message.ID, "waiting", len(e.lane.queue), "error", e.Err)
 		t.stillHeld(e, e.Err)
@@ -290,7 +291,7 @@ func (t *term[Tx]) drainHeld(ctx context.Context) {
 			return
 		case err != nil:
 			t.b.trouble.report("publish held messages", err)
-			next = time.Now().Add(backoff(attempt, 100*time.Millisecond, mostAway))
+			next = time.Now().Add(pace(attempt, 100*time.Millisecond, mostAway))
 			attempt++
 		default:
 			attempt = 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )
@@ -132,7 +133,7 @@ func (t *term[Tx]) fill(ctx context.Context) error {
 		return f.err
 	}
 	r.dry = !f.full
-	r.pollAt = time.Now().Add(jitter(t.opts.Poll))
+	r.pollAt = time.Now().Add(backoff.Jitter(t.opts.Poll))
 	t.step.pending = f.Pending
 	if f.Advanced {
 		t.wentAlong(f.along)

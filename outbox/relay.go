@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )
@@ -45,7 +46,7 @@ func (b *Box[Tx]) listen(ctx context.Context, l store.Listener) {
 		if time.Since(began) > time.Minute {
 			attempt = 0
 		}
-		if !wait(ctx, backoff(attempt, 100*time.Millisecond, 10*time.Second)) {
+		if !backoff.Sleep(ctx, pace(attempt, 100*time.Millisecond, 10*time.Second)) {
 			return
 		}
 	}
@@ -69,7 +70,7 @@ func (b *Box[Tx]) shard(ctx context.Context, shard int) error {
 			if err != nil {
 				return err
 			}
-			if left && !wait(ctx, b.opts.Lease*9/20) { // another asks every third of a lease
+			if left && !backoff.Sleep(ctx, b.opts.Lease*9/20) { // another asks every third of a lease
 				return nil
 			}
 		case ctx.Err() != nil:
@@ -77,14 +78,14 @@ func (b *Box[Tx]) shard(ctx context.Context, shard int) error {
 		case errors.Is(err, store.ErrLeased):
 			attempt = 0
 			b.trouble.over("lease the relay")
-			if !wait(ctx, jitter(b.opts.Lease/3)) {
+			if !backoff.Sleep(ctx, backoff.Jitter(b.opts.Lease/3)) {
 				return nil
 			}
 			continue
 		default:
 			b.trouble.report("lease the relay", err)
 		}
-		if ctx.Err() != nil || !wait(ctx, backoff(attempt, 50*time.Millisecond, mostAway)) {
+		if ctx.Err() != nil || !backoff.Sleep(ctx, pace(attempt, 50*time.Millisecond, mostAway)) {
 			return nil
 		}
 	}
@@ -145,7 +146,7 @@ func (t *term[Tx]) keepLease(ctx context.Context) {
 	every := t.opts.Lease / 3
 	for {
 		pause := min(every, time.Until(t.until()))
-		if !wait(ctx, pause) {
+		if !backoff.Sleep(ctx, pause) {
 			return
 		}
 		renew, cancel := context.WithDeadline(ctx, t.until())
@@ -178,7 +179,7 @@ func (t *term[Tx]) boundFlush(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 	case <-t.stopping:
-		wait(ctx, t.opts.Flush)
+		backoff.Sleep(ctx, t.opts.Flush)
 	}
 	t.endSend()
 }

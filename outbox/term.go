@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )
@@ -112,7 +113,7 @@ func (t *term[Tx]) run(ctx context.Context) error {
 			}
 			fine = false
 			failures++
-			if !wait(ctx, backoff(failures-1, 50*time.Millisecond, mostAway)) {
+			if !backoff.Sleep(ctx, pace(failures-1, 50*time.Millisecond, mostAway)) {
 				return context.Cause(ctx)
 			}
 			continue

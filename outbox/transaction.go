@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )
@@ -173,7 +174,7 @@ func (t *Transaction[Tx]) resolve(ctx context.Context, cause error) error {
 			return nil
 		case err == nil:
 			return fmt.Errorf("outbox: rolled back: %w", withoutUnknown{cause})
-		case !wait(ctx, backoff(attempt, 10*time.Millisecond, time.Second)):
+		case !backoff.Sleep(ctx, pace(attempt, 10*time.Millisecond, time.Second)):
 			return fmt.Errorf("outbox: %w: %w: %w", dovetail.ErrUnknownOutcome, cause, err)
 		}
 	}

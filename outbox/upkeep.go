@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )
@@ -37,7 +38,7 @@ func (t *term[Tx]) promoteDue(ctx context.Context) {
 			return
 		case err != nil:
 			t.b.trouble.report("move delayed messages", err)
-			pause, wake = backoff(attempt, 100*time.Millisecond, mostAway), nil
+			pause, wake = pace(attempt, 100*time.Millisecond, mostAway), nil
 			attempt++
 		default:
 			attempt = 0
@@ -75,7 +76,7 @@ func (t *term[Tx]) rest(ctx context.Context, wake <-chan struct{}, pause time.Du
 
 // tidy deletes what is not needed any more, now and then.
 func (t *term[Tx]) tidy(ctx context.Context) {
-	for t.rest(ctx, nil, jitter(t.opts.Tidy)) {
+	for t.rest(ctx, nil, backoff.Jitter(t.opts.Tidy)) {
 		err := t.tidyUp(ctx)
 		switch {
 		case errors.Is(err, store.ErrFenced):
@@ -209,7 +210,7 @@ func (t *term[Tx]) watchBroker(ctx context.Context) {
 		} else {
 			t.b.trouble.over("ask the broker for its incarnation")
 		}
-		if !t.rest(ctx, nil, jitter(time.Second)) {
+		if !t.rest(ctx, nil, backoff.Jitter(time.Second)) {
 			return
 		}
 	}

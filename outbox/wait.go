@@ -1,48 +1,22 @@
 package outbox
 
 import (
-	"context"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
-
-// wait waits for d and reports whether it passed before ctx ended.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // mostAway is how far apart the tries are, at most, at a database or a broker that
 // is away: so long after its return, and a quarter of that, all goes on.
 const mostAway = 2 * time.Second
 
-// backoff doubles from first to most, with jitter of a quarter, so that many
-// who wait for the same thing do not come at once.
-func backoff(attempt int, first, most time.Duration) time.Duration {
-	d := first << min(attempt, 20)
-	if d <= 0 || d > most {
-		d = most
-	}
-	return jitter(d)
-}
-
-// jitter is d give or take a quarter.
-func jitter(d time.Duration) time.Duration {
-	if d < 4 {
-		return d
-	}
-	return d*3/4 + rand.N(d/2)
+// pace is how long to wait after an attempt: see backoff.Double, with jitter.
+func pace(attempt int, first, most time.Duration) time.Duration {
+	return backoff.Jitter(backoff.Double(attempt, first, most))
 }
 
 // trouble says once that something is wrong, then now and then how often it went

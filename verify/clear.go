@@ -10,6 +10,7 @@ import (
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // close ends what still runs and removes what the run made, unless that is to be
@@ -88,7 +89,7 @@ func (r *run) clear(ctx context.Context) (err error) {
 			return err
 		}
 		names = nil
-		pause(ctx, lookEvery)
+		backoff.Sleep(ctx, lookEvery)
 	}
 }
 

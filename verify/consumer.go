@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/outbox"
 )
 
@@ -91,7 +92,7 @@ func (p *process) who() string { return fmt.Sprintf("%s/%d", p.Instance, p.Life)
 func slowly(next dovetail.Handler) dovetail.Handler {
 	return func(ctx context.Context, in *dovetail.Incoming) error {
 		if in.Message.Key == slowKey && rand.IntN(4) == 0 {
-			pause(ctx, time.Second+time.Duration(rand.Int64N(int64(2*time.Second))))
+			backoff.Sleep(ctx, time.Second+time.Duration(rand.Int64N(int64(2*time.Second))))
 		}
 		return next(ctx, in)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // fell is why a process does not come up, with the command that failed to bring a
@@ -37,7 +39,7 @@ func (r *run) drain(ctx context.Context) (complete bool, err error) {
 		}
 		switch {
 		case ok && p.Handled >= p.Committed:
-			pause(ctx, settle)
+			backoff.Sleep(ctx, settle)
 			return true, nil
 		case ok && p != last:
 			last, moved = p, time.Now()

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // counted answers the questions of tables with numbers by path or group. A
@@ -36,7 +38,7 @@ func (c *counted) Query(ctx context.Context, query string, args []any, row func(
 	case strings.Contains(query, "FROM number"):
 		counts = c.committed
 	case strings.Contains(query, "FROM effect"):
-		if c.slow > 0 && !pause(ctx, c.slow) {
+		if c.slow > 0 && !backoff.Sleep(ctx, c.slow) {
 			return ctx.Err()
 		}
 		counts = c.handled

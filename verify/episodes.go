@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/netfault"
 )
 
@@ -75,12 +76,12 @@ func (e *episode) keepAway(ctx context.Context, d time.Duration, lines func() in
 	var err error
 	if e.proxy != nil {
 		e.proxy.Cut()
-		pause(ctx, d)
+		backoff.Sleep(ctx, d)
 		e.proxy.Heal()
 	} else {
 		var release func() error
 		if release, err = e.hold(context.WithoutCancel(ctx)); err == nil {
-			pause(ctx, d)
+			backoff.Sleep(ctx, d)
 			err = release()
 		}
 	}
@@ -142,7 +143,7 @@ func (r *run) outage(ctx context.Context) {
 	if d == 0 {
 		d = min(away, r.length()/3)
 	}
-	if pause(ctx, (r.length()-d)/2) {
+	if backoff.Sleep(ctx, (r.length()-d)/2) {
 		r.gone.keepAway(ctx, d, func() int64 { return r.fleet.lines(consuming) })
 	}
 }
@@ -154,7 +155,7 @@ const renewal = 15 * time.Second
 // deploy restarts the consumers one by one with handlers of version 2, from a
 // third of the run on; when ctx ends, those that are left at once.
 func (r *run) deploy(ctx context.Context) {
-	pause(ctx, r.length()/3)
+	backoff.Sleep(ctx, r.length()/3)
 	from := time.Now()
 	r.deployed = &Deploy{Began: seconds(from.Sub(r.writing))}
 	defer func() { r.deployed.Seconds = seconds(time.Since(from)) }()
@@ -162,7 +163,7 @@ func (r *run) deploy(ctx context.Context) {
 		if m.job.Role == consuming && m.job.Group == r.last().Name {
 			m.renew(func(j *job) { j.Deployed = true })
 			m.again(ctx, renewal)
-			pause(ctx, r.length()/20) // instances with and without the handler are there side by side
+			backoff.Sleep(ctx, r.length()/20) // instances with and without the handler are there side by side
 		}
 	}
 }

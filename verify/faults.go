@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/netfault"
 )
 
@@ -109,7 +110,7 @@ func (f *faults) stop(ctx context.Context, r *rand.Rand) {
 		f.stops++
 		f.mu.Unlock()
 		f.all.Go(func() {
-			pause(ctx, d)
+			backoff.Sleep(ctx, d)
 			m.wake()
 		})
 		return
@@ -131,7 +132,7 @@ func (f *faults) cut(ctx context.Context, r *rand.Rand, every time.Duration) {
 	} else {
 		p.Stall()
 	}
-	pause(ctx, d)
+	backoff.Sleep(ctx, d)
 	if !f.gone.is() || f.gone.proxy != p {
 		p.Heal()
 	}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // fleet is the processes of a run. One that ends is started again, until the
@@ -81,7 +83,7 @@ func (f *fleet) keepAlive(ctx context.Context, m *member) {
 			f.fail(fmt.Errorf("%s does not come up: %w", m.job.Instance, err))
 			return
 		}
-		pause(ctx, min(time.Second, time.Duration(falls+1)*50*time.Millisecond))
+		backoff.Sleep(ctx, min(time.Second, time.Duration(falls+1)*50*time.Millisecond))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // stranger is a program that knows nothing of Dovetail and sends plain JSON to a
@@ -31,7 +32,7 @@ func foreignID(n Note) string { return fmt.Sprintf("%s/%d", n.Key, n.N) }
 // send sends until ctx ends, each message until it is confirmed. What was not
 // sent in the end it forgets.
 func (s *stranger) send(ctx context.Context) {
-	for n := int64(1); pause(ctx, foreignEvery); n++ {
+	for n := int64(1); backoff.Sleep(ctx, foreignEvery); n++ {
 		note := Note{Key: keyOf(foreign, int(n%keysPerPath)), N: n, Text: "known to nobody"}
 		note.Sum = note.Check()
 		body, err := json.Marshal(note)
@@ -39,7 +40,7 @@ func (s *stranger) send(ctx context.Context) {
 			return
 		}
 		at, unsure := time.Now(), false
-		for again := true; again; again = pause(ctx, foreignEvery) {
+		for again := true; again; again = backoff.Sleep(ctx, foreignEvery) {
 			sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 			err = s.conn.Send(sending, []*driver.Message{{Channel: s.channel, ContentType: "application/json", Key: note.Key, Body: body}})
 			cancel()

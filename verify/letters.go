@@ -12,6 +12,7 @@ import (
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // letters are the dead letters of a run. It looks at them again and again, and
@@ -55,7 +56,7 @@ func (r *run) noLetters() string {
 
 // watch looks until ctx ends.
 func (l *letters) watch(ctx context.Context) {
-	for pause(ctx, lettersEvery) {
+	for backoff.Sleep(ctx, lettersEvery) {
 		l.look(context.WithoutCancel(ctx))
 	}
 }
@@ -113,7 +114,7 @@ func (l *letters) lookWell(ctx context.Context) {
 	defer cancel()
 	for {
 		l.readAll(ctx, nil, map[string]map[string]bool{}, false)
-		if _, err := l.last(); err == nil || l.conn.Classify(err) != driver.Retryable || !pause(ctx, lettersEvery/4) {
+		if _, err := l.last(); err == nil || l.conn.Classify(err) != driver.Retryable || !backoff.Sleep(ctx, lettersEvery/4) {
 			return
 		}
 	}

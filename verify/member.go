@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"sync"
 	"time"
+
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // A member is one process, through all its lives.
@@ -162,7 +164,7 @@ func (m *member) renew(change func(*job)) {
 func (m *member) again(ctx context.Context, d time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	for pause(ctx, 50*time.Millisecond) {
+	for backoff.Sleep(ctx, 50*time.Millisecond) {
 		m.mu.Lock()
 		ready := m.fresh && m.ready
 		m.mu.Unlock()

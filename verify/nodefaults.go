@@ -1,6 +1,10 @@
 package verify
 
-import "context"
+import (
+	"context"
+
+	"github.com/dovetail-go/dovetail/internal/backoff"
+)
 
 // A nodeFault is one way to break nodes. It goes over those that it needs, next
 // in the rotation; whatever it broke is brought back behind it. do returns false if
@@ -17,7 +21,7 @@ var nodeFaults = []nodeFault{
 	{"freeze", 1, func(ctx context.Context, n *nodes) bool { return n.keepAway(ctx, "pause", n.next(1)) }},
 	{"rolling", 2, func(ctx context.Context, n *nodes) bool {
 		for i, node := range n.next(len(n.names)) {
-			if i > 0 && !pause(ctx, n.away/2) || n.broken() {
+			if i > 0 && !backoff.Sleep(ctx, n.away/2) || n.broken() {
 				return false
 			}
 			n.show(node)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // nodeName is what a shell takes as a word that is no option.
@@ -62,7 +64,7 @@ func (n *nodes) run(ctx context.Context, r *rand.Rand) {
 	}
 	for {
 		for _, i := range r.Perm(len(n.counts)) {
-			if !pause(ctx, n.every) {
+			if !backoff.Sleep(ctx, n.every) {
 				return
 			}
 			n.mu.Lock()
@@ -102,7 +104,7 @@ func (n *nodes) keepAway(ctx context.Context, do string, these []string) bool {
 	for _, node := range these {
 		n.act(ctx, do, node)
 	}
-	return !n.broken() && pause(ctx, n.away)
+	return !n.broken() && backoff.Sleep(ctx, n.away)
 }
 
 // show says which nodes are broken now.
@@ -161,7 +163,7 @@ func (n *nodes) back(ctx context.Context) {
 			var err error
 			for i := range nodeTries {
 				if i > 0 {
-					pause(context.Background(), time.Second)
+					backoff.Sleep(context.Background(), time.Second)
 				}
 				if err = n.try(ctx, do, node); err == nil {
 					break

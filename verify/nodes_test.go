@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // fakeNodes stand in for real ones. They write down what is done to them, and
@@ -103,7 +105,7 @@ func TestNodes_come_back_when_the_run_is_cancelled(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})
 			go func() { n.run(ctx, seeded(1)); close(ended) }()
-			pause(t.Context(), 11*time.Second)
+			backoff.Sleep(t.Context(), 11*time.Second)
 			synctest.Wait()
 			if !strings.HasPrefix(n.is(), fault+" ") {
 				t.Errorf("%q is shown as broken, want what %s broke", n.is(), fault)
@@ -177,13 +179,13 @@ func TestNodes_tell_how_long_nothing_was_handled(t *testing.T) {
 		}
 		seen(1, true)
 		go n.run(t.Context(), seeded(1))
-		pause(t.Context(), 8*time.Second)
+		backoff.Sleep(t.Context(), 8*time.Second)
 		seen(1, true) // still since the beginning, and nothing is broken
-		pause(t.Context(), 3*time.Second)
+		backoff.Sleep(t.Context(), 3*time.Second)
 		seen(1, true) // one second after the fault began
-		pause(t.Context(), time.Second)
+		backoff.Sleep(t.Context(), time.Second)
 		seen(2, true)
-		pause(t.Context(), 2*time.Second)
+		backoff.Sleep(t.Context(), 2*time.Second)
 		seen(2, false)
 		if counts, _ := n.report(); s.longest != 11*time.Second || counts[0].Still != 1 {
 			t.Errorf("longest %v, %+v: want 11 s, and 1 s since the fault began", s.longest, counts)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/leak"
 	_ "github.com/dovetail-go/dovetail/transport/membus"
 )
@@ -115,11 +116,11 @@ func TestEpisode_tells_how_long_it_was(t *testing.T) {
 			return func() error { held.Store(false); return nil }, nil
 		}}
 		go e.keepAway(t.Context(), 45*time.Second, func() int64 { return 3 })
-		pause(t.Context(), time.Second)
+		backoff.Sleep(t.Context(), time.Second)
 		if !held.Load() || !e.is() {
 			t.Error("the database is not away")
 		}
-		pause(t.Context(), 44*time.Second)
+		backoff.Sleep(t.Context(), 44*time.Second)
 		synctest.Wait()
 		if held.Load() || e.is() {
 			t.Error("the database is not back")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/outbox"
 )
 
@@ -111,7 +112,7 @@ func (w *writer) write(ctx context.Context, stream uint64) {
 			continue
 		}
 		failures++
-		pause(ctx, min(time.Second, time.Duration(failures)*20*time.Millisecond))
+		backoff.Sleep(ctx, min(time.Second, time.Duration(failures)*20*time.Millisecond))
 	}
 }
 
@@ -123,13 +124,13 @@ func (w *writer) long(ctx context.Context) {
 	if w.db.oneWriter() {
 		between = 4 * w.LongTx // all others wait meanwhile
 	}
-	for pause(ctx, between) && w.may(ctx) {
+	for backoff.Sleep(ctx, between) && w.may(ctx) {
 		t := transaction{w: w, r: r, id: dovetail.NewID(), now: r.IntN(2) == 0}
 		t.run(ctx, func(ctx context.Context, in work) error {
 			if err := t.publish(ctx, in, "long-"+w.Instance); err != nil {
 				return err
 			}
-			pause(ctx, w.LongTx)
+			backoff.Sleep(ctx, w.LongTx)
 			return t.publish(ctx, in, w.key(r))
 		})
 	}
@@ -283,16 +284,4 @@ func (t *transaction) text() string {
 		n = 1000
 	}
 	return strings.Repeat(piece, n)
-}
-
-// pause waits and reports whether ctx has not ended meanwhile.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

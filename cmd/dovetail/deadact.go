@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/spf13/cobra"
 )
 
@@ -237,7 +238,7 @@ func (x *action) each(ctx context.Context, conn driver.Conn, items []deadItem) (
 		batch := items[n:min(n+size, len(items))]
 		if x.rate > 0 {
 			due := begin.Add(time.Duration(float64(n) / x.rate * float64(time.Second)))
-			if !pause(ctx, max(0, time.Until(due))) {
+			if !backoff.Sleep(ctx, max(0, time.Until(due))) {
 				return failed, fmt.Errorf("stopped after %d of %d: %w", n, len(items), ctx.Err())
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/outbox"
 )
 
@@ -87,7 +88,7 @@ func (d *doctor) still(ctx context.Context, l driver.Lister, first []driver.Chan
 			}
 		}
 	}
-	if len(before) == 0 || !pause(ctx, stillFor) {
+	if len(before) == 0 || !backoff.Sleep(ctx, stillFor) {
 		return
 	}
 	again, err := l.Channels(ctx)

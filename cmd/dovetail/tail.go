@@ -13,6 +13,7 @@ import (
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/spf13/cobra"
 )
 
@@ -156,7 +157,7 @@ func (t *tailing) listen(ctx context.Context, conn driver.Conn, c driver.Channel
 		if err != nil {
 			if conn.Classify(err) == driver.Retryable {
 				t.a.note("dovetail: %v; trying again", err)
-				if !pause(ctx, time.Second) {
+				if !backoff.Sleep(ctx, time.Second) {
 					return nil
 				}
 				continue
@@ -200,7 +201,7 @@ func (t *tailing) look(ctx context.Context, conn driver.Conn, c driver.Channel) 
 		if len(page) > 0 {
 			continue
 		}
-		if t.stored || !pause(ctx, t.every) {
+		if t.stored || !backoff.Sleep(ctx, t.every) {
 			return nil
 		}
 	}
@@ -261,16 +262,4 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-// pause waits for d and reports whether it passed before ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

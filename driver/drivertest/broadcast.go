@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 var broadcastTests = map[string]test{
@@ -240,7 +241,7 @@ func testBroadcastCut(e *env) {
 	crew.more(200)
 	crew.hurry(true)
 	p.Cut()
-	pause(context.Background(), 3*time.Second)
+	backoff.Sleep(context.Background(), 3*time.Second)
 	p.Heal()
 	crew.hurry(false)
 	crew.more(200)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 var contextTests = map[string]test{
@@ -163,7 +164,7 @@ func (e *env) sendThrough(c driver.Conn, ms ...*driver.Message) {
 		if err == nil {
 			return
 		}
-		if c.Classify(err) != driver.Retryable || !pause(ctx, 20*time.Millisecond) {
+		if c.Classify(err) != driver.Retryable || !backoff.Sleep(ctx, 20*time.Millisecond) {
 			e.Fatalf("send: %v", err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // A Crew is several instances of a group that handle messages as the core does,
@@ -114,7 +115,7 @@ func (c *Crew) Send(ctx context.Context, conn driver.Conn, ms []*driver.Message)
 		c.unknown += unknown
 		c.ledger.tell()
 		c.ledger.mu.Unlock()
-		if !pause(ctx, 20*time.Millisecond) {
+		if !backoff.Sleep(ctx, 20*time.Millisecond) {
 			return fmt.Errorf("%d messages are not confirmed after %v: %w", len(ms), c.Patience, err)
 		}
 	}
@@ -231,17 +232,5 @@ func (c *Crew) checkMarked() {
 	defer l.mu.Unlock()
 	if l.unmark > c.unknown {
 		c.t.Errorf("%d copies claim to be the first attempt, and %d messages were sent again with an unknown outcome", l.unmark, c.unknown)
-	}
-}
-
-// pause waits, and returns false when ctx ends first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

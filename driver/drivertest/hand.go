@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // A hand is one receiver of a group and what becomes of its deliveries: they are
@@ -44,7 +45,7 @@ func (h *hand) work(ctx context.Context) {
 				h.fail("open receiver: %v", err)
 				return
 			}
-			pause(ctx, 50*time.Millisecond)
+			backoff.Sleep(ctx, 50*time.Millisecond)
 			continue
 		}
 		s.Resume = s.Broadcast
@@ -84,7 +85,7 @@ func (h *hand) receive(ctx context.Context, r driver.Receiver) (again bool) {
 			return false
 		}
 		failed++
-		pause(ctx, time.Duration(failed)*20*time.Millisecond)
+		backoff.Sleep(ctx, time.Duration(failed)*20*time.Millisecond)
 	}
 	return true
 }
@@ -93,7 +94,7 @@ func (h *hand) handle(r driver.Receiver, ds []*driver.Delivery) {
 	h.busy.Lock()
 	defer h.busy.Unlock()
 	if h.each > 0 {
-		pause(context.Background(), h.each)
+		backoff.Sleep(context.Background(), h.each)
 	}
 	for most := h.most; len(ds) > 0; {
 		if h.most == 0 {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/dovetail-go/dovetail/internal/netfault"
 )
 
@@ -47,7 +48,7 @@ func (e *env) link(times int, trouble func(i int, p *netfault.Proxy, crew *Crew)
 func testLinkCut(e *env) {
 	e.link(6, func(i int, p *netfault.Proxy, _ *Crew) {
 		p.Cut()
-		pause(context.Background(), time.Duration(i)*50*time.Millisecond)
+		backoff.Sleep(context.Background(), time.Duration(i)*50*time.Millisecond)
 	})
 }
 

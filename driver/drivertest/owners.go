@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // testOwnerHalfOpen makes the link of the owner of everything silent: others
@@ -55,7 +56,7 @@ func testOwnersChange(e *env) {
 	join()
 	join()
 	for i := range max(1, int(period(e.T)/time.Second)) {
-		pause(context.Background(), time.Second)
+		backoff.Sleep(context.Background(), time.Second)
 		oldest := members[0]
 		members = members[1:]
 		if i%4 == 3 {

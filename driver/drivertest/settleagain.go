@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 var settleAgainTests = map[string]test{
@@ -40,7 +41,7 @@ func testSettleAgain(e *env) {
 	p.Heal()
 	ctx, cancel = e.within()
 	defer cancel()
-	for e.classify(r, err) == driver.Retryable && pause(ctx, 20*time.Millisecond) {
+	for e.classify(r, err) == driver.Retryable && backoff.Sleep(ctx, 20*time.Millisecond) {
 		err = r.Settle(ctx, ss)
 	}
 	named := map[string]bool{}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 var windowTests = map[string]test{
@@ -149,7 +150,7 @@ func testReceiveWakes(e *env) {
 	defer func() { cancel(); <-done }()
 	for i := range 20 {
 		if i%5 == 0 {
-			pause(ctx, e.h.Quiet/5) // so that it waits
+			backoff.Sleep(ctx, e.h.Quiet/5) // so that it waits
 		}
 		e.send(c, e.message(ch, "k", i))
 		d := await(e, got, "a waiting Receive to return what was sent")

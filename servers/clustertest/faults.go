@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/dovetail-go/dovetail/internal/backoff"
 )
 
 // A fault breaks nodes and, all but one, brings them back. It says when it disturbs
@@ -218,10 +220,8 @@ func (m *moments) isLate(t time.Time) bool {
 
 // rest waits.
 func rest(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
+	if !backoff.Sleep(ctx, d) {
 		return context.Cause(ctx)
 	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl"
@@ -51,7 +52,7 @@ func (o *Options) sasl() (sasl.Mechanism, error) {
 // retryBackoff paces the client's own attempts to reach a broker: short, since
 // every call has a deadline anyway.
 func retryBackoff(fails int) time.Duration {
-	return min(20*time.Millisecond<<min(max(fails-1, 0), 6), time.Second)
+	return backoff.Double(fails-1, 20*time.Millisecond, time.Second)
 }
 
 // producerOptions are those of the client that sends.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -54,8 +55,8 @@ func (c *Conn) makeTopics(ctx context.Context, wanted map[string]driver.Channel,
 			c.seen(found)
 			return found, nil
 		}
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
-			return nil, fmt.Errorf("kafkabus: provision: %w: topics do not appear: %w", driver.ErrRetryable, err)
+		if !backoff.Sleep(ctx, 10*time.Millisecond) {
+			return nil, fmt.Errorf("kafkabus: provision: %w: topics do not appear: %w", driver.ErrRetryable, ctx.Err())
 		}
 	}
 }

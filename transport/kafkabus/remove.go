@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -142,8 +143,8 @@ func (c *Conn) makeRemoved(ctx context.Context, channel string) error {
 				return translate("make topic "+name, err)
 			}
 		}
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
-			return translate("make topic "+name, err)
+		if !backoff.Sleep(ctx, 10*time.Millisecond) {
+			return translate("make topic "+name, ctx.Err())
 		}
 	}
 }

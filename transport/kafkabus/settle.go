@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -106,7 +107,7 @@ func (r *receiver) keepCommitting(ctx context.Context) {
 				r.uncommitted = failed
 				r.mu.Unlock()
 			}
-			_ = pause(ctx, again) // the loop sees that ctx has ended
+			backoff.Sleep(ctx, again) // the loop sees that ctx has ended
 		}
 	}
 }
@@ -161,7 +162,7 @@ func (r *receiver) commit(ctx context.Context) error {
 		case errors.Is(err, driver.ErrRetryable), errors.Is(err, kerr.RebalanceInProgress), errors.Is(err, kerr.IllegalGeneration),
 			errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.StaleMemberEpoch):
 			// Either we are in the group again soon, or the partitions are gone.
-			if pause(ctx, 20*time.Millisecond) != nil {
+			if !backoff.Sleep(ctx, 20*time.Millisecond) {
 				return translate(doing, fmt.Errorf("%w: %w", driver.ErrRetryable, err))
 			}
 		default:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -172,7 +173,7 @@ func (c *Conn) forget(name string) {
 func insist(ctx context.Context, ask func() error) error {
 	for {
 		err := ask()
-		if err == nil || !kerr.IsRetriable(err) || pause(ctx, 25*time.Millisecond) != nil {
+		if err == nil || !kerr.IsRetriable(err) || !backoff.Sleep(ctx, 25*time.Millisecond) {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -133,7 +134,7 @@ func connect(ctx context.Context, url string, options []nats.Option) (*nats.Conn
 }
 
 func reconnectDelay(attempts int) time.Duration {
-	return min(50*time.Millisecond<<min(attempts, 6), 2*time.Second)
+	return backoff.Double(attempts, 50*time.Millisecond, 2*time.Second)
 }
 
 func (c *Conn) linkChanged(what string, err error) {

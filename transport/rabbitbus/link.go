@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/internal/backoff"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
@@ -72,7 +73,7 @@ func (l *link) run(s *session) {
 		// A server that takes connections and ends them is not asked in a loop.
 		if time.Since(began) > longestWait {
 			wait = firstWait
-		} else if !rest(ctx, wait) {
+		} else if !backoff.Sleep(ctx, backoff.Jitter(wait)) {
 			return
 		}
 		for ; ; wait = min(2*wait, longestWait) {
@@ -84,7 +85,7 @@ func (l *link) run(s *session) {
 				return
 			}
 			l.set(nil, err)
-			if !rest(ctx, wait) {
+			if !backoff.Sleep(ctx, backoff.Jitter(wait)) {
 				return
 			}
 		}
@@ -102,18 +103,6 @@ const (
 	firstWait   = 20 * time.Millisecond
 	longestWait = 2 * time.Second
 )
-
-// rest waits for about so long, or until ctx ends, which it reports as false.
-func rest(ctx context.Context, wait time.Duration) bool {
-	pause := time.NewTimer(wait/2 + rand.N(wait))
-	defer pause.Stop()
-	select {
-	case <-pause.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // set makes s the present session; false says that the link was closed.
 func (l *link) set(s *session, why error) bool {
