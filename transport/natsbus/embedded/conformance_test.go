@@ -81,19 +81,16 @@ func crash(c driver.Conn) error {
 
 // TestConformance_in_process runs it against a server in this process that does
 // not listen. The server ends with each test's last connection, and the next
-// test's first finds what was stored.
+// test's first finds what was stored. Partitions are tried against the server that
+// listens: what their owners do lies between them and it.
 func TestConformance_in_process(t *testing.T) {
-	drivertest.Run(t, inProcess(t, natsbus.Options{}))
-}
-
-func TestConformance_partitions_in_process(t *testing.T) {
-	drivertest.Run(t, inProcess(t, natsbus.Options{Partitions: 3, OwnerTTL: time.Second}))
+	drivertest.Run(t, inProcess(t))
 }
 
 // inProcess is a server in this process for the suite.
-func inProcess(t *testing.T, o natsbus.Options) drivertest.Harness {
+func inProcess(t *testing.T) drivertest.Harness {
 	logVersion(t)
-	o.AckWait, o.Logger = 3*time.Second, quiet
+	o := natsbus.Options{AckWait: 3 * time.Second, Logger: quiet}
 	dir := t.TempDir()
 	open := func(ctx context.Context) (*embedded.Conn, error) {
 		return embedded.Open(ctx, embedded.Options{Dir: dir, Logger: quiet}, o)
