@@ -115,7 +115,7 @@ const restTime = time.Second
 // may take long until Close, and meanwhile other receivers of the group are to
 // get what is sent, and what this one hands back.
 func (r *receiver) rest() {
-	if r.roll == nil || r.sources[0].owned || !r.c.nc.IsConnected() {
+	if r.members == nil || r.sources[0].owned || !r.c.nc.IsConnected() {
 		return // it shares with nobody
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), min(restTime, r.c.opts.Timeout))
@@ -127,7 +127,7 @@ func (r *receiver) rest() {
 	defer r.mu.Unlock()
 	r.resting = true
 	r.gather()
-	if !r.roll.others() {
+	if !r.members.others() {
 		return // and keeps what has come, in case that Receive is called again
 	}
 	var back []string

@@ -27,10 +27,10 @@ const (
 	memberLapse = 4 * shareEvery
 )
 
-// A roll is how the receivers of a group know of each other: over plain NATS,
+// A membership is how the receivers of a group know of each other: over plain NATS,
 // where nothing is kept. What depends on it is who asks back what was lost, and
 // how partitions are shared; that a partition has one owner does not.
-type roll struct {
+type membership struct {
 	c       *Conn
 	subject string
 	id      string
@@ -54,8 +54,8 @@ type word struct {
 	Bye   bool   `json:"bye,omitempty"`
 }
 
-func newRoll(c *Conn, stream, group string) *roll {
-	return &roll{c: c, subject: memberSubject(stream, group), id: c.acks.unique + uniqueName(), peers: map[string]peer{}}
+func newMembership(c *Conn, stream, group string) *membership {
+	return &membership{c: c, subject: memberSubject(stream, group), id: c.acks.unique + uniqueName(), peers: map[string]peer{}}
 }
 
 // alone asks whether anybody else receives for the group. The server says at
@@ -63,14 +63,14 @@ func newRoll(c *Conn, stream, group string) *roll {
 // question, and begin to behind it. Somebody may listen who does not answer: then
 // ghost is true. It is the end of a link that is lost and that the server has not
 // missed yet, or of a receiver that has been stopped.
-func (m *roll) alone(ctx context.Context) (alone, ghost bool, err error) {
+func (m *membership) alone(ctx context.Context) (alone, ghost bool, err error) {
 	doing := "look for other receivers"
 	watch := m.c.watchDenials()
 	link := m.c.watchLink()
 	f := &rollCall{m: m, absent: make(chan struct{}), heard: make(chan struct{})}
 	token := m.c.acks.open(f)
 	defer m.c.acks.close(token)
-	m.deafen()
+	m.unsubscribe()
 	m.mu.Lock()
 	clear(m.peers)
 	m.mu.Unlock()
@@ -105,7 +105,7 @@ func (m *roll) alone(ctx context.Context) (alone, ghost bool, err error) {
 
 // A rollCall awaits the first answer to the question who is there.
 type rollCall struct {
-	m             *roll
+	m             *membership
 	absent, heard chan struct{}
 	once          sync.Once
 }
@@ -119,7 +119,7 @@ func (f *rollCall) answer(_ string, msg *nats.Msg) {
 	f.once.Do(func() { close(f.heard) })
 }
 
-func (m *roll) word(bye bool) []byte {
+func (m *membership) word(bye bool) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b, err := json.Marshal(word{ID: m.id, Owned: m.owned, Bye: bye})
@@ -129,7 +129,7 @@ func (m *roll) word(bye bool) []byte {
 	return b
 }
 
-func (m *roll) listen() error {
+func (m *membership) listen() error {
 	sub, err := m.c.nc.Subscribe(m.subject, m.hear)
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (m *roll) listen() error {
 	return nil
 }
 
-func (m *roll) deafen() {
+func (m *membership) unsubscribe() {
 	m.mu.Lock()
 	sub := m.sub
 	m.sub = nil
@@ -151,7 +151,7 @@ func (m *roll) deafen() {
 }
 
 // hear takes in what another says, and answers what it asks.
-func (m *roll) hear(msg *nats.Msg) {
+func (m *membership) hear(msg *nats.Msg) {
 	var w word
 	if json.Unmarshal(msg.Data, &w) != nil || w.ID == "" || w.ID == m.id {
 		return
@@ -169,23 +169,23 @@ func (m *roll) hear(msg *nats.Msg) {
 }
 
 // others reports whether another receiver of the group is known.
-func (m *roll) others() bool {
+func (m *membership) others() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.peers) > 0
 }
 
 // say tells the others how many partitions are ours.
-func (m *roll) say(owned int) {
+func (m *membership) say(owned int) {
 	m.mu.Lock()
 	m.owned = owned
 	m.mu.Unlock()
 	_ = m.c.nc.Publish(m.subject, m.word(false)) // again soon
 }
 
-// poorest is how few partitions another has that was heard of lately; ok is
+// leastLoaded is how few partitions another has that was heard of lately; ok is
 // false where there is none.
-func (m *roll) poorest(now time.Time) (owned int, ok bool) {
+func (m *membership) leastLoaded(now time.Time) (owned int, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, p := range m.peers {
@@ -201,8 +201,8 @@ func (m *roll) poorest(now time.Time) (owned int, ok bool) {
 }
 
 // leave says goodbye.
-func (m *roll) leave() {
-	m.deafen()
+func (m *membership) leave() {
+	m.unsubscribe()
 	if m.c.nc.IsConnected() {
 		_ = m.c.nc.Publish(m.subject, m.word(true))
 	}

@@ -42,7 +42,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	if s.Broadcast {
 		r.delays = c.delaysOf(r.stream, s.GroupName())
 	} else {
-		r.roll, r.delays = newRoll(c, r.stream, s.Group), c.delaysOf(r.stream, s.Group)
+		r.members, r.delays = newMembership(c, r.stream, s.Group), c.delaysOf(r.stream, s.Group)
 	}
 	// Room for all that is asked for twice, as after a loss of the link, and
 	// for what the server says in between.
@@ -64,10 +64,10 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 	} = r
 	if st.owners && !s.Broadcast {
 		watch := c.watchDenials()
-		err := r.roll.listen()
+		err := r.members.listen()
 		if err == nil {
-			r.roll.say(0)
-			err = watch.of(ctx, r.roll.subject)
+			r.members.say(0)
+			err = watch.of(ctx, r.members.subject)
 		}
 		if err != nil {
 			r.abandon()
@@ -102,8 +102,8 @@ func (r *receiver) abandon() {
 			_ = src.sub.Unsubscribe()
 		}
 	}
-	if r.roll != nil {
-		r.roll.leave()
+	if r.members != nil {
+		r.members.leave()
 	}
 }
 

@@ -77,7 +77,7 @@ func (p *partitioned) tend() {
 		p.adopt(ctx, now)
 		if now.Sub(shared) >= shareEvery*3/4 {
 			shared = now
-			p.level(ctx, now)
+			p.rebalance(ctx, now)
 		}
 	}
 }
@@ -159,7 +159,7 @@ func (p *partitioned) adopt(ctx context.Context, now time.Time) {
 	for _, src := range orphans {
 		info, err := p.look(ctx, src)
 		if err == nil && pinOf(info) == "" {
-			err = p.nudge(ctx, src, info)
+			err = p.redeliver(ctx, src, info)
 		}
 		if err != nil {
 			return // another time
@@ -167,9 +167,9 @@ func (p *partitioned) adopt(ctx context.Context, now time.Time) {
 	}
 }
 
-// nudge has the server deliver the first unsettled message of a partition again:
+// redeliver has the server deliver the first unsettled message of a partition again:
 // who becomes the owner by it asks the rest back.
-func (r *receiver) nudge(ctx context.Context, src *source, info *jetstream.ConsumerInfo) error {
+func (r *receiver) redeliver(ctx context.Context, src *source, info *jetstream.ConsumerInfo) error {
 	if info.NumAckPending == 0 {
 		return nil
 	}
@@ -189,11 +189,11 @@ func (r *receiver) nudge(ctx context.Context, src *source, info *jetstream.Consu
 	return r.nak(ctx, []string{fmt.Sprintf("$JS.ACK.%s.%s.1.%d.%d.1.0", r.stream, src.consumer, first.Sequence, info.Delivered.Consumer)})
 }
 
-// level tells the others how many partitions are ours, and gives one up if
+// rebalance tells the others how many partitions are ours, and gives one up if
 // another has at least two fewer: one of which nothing is in hand, where there
 // is one. A partition that is being given up, and waits for a slow handler, does
 // not keep those from moving.
-func (p *partitioned) level(ctx context.Context, now time.Time) {
+func (p *partitioned) rebalance(ctx context.Context, now time.Time) {
 	p.mu.Lock()
 	var owned, free []*source
 	leaving := false
@@ -206,8 +206,8 @@ func (p *partitioned) level(ctx context.Context, now time.Time) {
 			}
 		}
 	}
-	p.roll.say(len(owned))
-	least, ok := p.roll.poorest(now)
+	p.members.say(len(owned))
+	least, ok := p.members.leastLoaded(now)
 	idle := len(free) > 0
 	if leaving && !idle || !ok || least > len(owned)-2 || p.closed {
 		p.mu.Unlock()
@@ -276,7 +276,7 @@ func (r *receiver) lose(src *source) {
 		return
 	}
 	if _, err := r.renew(src); err != nil {
-		src.gap = true // mend tries again
+		src.gap = true // resync tries again
 	}
 }
 
@@ -342,7 +342,7 @@ func (r *receiver) yield(ctx context.Context, src *source) error {
 	if err != nil || pinOf(info) != pin {
 		return err
 	}
-	if err := r.nudge(ctx, src, info); err != nil {
+	if err := r.redeliver(ctx, src, info); err != nil {
 		return err
 	}
 	answer, err := r.c.nc.RequestWithContext(ctx, "$JS.API.CONSUMER.UNPIN."+r.stream+"."+src.consumer, []byte(`{"group":"`+ownerGroup+`"}`))

@@ -78,7 +78,7 @@ func TestRecall_waits_for_all_that_the_server_counts_as_unsettled(t *testing.T) 
 			r := openOne(t, fmt.Sprintf("recall-%d-%d", len(name), c.want))
 			src := r.sources[0]
 			lose(t, r, 3)
-			if err := r.mend(t.Context()); err != nil { // of the first link
+			if err := r.resync(t.Context()); err != nil { // of the first link
 				t.Fatal(err)
 			}
 			r.mu.Lock()

@@ -22,7 +22,7 @@ type receiver struct {
 	lease   time.Duration
 	in      chan *nats.Msg
 	sources []*source
-	roll    *roll // nil for a broadcast, which is alone
+	members *membership // nil for a broadcast, which is alone
 	delays  *delays
 	revoked chan []int // partitions that are given up or were lost
 	self    closer     // as the connection knows it
@@ -79,7 +79,7 @@ func (r *receiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, er
 		if err := r.denied(); err != nil {
 			return nil, err
 		}
-		if err := r.mend(ctx); err != nil {
+		if err := r.resync(ctx); err != nil {
 			return nil, err
 		}
 		ds, err := r.take(max)

@@ -40,14 +40,14 @@ func TestReceiver_takes_the_requests_of_a_lost_link_for_no_foreign_program(t *te
 		r.mu.Lock()
 		src.gap, src.rewinds = true, maxRewinds
 		r.mu.Unlock()
-		if err := r.mend(ctx); err != nil {
+		if err := r.resync(ctx); err != nil {
 			t.Fatal(err)
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return src.foreign
 	}
-	if err := r.mend(ctx); err != nil { // of the first link
+	if err := r.resync(ctx); err != nil { // of the first link
 		t.Fatal(err)
 	}
 	ghost, err := nats.Connect(srv.URL())
@@ -55,7 +55,7 @@ func TestReceiver_takes_the_requests_of_a_lost_link_for_no_foreign_program(t *te
 		t.Fatal(err)
 	}
 	defer ghost.Close()
-	listens, err := ghost.SubscribeSync(r.roll.subject) // and answers nothing
+	listens, err := ghost.SubscribeSync(r.members.subject) // and answers nothing
 	if err != nil {
 		t.Fatal(err)
 	}

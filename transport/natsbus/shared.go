@@ -16,8 +16,8 @@ func (r *receiver) Shared(context.Context) (bool, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.roll == nil || len(r.sources) == 0 || r.sources[0].owned {
+	if r.members == nil || len(r.sources) == 0 || r.sources[0].owned {
 		return false, nil
 	}
-	return r.roll.others() || r.sources[0].foreign, nil
+	return r.members.others() || r.sources[0].foreign, nil
 }

@@ -47,7 +47,7 @@ type source struct {
 	last   uint64 // consumer sequence of the last delivery
 
 	kept    int  // of the backlog, are in order whatever their number
-	gap     bool // something was lost on its way; mend asks it back
+	gap     bool // something was lost on its way; resync asks it back
 	rewinds int  // for gaps, since the link was lost
 	foreign bool // programs that know nothing of Dovetail receive as well
 

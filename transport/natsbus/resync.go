@@ -8,11 +8,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// mend makes the sources right again after the link was away, or after something
+// resync makes the sources right again after the link was away, or after something
 // was lost on its way: what was asked for is asked for anew, and what the server
 // believes to have delivered and never arrived is asked back, so that it comes
 // before anything later.
-func (r *receiver) mend(ctx context.Context) error {
+func (r *receiver) resync(ctx context.Context) error {
 	epoch := r.c.epoch()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -53,8 +53,8 @@ func (r *receiver) attach(ctx context.Context, src *source, info *jetstream.Cons
 		src.gap = false
 		return nil // stand in line
 	}
-	if r.roll != nil && !src.owned {
-		alone, ghost, err := r.roll.alone(ctx)
+	if r.members != nil && !src.owned {
+		alone, ghost, err := r.members.alone(ctx)
 		if err != nil {
 			return err
 		}
@@ -139,14 +139,14 @@ func (r *receiver) exclusive(src *source) bool {
 	switch {
 	case src.owned:
 		return src.pin != ""
-	case r.roll == nil:
+	case r.members == nil:
 		return true // a broadcast
 	}
-	return !src.foreign && !r.roll.others()
+	return !src.foreign && !r.members.others()
 }
 
 // overtakes reports whether m may be ahead of deliveries that were lost, which
-// mend then asks back.
+// resync then asks back.
 func (r *receiver) overtakes(src *source, m *nats.Msg) bool {
 	p, ok := placeOf(m.Reply)
 	switch {
