@@ -145,7 +145,7 @@ type Box[Tx any] struct {
 	leading   atomic.Int64
 	looks     atomic.Int64
 	rate      rate
-	trouble   trouble
+	warnings  throttledLog
 	later     store.Signal // a delayed message was written
 }
 
@@ -167,7 +167,7 @@ func New[Tx any](svc Service, db store.DB[Tx], opts ...Options) *Box[Tx] {
 	}
 	b.opts = b.opts.withDefaults()
 	b.delay = b.conn.Capabilities().Delay
-	b.trouble.log = svc.Logger().With("component", "outbox", "service", svc.Name())
+	b.warnings.log = svc.Logger().With("component", "outbox", "service", svc.Name())
 	svc.Attach(component[Tx]{b})
 	return b
 }
@@ -196,7 +196,7 @@ func (c component[Tx]) Run(ctx context.Context) error {
 }
 
 // Stuck tells what of the outbox does not go on.
-func (c component[Tx]) Stuck() []dovetail.Stuck { return c.b.trouble.stuck() }
+func (c component[Tx]) Stuck() []dovetail.Stuck { return c.b.warnings.stuck() }
 
 // Replied looks for the reply that the inbox keeps for a request.
 func (c component[Tx]) Replied(ctx context.Context, in *dovetail.Incoming) (r dovetail.Reply, found bool, err error) {

@@ -139,7 +139,7 @@ func (t *term[Tx]) sendAll(ctx context.Context, messages []*driver.Message) erro
 	case <-grace.C:
 	}
 	t.hangs.Store(true)
-	t.b.trouble.report("send to the broker", errHangs)
+	t.b.warnings.report("send to the broker", errHangs)
 	t.stop(errHangs)
 	return errHangs
 }

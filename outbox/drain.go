@@ -85,7 +85,7 @@ func (t *term[Tx]) nothingHeld(writes int) bool {
 	for _, ch := range c.m {
 		ch.held = false
 	}
-	t.b.trouble.over(heldTrouble)
+	t.b.warnings.over(heldTrouble)
 	return true
 }
 
@@ -231,7 +231,7 @@ const heldTrouble = "publish messages that were set aside"
 
 // stillHeld says that a message is held, and what about it.
 func (t *term[Tx]) stillHeld(e *entry, err error) {
-	t.b.trouble.report(heldTrouble, fmt.Errorf("channel %s, message %s: %w", e.Message.Channel, e.Message.ID, err))
+	t.b.warnings.report(heldTrouble, fmt.Errorf("channel %s, message %s: %w", e.Message.Channel, e.Message.ID, err))
 }
 
 // drainSingly sends messages one by one, and none whose predecessor has failed.
@@ -263,7 +263,7 @@ func (t *term[Tx]) tried(name string, err error) {
 		c.total++
 		if ch.down {
 			ch.down, ch.revived, ch.troubled = false, true, false
-			t.b.trouble.over("publish to channel " + name)
+			t.b.warnings.over("publish to channel " + name)
 		}
 	case ch.down:
 		ch.attempts++

@@ -120,12 +120,12 @@ func (t *term[Tx]) noteSingly(ctx context.Context, rows []store.Held) error {
 			}
 			failed[l] = true
 			u.retry = time.Now().Add(backoff.Jitter(noteAgain))
-			t.b.trouble.report(noteTrouble, fmt.Errorf("channel %s, message %s: %w", cut(h.Message.Channel), cut(h.Message.ID), err))
+			t.b.warnings.report(noteTrouble, fmt.Errorf("channel %s, message %s: %w", cut(h.Message.Channel), cut(h.Message.ID), err))
 		}
 		u.add(h)
 	}
 	if len(u.rows) == 0 {
-		t.b.trouble.over(noteTrouble)
+		t.b.warnings.over(noteTrouble)
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func (t *term[Tx]) nothingSent(sent []*entry, err error) *driver.SendError {
 		err = fmt.Errorf("%w; %w", err, errHandOver)
 		t.stop(errHandOver)
 	}
-	t.b.trouble.report("send to the broker", err)
+	t.b.warnings.report("send to the broker", err)
 	t.checkBroker()
 	return nil
 }
@@ -92,7 +92,7 @@ const handOver = 30 * time.Second
 func (t *term[Tx]) available() {
 	if t.outages > 0 || !t.answered { // or an earlier term has said so
 		t.outages, t.answered = 0, true
-		t.b.trouble.over("send to the broker")
+		t.b.warnings.over("send to the broker")
 	}
 }
 
@@ -122,7 +122,7 @@ func (t *term[Tx]) published(sent []*entry) {
 		ch.published++
 		if ch.troubled {
 			ch.troubled = false
-			t.b.trouble.over("publish to channel " + e.Message.Channel)
+			t.b.warnings.over("publish to channel " + e.Message.Channel)
 		}
 	}
 	c.mu.Unlock()
@@ -183,7 +183,7 @@ func (t *term[Tx]) lostTopology(now time.Time) {
 		return
 	}
 	if err := t.b.svc.Provision(t.send); err != nil && t.send.Err() == nil {
-		t.b.trouble.report("provision", err)
+		t.b.warnings.report("provision", err)
 	}
 }
 
@@ -193,7 +193,7 @@ func (t *term[Tx]) channelTrouble(name string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.of(name).troubled = true
-	t.b.trouble.report("publish to channel "+name, err)
+	t.b.warnings.report("publish to channel "+name, err)
 }
 
 // channelDown has new messages of a channel held without being tried.
@@ -206,7 +206,7 @@ func (t *term[Tx]) channelDown(name string, err error) {
 		ch.down, ch.attempts = true, 0
 		ch.retry = time.Now().Add(backoff.Jitter(time.Second))
 		ch.err = store.ErrorText(err)
-		t.b.trouble.report("publish to channel "+name, err)
+		t.b.warnings.report("publish to channel "+name, err)
 	}
 }
 
@@ -235,7 +235,7 @@ func (t *term[Tx]) stuck(now time.Time) (changed bool) {
 // later follows them.
 func (t *term[Tx]) holdLane(l *lane, now time.Time) {
 	lane := store.Lane{Channel: l.key.channel, Name: l.key.name, Attempts: l.attempts, Error: store.ErrorText(l.err), Retry: now.Add(backoff.Jitter(time.Second))}
-	t.b.trouble.log.Warn("message set aside: the broker does not take it, while others pass", "channel", lane.Channel,
+	t.b.warnings.log.Warn("message set aside: the broker does not take it, while others pass", "channel", lane.Channel,
 		"id", l.queue[0].Message.ID, "waiting", len(l.queue), "error", l.err)
 	t.stillHeld(l.queue[0], l.err)
 	t.setAsideAll(l, lane)
@@ -249,7 +249,7 @@ func (t *term[Tx]) holdUnreadable(now time.Time) {
 			continue
 		}
 		lane := store.Lane{Channel: e.lane.key.channel, Name: e.lane.key.name, Attempts: 1, Error: store.ErrorText(e.Err), Retry: now.Add(backoff.Jitter(time.Second))}
-		t.b.trouble.log.Error("message set aside: its row in the outbox cannot be read", "channel", lane.Channel,
+		t.b.warnings.log.Error("message set aside: its row in the outbox cannot be read", "channel", lane.Channel,
 			"id", e.Message.ID, "waiting", len(e.lane.queue), "error", e.Err)
 		t.stillHeld(e, e.Err)
 		t.setAsideAll(e.lane, lane)
@@ -290,13 +290,13 @@ func (t *term[Tx]) drainHeld(ctx context.Context) {
 		case ctx.Err() != nil, t.send.Err() != nil:
 			return
 		case err != nil:
-			t.b.trouble.report("publish held messages", err)
+			t.b.warnings.report("publish held messages", err)
 			next = time.Now().Add(pace(attempt, 100*time.Millisecond, mostAway))
 			attempt++
 		default:
 			attempt = 0
 			look.end()
-			t.b.trouble.over("publish held messages")
+			t.b.warnings.over("publish held messages")
 		}
 		if !t.awaitDrain(ctx, next) {
 			return

@@ -22,9 +22,9 @@ type reader struct {
 
 type fetched struct {
 	store.Page
-	along along // what it was told to write down
-	full  bool  // there may be more
-	err   error
+	piggyback piggyback // what it was told to write down
+	full      bool      // there may be more
+	err       error
 }
 
 // wants reports whether a read may find something.
@@ -41,7 +41,7 @@ func (r *reader) wants(now time.Time) bool {
 }
 
 // read reads the next page.
-func (t *term[Tx]) read(ctx context.Context, after store.Position, a along) fetched {
+func (t *term[Tx]) read(ctx context.Context, after store.Position, a piggyback) fetched {
 	max := store.Limit{Rows: t.opts.Batch, Bytes: t.opts.BatchBytes}
 	page, err := t.db.Next(ctx, t.Term, after, a.to, max)
 	if page.Advanced {
@@ -61,8 +61,8 @@ func size(rows []store.Row) (n int) {
 }
 
 type pageReader interface {
-	read(ctx context.Context, after store.Position, a along) fetched
-	along() along
+	read(ctx context.Context, after store.Position, a piggyback) fetched
+	piggyback() piggyback
 	listen() <-chan struct{}
 }
 
@@ -77,7 +77,7 @@ func (r *reader) prefetch(ctx context.Context, from pageReader) {
 	r.dry = false // until it is known
 	page := make(chan fetched, 1)
 	r.page = page
-	after, a := r.after, from.along()
+	after, a := r.after, from.piggyback()
 	go func() { page <- from.read(ctx, after, a) }()
 }
 
@@ -104,7 +104,7 @@ func (r *reader) take(ctx context.Context, from pageReader, busy bool) (f fetche
 		return f, false
 	}
 	r.wake = from.listen()
-	return from.read(ctx, r.after, from.along()), true
+	return from.read(ctx, r.after, from.piggyback()), true
 }
 
 // drain waits for the read under way.
@@ -136,7 +136,7 @@ func (t *term[Tx]) fill(ctx context.Context) error {
 	r.pollAt = time.Now().Add(backoff.Jitter(t.opts.Poll))
 	t.step.pending = f.Pending
 	if f.Advanced {
-		t.wentAlong(f.along)
+		t.piggybacked(f.piggyback)
 	}
 	if len(f.Rows) == 0 {
 		return nil

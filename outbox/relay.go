@@ -38,11 +38,11 @@ func (b *Box[Tx]) relay(ctx context.Context) error {
 func (b *Box[Tx]) listen(ctx context.Context, l store.Listener) {
 	for attempt := 0; ; attempt++ {
 		began := time.Now()
-		err := l.Listen(ctx, func() { b.trouble.over("listen for outbox writes") })
+		err := l.Listen(ctx, func() { b.warnings.over("listen for outbox writes") })
 		if ctx.Err() != nil {
 			return
 		}
-		b.trouble.report("listen for outbox writes", err)
+		b.warnings.report("listen for outbox writes", err)
 		if time.Since(began) > time.Minute {
 			attempt = 0
 		}
@@ -59,11 +59,11 @@ func (b *Box[Tx]) shard(ctx context.Context, shard int) error {
 		term, err := store.Lead(ctx, bounded[Tx]{b.db}, shard, holder, b.opts.Lease)
 		switch {
 		case err == nil:
-			b.trouble.over("lease the relay")
+			b.warnings.over("lease the relay")
 			attempt = 0
 			crash.RelayLeased.Pass()
 			if term.Ahead > 0 {
-				b.trouble.log.Warn("the relay's lease was another's, for longer than anybody asks for: a clock was wrong; taken over",
+				b.warnings.log.Warn("the relay's lease was another's, for longer than anybody asks for: a clock was wrong; taken over",
 					"shard", shard, "lasting", term.Ahead)
 			}
 			left, err := b.lead(ctx, term)
@@ -77,13 +77,13 @@ func (b *Box[Tx]) shard(ctx context.Context, shard int) error {
 			return nil
 		case errors.Is(err, store.ErrLeased):
 			attempt = 0
-			b.trouble.over("lease the relay")
+			b.warnings.over("lease the relay")
 			if !backoff.Sleep(ctx, backoff.Jitter(b.opts.Lease/3)) {
 				return nil
 			}
 			continue
 		default:
-			b.trouble.report("lease the relay", err)
+			b.warnings.report("lease the relay", err)
 		}
 		if ctx.Err() != nil || !backoff.Sleep(ctx, pace(attempt, 50*time.Millisecond, mostAway)) {
 			return nil
@@ -103,13 +103,13 @@ func (b *Box[Tx]) lead(ctx context.Context, term store.Term) (left bool, err err
 	case errors.Is(err, store.ErrOwner):
 		return false, fmt.Errorf("outbox: %w", err)
 	case err != nil:
-		b.trouble.report("resume the relay", err)
+		b.warnings.report("resume the relay", err)
 		return false, nil
 	}
 	crash.RelayResumed.Pass()
-	b.trouble.over("resume the relay")
+	b.warnings.over("resume the relay")
 	if cursor.Restored != "" {
-		b.trouble.log.Error("the database was restored: publishing everything that it retains again, under the same ids", "because", cursor.Restored)
+		b.warnings.log.Error("the database was restored: publishing everything that it retains again, under the same ids", "because", cursor.Restored)
 	}
 	t := newTerm(b, term, ctx.Done(), stop)
 	t.resume(cursor)
@@ -130,13 +130,13 @@ func (b *Box[Tx]) lead(ctx context.Context, term store.Term) (left bool, err err
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(b.opts.Flush, time.Second))
 	defer cancel()
 	if fenced {
-		b.trouble.log.Info("the relay's lease was lost: another took over, or this process was stopped for too long", "shard", term.Shard, "term", term.Term)
+		b.warnings.log.Info("the relay's lease was lost: another took over, or this process was stopped for too long", "shard", term.Shard, "term", term.Term)
 	} else if err := t.leave(end); err != nil {
-		b.trouble.report("end the relay's term", err)
+		b.warnings.report("end the relay's term", err)
 	}
 	b.behind.Add(-int64(t.step.passed)) // whoever follows begins at the cursor
 	if fenced {
-		b.trouble.forget("publish ") // it is another's now
+		b.warnings.forget("publish ") // it is another's now
 	}
 	return left, nil
 }
@@ -157,13 +157,13 @@ func (t *term[Tx]) keepLease(ctx context.Context) {
 			t.stop(store.ErrFenced)
 			return
 		case err == nil:
-			t.b.trouble.over("extend the relay's lease")
+			t.b.warnings.over("extend the relay's lease")
 			t.extended.Store(&next.Until)
 			every = t.opts.Lease / 3
 		case ctx.Err() != nil:
 			return
 		default:
-			t.b.trouble.report("extend the relay's lease", err)
+			t.b.warnings.report("extend the relay's lease", err)
 			every = t.opts.Lease / 20
 		}
 		if !t.valid() {

@@ -27,7 +27,7 @@ func (b *Box[Tx]) Stats(ctx context.Context) (Stats, error) {
 	now := time.Now()
 	all := Stats{
 		Published: b.published.Load(), Rate: b.rate.at(now), Behind: b.behind.Load(),
-		Leading: int(b.leading.Load()), Looking: b.looks.Load() > 0, Trouble: b.trouble.text(),
+		Leading: int(b.leading.Load()), Looking: b.looks.Load() > 0, Trouble: b.warnings.text(),
 	}
 	for shard := range b.db.Shards() {
 		s, err := b.db.Stats(ctx, shard)

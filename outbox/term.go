@@ -107,7 +107,7 @@ func (t *term[Tx]) run(ctx context.Context) error {
 		case errors.Is(err, store.ErrFenced), ctx.Err() != nil:
 			return err
 		case err != nil:
-			t.b.trouble.report("publish from the outbox", err)
+			t.b.warnings.report("publish from the outbox", err)
 			if ending {
 				return nil
 			}
@@ -120,7 +120,7 @@ func (t *term[Tx]) run(ctx context.Context) error {
 		}
 		if failures = 0; !fine {
 			fine = true
-			t.b.trouble.over("publish from the outbox") // of an earlier term, too
+			t.b.warnings.over("publish from the outbox") // of an earlier term, too
 		}
 		if ending && (idle && t.window.waiting == 0 || t.send.Err() != nil) {
 			return nil
@@ -256,9 +256,9 @@ type progress struct {
 	written int  // how often it was begun anew
 }
 
-// along is what of the progress a read is told to write down with what it
+// piggyback is what of the progress a read is told to write down with what it
 // writes anyway: that saves the service a commit, and the relay the wait for it.
-type along struct {
+type piggyback struct {
 	to      store.Position
 	passed  int
 	at      time.Time
@@ -330,21 +330,21 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 	return nil
 }
 
-// along is what a read that begins now is told to write down: nothing before
+// piggyback is what a read that begins now is told to write down: nothing before
 // half of Options.Advance is over, so that the cursor is not written with every
 // message.
-func (t *term[Tx]) along() along {
+func (t *term[Tx]) piggyback() piggyback {
 	p := &t.step
 	now := time.Now()
 	if p.passed == 0 || len(p.hold)+len(t.unnoted.rows) > 0 || now.Sub(p.since) < t.opts.Advance/2 {
-		return along{}
+		return piggyback{}
 	}
-	return along{p.to, p.passed, now, p.written}
+	return piggyback{p.to, p.passed, now, p.written}
 }
 
-// wentAlong takes note of what a read has written down, unless an advance did
+// piggybacked takes note of what a read has written down, unless an advance did
 // so meanwhile.
-func (t *term[Tx]) wentAlong(a along) {
+func (t *term[Tx]) piggybacked(a piggyback) {
 	p := &t.step
 	if a.written != p.written {
 		return

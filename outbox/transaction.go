@@ -200,7 +200,7 @@ func (t *Transaction[Tx]) Rollback(ctx context.Context) error {
 // abandon rolls back when a function panicked or ended its goroutine.
 func (t *Transaction[Tx]) abandon(ctx context.Context) {
 	if err := t.Rollback(ctx); err != nil {
-		t.box.trouble.log.Error("transaction of a function that panicked was not rolled back", "error", err)
+		t.box.warnings.log.Error("transaction of a function that panicked was not rolled back", "error", err)
 	}
 }
 

@@ -37,12 +37,12 @@ func (t *term[Tx]) promoteDue(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			t.b.trouble.report("move delayed messages", err)
+			t.b.warnings.report("move delayed messages", err)
 			pause, wake = pace(attempt, 100*time.Millisecond, mostAway), nil
 			attempt++
 		default:
 			attempt = 0
-			t.b.trouble.over("move delayed messages")
+			t.b.warnings.over("move delayed messages")
 			if moved > 0 {
 				crash.RelayPromoted.Pass()
 				t.db.Signal().Notify()
@@ -85,9 +85,9 @@ func (t *term[Tx]) tidy(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			t.b.trouble.report("tidy the outbox up", err)
+			t.b.warnings.report("tidy the outbox up", err)
 		default:
-			t.b.trouble.over("tidy the outbox up")
+			t.b.warnings.over("tidy the outbox up")
 		}
 	}
 }
@@ -206,9 +206,9 @@ func (t *term[Tx]) watchBroker(ctx context.Context) {
 		if err := t.look(ctx, v); ctx.Err() != nil {
 			return
 		} else if err != nil {
-			t.b.trouble.report("ask the broker for its incarnation", err)
+			t.b.warnings.report("ask the broker for its incarnation", err)
 		} else {
-			t.b.trouble.over("ask the broker for its incarnation")
+			t.b.warnings.over("ask the broker for its incarnation")
 		}
 		if !t.rest(ctx, nil, backoff.Jitter(time.Second)) {
 			return
@@ -248,7 +248,7 @@ func (t *term[Tx]) look(ctx context.Context, v driver.Volatile) error {
 func (t *term[Tx]) checkBroker() {
 	if v, ok := t.conn.(driver.Volatile); ok {
 		if err := t.look(t.send, v); err != nil {
-			t.b.trouble.report("ask the broker for its incarnation", err)
+			t.b.warnings.report("ask the broker for its incarnation", err)
 		}
 	}
 }
@@ -264,7 +264,7 @@ func (t *term[Tx]) rewind(ctx context.Context, v *volatile) error {
 		return err
 	}
 	crash.RelayRewound.Pass()
-	t.b.trouble.log.Warn("the broker was started anew and may have forgotten what it confirmed last: publishing it again, under the same ids")
+	t.b.warnings.log.Warn("the broker was started anew and may have forgotten what it confirmed last: publishing it again, under the same ids")
 	t.resume(cursor)
 	t.volatile.Store(v)
 	return nil

@@ -19,51 +19,51 @@ func pace(attempt int, first, most time.Duration) time.Duration {
 	return backoff.Jitter(backoff.Double(attempt, first, most))
 }
 
-// trouble says once that something is wrong, then now and then how often it went
+// throttledLog says once that something is wrong, then now and then how often it went
 // wrong meanwhile, and once that it is over.
-type trouble struct {
+type throttledLog struct {
 	log *slog.Logger
 
 	mu   sync.Mutex
-	what map[string]*troubles
+	what map[string]*ongoing
 }
 
-type troubles struct {
+type ongoing struct {
 	since, said, last time.Time
 	every             time.Duration // until it is said again
 	times             int
 	err               error
 }
 
-// What goes on is said again after troubleEvery, then after twice that, and so
-// on up to troubleMost.
+// What goes on is said again after repeatEvery, then after twice that, and so
+// on up to repeatMost.
 const (
-	troubleEvery = 30 * time.Second
-	troubleMost  = time.Hour
+	repeatEvery = 30 * time.Second
+	repeatMost  = time.Hour
 )
 
-func (t *trouble) report(doing string, err error) {
+func (t *throttledLog) report(doing string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
 	if t.what == nil {
-		t.what = map[string]*troubles{}
+		t.what = map[string]*ongoing{}
 	}
 	w := t.what[doing]
 	if w == nil {
-		t.what[doing] = &troubles{since: now, said: now, last: now, every: troubleEvery, times: 1, err: err}
+		t.what[doing] = &ongoing{since: now, said: now, last: now, every: repeatEvery, times: 1, err: err}
 		t.log.Warn(doing+": trying again", "error", err)
 		return
 	}
 	w.times++
 	w.last, w.err = now, err
 	if now.Sub(w.said) >= w.every {
-		w.said, w.every = now, min(2*w.every, troubleMost)
+		w.said, w.every = now, min(2*w.every, repeatMost)
 		t.log.Warn(doing+": still trying", "error", err, "times", w.times, "since", w.since)
 	}
 }
 
-func (t *trouble) over(doing string) {
+func (t *throttledLog) over(doing string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	w := t.what[doing]
@@ -75,7 +75,7 @@ func (t *trouble) over(doing string) {
 }
 
 // forget drops what begins with a prefix and is somebody else's affair now.
-func (t *trouble) forget(prefix string) {
+func (t *throttledLog) forget(prefix string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for doing := range t.what {
@@ -86,7 +86,7 @@ func (t *trouble) forget(prefix string) {
 }
 
 // stuck is all trouble that is not over.
-func (t *trouble) stuck() (all []dovetail.Stuck) {
+func (t *throttledLog) stuck() (all []dovetail.Stuck) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for doing, w := range t.what {
@@ -96,7 +96,7 @@ func (t *trouble) stuck() (all []dovetail.Stuck) {
 }
 
 // text is the latest trouble that is not over.
-func (t *trouble) text() (text string) {
+func (t *throttledLog) text() (text string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var last time.Time

@@ -96,7 +96,7 @@ func (c *Conn) forget(ch *channel) {
 }
 
 func (ch *channel) close() error {
-	ch.c.watch.remove(&ch.log.bell)
+	ch.c.watch.remove(&ch.log.appends)
 	return errors.Join(ch.stopDelayed(), ch.log.close(context.Background()))
 }
 

@@ -90,7 +90,7 @@ func (w *wal) appendHere(r *appendRequest) (taken, rolled bool) {
 	}
 	w.release() // what it could complain about, closing the file mends
 	close(r.done)
-	w.bell.ring()
+	w.appends.notify()
 	return true, rolled
 }
 
@@ -143,7 +143,7 @@ func (w *wal) run() {
 		} else {
 			rolled = w.commit(batch)
 			w.release()
-			w.bell.ring()
+			w.appends.notify()
 		}
 		for i, r := range batch {
 			close(r.done)

@@ -22,7 +22,7 @@ type Conn struct {
 	lock    *os.File      // provision.lock
 	lockSem chan struct{} // its users in this process
 	watch   *watcher
-	members bell // rung when a receiver of this process comes or goes
+	members notifier // notified when a receiver of this process comes or goes
 
 	opening sync.Mutex // one channel is opened at a time
 

@@ -399,7 +399,7 @@ func TestReceiver_that_must_poll_hears_of_what_others_send(t *testing.T) {
 	drivertest.CheckLeaks(t)
 	b := newBench(t, Options{})
 	sender, c := b.open(), b.open()
-	c.watch.remove(&c.channels[b.ch.Name].log.bell)
+	c.watch.remove(&c.channels[b.ch.Name].log.appends)
 	r := b.receiver(c)
 	b.nothing(r)
 	for i := range 5 {

@@ -64,7 +64,7 @@ func (ch *channel) laterLog(ctx context.Context) (*wal, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	ch.c.watch.add(log.file.Name(), &log.bell)
+	ch.c.watch.add(log.file.Name(), &log.appends)
 	log.unread = func() (bool, error) { return true, nil }
 	d.log = log
 	return log, nil
@@ -94,7 +94,7 @@ func (ch *channel) stopDelayed() error {
 	ch.delayed.stop()
 	ch.delayed.wg.Wait()
 	if log := ch.delayed.log; log != nil {
-		ch.c.watch.remove(&log.bell)
+		ch.c.watch.remove(&log.appends)
 		return log.close(context.Background())
 	}
 	return nil
@@ -160,7 +160,7 @@ func (d *dues) Pop() any {
 
 func (mv *mover) run(ctx context.Context) error {
 	for ctx.Err() == nil && !mv.log.dead() && !mv.ch.gone() {
-		appended := mv.log.bell.wait()
+		appended := mv.log.appends.wait()
 		if err := mv.read(); err != nil {
 			return err
 		}
@@ -172,7 +172,7 @@ func (mv *mover) run(ctx context.Context) error {
 			continue
 		}
 		wait := ownLaterEvery
-		if !mv.ch.c.watch.works(&mv.log.bell) {
+		if !mv.ch.c.watch.works(&mv.log.appends) {
 			wait = 25 * time.Millisecond
 		}
 		if len(mv.dues) > 0 {

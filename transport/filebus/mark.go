@@ -114,28 +114,28 @@ var boot = sync.OnceValue(func() uint64 {
 	return max(1, h.Sum64())
 })
 
-// A bell wakes everybody who waits for something to happen.
-type bell struct {
+// A notifier wakes everybody who waits for something to happen.
+type notifier struct {
 	mu sync.Mutex
 	ch chan struct{}
 }
 
-// wait returns a channel that is closed when the bell is rung next. It must be
+// wait returns a channel that is closed when notify is called next. It must be
 // taken before looking whether what is waited for is already there.
-func (b *bell) wait() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch == nil {
-		b.ch = make(chan struct{})
+func (n *notifier) wait() <-chan struct{} {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ch == nil {
+		n.ch = make(chan struct{})
 	}
-	return b.ch
+	return n.ch
 }
 
-func (b *bell) ring() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ch != nil {
-		close(b.ch)
-		b.ch = nil
+func (n *notifier) notify() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ch != nil {
+		close(n.ch)
+		n.ch = nil
 	}
 }

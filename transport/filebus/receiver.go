@@ -136,8 +136,8 @@ func (c *Conn) openReceiver(ctx context.Context, s driver.Subscription) (*receiv
 	c.receivers[r] = struct{}{}
 	c.mu.Unlock()
 	// Not before: who only sends is not woken by what it wrote itself.
-	c.watch.add(r.markF.Name(), &ch.log.bell)
-	c.members.ring()
+	c.watch.add(r.markF.Name(), &ch.log.appends)
+	c.members.notify()
 	r.wg.Go(r.balance)
 	return r, nil
 }
@@ -181,7 +181,7 @@ func (r *receiver) Receive(ctx context.Context, limit int) ([]*driver.Delivery, 
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		appended := r.ch.log.bell.wait()
+		appended := r.ch.log.appends.wait()
 		ds, due, err := r.take(max(1, limit))
 		if err != nil {
 			return nil, fmt.Errorf("receive from channel %s: %w", r.ch.meta.Name, explain(err))
@@ -211,7 +211,7 @@ func (r *receiver) Receive(ctx context.Context, limit int) ([]*driver.Delivery, 
 // pause is how long to wait before looking again, given the pause before. Where
 // the kernel tells what others write, looking is but a net below that.
 func (r *receiver) pause(before time.Duration) time.Duration {
-	if r.c.watch.works(&r.ch.log.bell) {
+	if r.c.watch.works(&r.ch.log.appends) {
 		return 250 * time.Millisecond
 	}
 	return min(25*time.Millisecond, max(time.Millisecond, before*5/4))
@@ -435,7 +435,7 @@ func (r *receiver) shut(crash bool) error {
 		r.c.mu.Lock()
 		delete(r.c.receivers, r)
 		r.c.mu.Unlock()
-		r.c.members.ring()
+		r.c.members.notify()
 		r.closeErr = explain(errors.Join(errs...))
 	})
 	return r.closeErr

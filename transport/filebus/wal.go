@@ -31,7 +31,7 @@ type wal struct {
 	flush    func(*os.File) error // syncData
 	segBytes int64
 	file     *os.File // the mark, and the append lock
-	bell     bell     // rung when records were appended
+	appends  notifier // notified when records were appended
 
 	// highest returns the position that a cursor has reached, so that after a
 	// loss of power no sequence number is given twice.

@@ -7,20 +7,20 @@ import (
 	"syscall"
 )
 
-// A watcher rings bells when other processes write to files. Without inotify
+// A watcher rings notifiers when other processes write to files. Without inotify
 // (a system that has none left, a file system that does not tell) receivers
 // poll.
 type watcher struct {
 	f    *os.File
 	done chan struct{}
 
-	mu    sync.Mutex
-	bells map[int32]*bell
-	ids   map[*bell]int32
+	mu        sync.Mutex
+	notifiers map[int32]*notifier
+	ids       map[*notifier]int32
 }
 
 func newWatcher() *watcher {
-	w := &watcher{bells: map[int32]*bell{}, ids: map[*bell]int32{}, done: make(chan struct{})}
+	w := &watcher{notifiers: map[int32]*notifier{}, ids: map[*notifier]int32{}, done: make(chan struct{})}
 	fd, err := syscall.InotifyInit1(syscall.IN_CLOEXEC | syscall.IN_NONBLOCK)
 	if err != nil {
 		close(w.done)
@@ -31,8 +31,8 @@ func newWatcher() *watcher {
 	return w
 }
 
-// works reports whether b is rung for what others do.
-func (w *watcher) works(b *bell) bool {
+// works reports whether b is notified for what others do.
+func (w *watcher) works(b *notifier) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	_, ok := w.ids[b]
@@ -40,7 +40,7 @@ func (w *watcher) works(b *bell) bool {
 }
 
 // add rings b for every write to the file, until remove.
-func (w *watcher) add(path string, b *bell) {
+func (w *watcher) add(path string, b *notifier) {
 	if w.f == nil {
 		return
 	}
@@ -55,12 +55,12 @@ func (w *watcher) add(path string, b *bell) {
 	}
 	conn.Control(func(fd uintptr) {
 		if id, err := syscall.InotifyAddWatch(int(fd), path, syscall.IN_MODIFY); err == nil {
-			w.bells[int32(id)], w.ids[b] = b, int32(id)
+			w.notifiers[int32(id)], w.ids[b] = b, int32(id)
 		}
 	})
 }
 
-func (w *watcher) remove(b *bell) {
+func (w *watcher) remove(b *notifier) {
 	if w.f == nil {
 		return
 	}
@@ -72,7 +72,7 @@ func (w *watcher) remove(b *bell) {
 	defer w.mu.Unlock()
 	if id, ok := w.ids[b]; ok {
 		delete(w.ids, b)
-		delete(w.bells, id)
+		delete(w.notifiers, id)
 		conn.Control(func(fd uintptr) { syscall.InotifyRmWatch(int(fd), uint32(id)) })
 	}
 }
@@ -91,11 +91,11 @@ func (w *watcher) run() {
 			b = b[min(len(b), syscall.SizeofInotifyEvent+int(binary.NativeEndian.Uint32(b[12:]))):]
 			w.mu.Lock()
 			if mask&syscall.IN_Q_OVERFLOW != 0 {
-				for _, bell := range w.bells {
-					bell.ring()
+				for _, n := range w.notifiers {
+					n.notify()
 				}
-			} else if bell := w.bells[id]; bell != nil {
-				bell.ring()
+			} else if n := w.notifiers[id]; n != nil {
+				n.notify()
 			}
 			w.mu.Unlock()
 		}

@@ -2,12 +2,12 @@
 
 package filebus
 
-// A watcher would ring bells when other processes write to files; here
+// A watcher would ring notifiers when other processes write to files; here
 // receivers poll.
 type watcher struct{}
 
-func newWatcher() *watcher           { return &watcher{} }
-func (w *watcher) works(*bell) bool  { return false }
-func (w *watcher) add(string, *bell) {}
-func (w *watcher) remove(*bell)      {}
-func (w *watcher) close() error      { return nil }
+func newWatcher() *watcher               { return &watcher{} }
+func (w *watcher) works(*notifier) bool  { return false }
+func (w *watcher) add(string, *notifier) {}
+func (w *watcher) remove(*notifier)      {}
+func (w *watcher) close() error          { return nil }

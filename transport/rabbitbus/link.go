@@ -207,12 +207,12 @@ func (l *link) dialOne(ctx context.Context, addr string) (*session, error) {
 			if err != nil {
 				return nil, err
 			}
-			s.wire = newWire(conn, l.o.Timeout)
-			stop = context.AfterFunc(ctx, s.wire.kill)
+			s.socket = newCorkedConn(conn, l.o.Timeout)
+			stop = context.AfterFunc(ctx, s.socket.kill)
 			// The handshake ends with ctx; the client takes the deadline away
 			// when it is over.
 			deadline, _ := ctx.Deadline()
-			return s.wire, conn.SetDeadline(deadline)
+			return s.socket, conn.SetDeadline(deadline)
 		},
 	}
 	scheme := "amqp://"
@@ -224,8 +224,8 @@ func (l *link) dialOne(ctx context.Context, addr string) (*session, error) {
 		err = context.Cause(ctx) // killed in the moment in which it was there
 	}
 	if err != nil {
-		if s.wire != nil {
-			s.wire.kill()
+		if s.socket != nil {
+			s.socket.kill()
 		}
 		return nil, err
 	}

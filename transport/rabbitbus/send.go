@@ -238,8 +238,8 @@ func (b *sending) publish(ctx context.Context, s *session, p *publisher) (settle
 // write publishes what is ready and fits the window, in few system calls.
 func (b *sending) write(s *session, p *publisher, enc *encoder) error {
 	if len(b.ready) > 1 {
-		s.wire.cork()
-		defer s.wire.uncork()
+		s.socket.cork()
+		defer s.socket.uncork()
 	}
 	n := 0
 	defer func() { b.ready = b.ready[n:] }()

@@ -16,7 +16,7 @@ import (
 // A session is one connection of the client, from its handshake to its end.
 type session struct {
 	conn     *amqp.Connection
-	wire     *wire
+	socket   *corkedConn
 	epoch    uint64
 	version  string // of the server
 	patience time.Duration
@@ -119,7 +119,7 @@ func (s *session) doubt() {
 	if s.doubted.Swap(true) {
 		return
 	}
-	timer := time.AfterFunc(s.patience/2, s.wire.kill)
+	timer := time.AfterFunc(s.patience/2, s.socket.kill)
 	go func() { // ends with the connection at the latest
 		ch, err := s.conn.Channel()
 		timer.Stop()
@@ -164,10 +164,10 @@ func (s *session) helper() (*amqp.Channel, error) {
 func (s *session) end(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	stop := context.AfterFunc(ctx, s.wire.kill)
+	stop := context.AfterFunc(ctx, s.socket.kill)
 	defer stop()
 	if ctx.Err() != nil {
-		s.wire.kill()
+		s.socket.kill()
 	}
 	err := s.conn.Close()
 	<-s.lost

@@ -14,7 +14,7 @@ import (
 type verdict struct {
 	src    *source
 	ch     *amqp.Channel
-	wire   *wire
+	socket *corkedConn
 	acks   []uint64
 	nacks  []uint64
 	prefix uint64 // acknowledge all up to this one; 0 for none
@@ -106,7 +106,7 @@ func (r *receiver) verdicts(settlements []driver.Settlement) (out []*verdict, st
 			n := slices.IndexFunc(out, func(v *verdict) bool { return v.src == rc.src })
 			if n < 0 {
 				n = len(out)
-				out = append(out, &verdict{src: rc.src, ch: rc.src.ch, wire: rc.src.session.wire})
+				out = append(out, &verdict{src: rc.src, ch: rc.src.ch, socket: rc.src.session.socket})
 			}
 			v = out[n]
 		}
@@ -141,8 +141,8 @@ func (v *verdict) fold() {
 // acknowledgement of a prefix takes in all that was not mentioned.
 func (v *verdict) write() error {
 	if len(v.acks)+len(v.nacks) > 1 {
-		v.wire.cork()
-		defer v.wire.uncork()
+		v.socket.cork()
+		defer v.socket.uncork()
 	}
 	for _, tag := range v.nacks {
 		if err := v.ch.Nack(tag, false, true); err != nil {

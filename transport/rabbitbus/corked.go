@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// corkBytes is how much a corked wire gathers before it writes all the same.
+// corkBytes is how much a corked connection gathers before it writes all the same.
 const corkBytes = 32 << 10
 
 // readBytes is how much is read ahead.
 const readBytes = 64 << 10
 
-// A wire is the socket under the client. The client blocks for ever in a write
+// A corkedConn is the socket under the client. The client blocks for ever in a write
 // that the peer does not read, with its locks held, and nothing but the
-// socket's own deadline ends that: each write gets one. A wire that is corked
+// socket's own deadline ends that: each write gets one. One that is corked
 // gathers what is written, so that the frames of a batch share a system call
 // where the client alone makes one for each message; it reads ahead for the
 // same reason.
-type wire struct {
+type corkedConn struct {
 	net.Conn
 	in       *bufio.Reader
 	patience time.Duration // of one write
@@ -30,15 +30,15 @@ type wire struct {
 	err    error
 }
 
-func newWire(conn net.Conn, patience time.Duration) *wire {
-	return &wire{Conn: conn, in: bufio.NewReaderSize(conn, readBytes), patience: patience}
+func newCorkedConn(conn net.Conn, patience time.Duration) *corkedConn {
+	return &corkedConn{Conn: conn, in: bufio.NewReaderSize(conn, readBytes), patience: patience}
 }
 
 // Read reads what has come. It is called by one goroutine at a time.
-func (w *wire) Read(p []byte) (int, error) { return w.in.Read(p) }
+func (w *corkedConn) Read(p []byte) (int, error) { return w.in.Read(p) }
 
-// Write writes p, or keeps it until the wire is uncorked.
-func (w *wire) Write(p []byte) (int, error) {
+// Write writes p, or keeps it until it is uncorked.
+func (w *corkedConn) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -54,7 +54,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (w *wire) write(p []byte) error {
+func (w *corkedConn) write(p []byte) error {
 	if w.err = w.SetWriteDeadline(time.Now().Add(w.patience)); w.err == nil {
 		_, w.err = w.Conn.Write(p)
 	}
@@ -64,22 +64,22 @@ func (w *wire) write(p []byte) error {
 	return w.err
 }
 
-func (w *wire) flush() error {
+func (w *corkedConn) flush() error {
 	err := w.write(w.buf)
 	w.buf = w.buf[:0]
 	return err
 }
 
 // cork begins to gather. Each cork is followed by an uncork.
-func (w *wire) cork() {
+func (w *corkedConn) cork() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.corked++
 }
 
-// uncork writes what was gathered, also that of others who have corked the
-// wire: nobody waits for their end.
-func (w *wire) uncork() {
+// uncork writes what was gathered, also that of others who have corked
+// the connection: nobody waits for their end.
+func (w *corkedConn) uncork() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.corked--
@@ -89,4 +89,4 @@ func (w *wire) uncork() {
 }
 
 // kill ends the socket at once, without a lock that a blocked write may hold.
-func (w *wire) kill() { _ = w.Conn.Close() }
+func (w *corkedConn) kill() { _ = w.Conn.Close() }
