@@ -33,7 +33,7 @@ func (s *scheduler) full() bool {
 }
 
 // setAside reports whether t is set aside rather than taken in.
-func (s *scheduler) setAside(t *task) bool {
+func (s *scheduler) setAside(t *item) bool {
 	l := s.lanes[t.in.Message.Key]
 	if l == nil || l.key == "" || !t.from.canWiden() {
 		return false
@@ -54,12 +54,12 @@ func (s *scheduler) setAside(t *task) bool {
 	s.aside++
 	l.asides += t.size
 	s.asides += t.size
-	t.state = taskDropped
+	t.state = itemDropped
 	return true
 }
 
 // takeBack forgets what was set aside of what has an exit: it is delivered again.
-func (s *scheduler) takeBack(of func(*task) *exit) {
+func (s *scheduler) takeBack(of func(*item) *exit) {
 	for l := range s.cuts {
 		if of(l.cut) == nil {
 			continue

@@ -192,7 +192,7 @@ func neverTried(s *Service, messages []*driver.Message, why error) error {
 	if errors.As(why, &se) && len(se.Failures) > 0 {
 		why = se.Failures[0].Err
 	}
-	d := newDelivery(s, messages)
+	d := newPendingSend(s, messages)
 	d.fail(fmt.Errorf("waited %v behind others of the channel: %w", s.opts.SendTimeout, why))
 	return d.result()
 }

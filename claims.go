@@ -16,9 +16,9 @@ import (
 // changes, and every now and then: what is lost on the way is told again, and who
 // says nothing for long is taken for gone.
 type claims struct {
-	s        *Service
-	src      *source
-	inbounds []*inbound
+	s         *Service
+	src       *source
+	consumers []*groupConsumer
 
 	wake   chan struct{} // one token: something has changed
 	echoed chan struct{} // closed when this instance has heard itself
@@ -35,7 +35,7 @@ type claims struct {
 // A claim is this instance's own, to the key of a letter.
 type claim struct {
 	id      claimID
-	b       *inbound
+	b       *groupConsumer
 	key     string
 	granted atomic.Bool // by all others
 }
@@ -48,16 +48,16 @@ type peer struct {
 	elsewhere []claimID // its claims to keys of what this instance does not handle
 }
 
-// newClaims makes what is needed for the keys of letters, nil where no inbound
+// newClaims makes what is needed for the keys of letters, nil where no group consumer
 // keeps the order of its keys across instances.
 func (r *run) newClaims() *claims {
 	if !r.sharesKeys() {
 		return nil
 	}
 	c := &claims{s: r.s, clock: uint64(time.Now().UnixMicro()), wake: make(chan struct{}, 1), echoed: make(chan struct{}), heard: time.Now(), own: make(map[claimID]*claim), peers: make(map[string]*peer)}
-	for _, b := range r.inbounds {
+	for _, b := range r.consumers {
 		if b.ordered {
-			c.inbounds = append(c.inbounds, b)
+			c.consumers = append(c.consumers, b)
 			b.sched.keys.claims, b.sched.keys.of = c, b
 		}
 	}
@@ -66,7 +66,7 @@ func (r *run) newClaims() *claims {
 		sub: driver.Subscription{Channel: keysOf(r.s.name), Group: r.s.name + broadcastMark + r.s.opts.Instance, Instance: r.s.opts.Instance,
 			Broadcast: true, Window: maxReceive},
 		room:  func(ctx context.Context) (int, error) { return maxReceive, ctx.Err() },
-		tasks: func(f func(*task)) {}, // none is in hand
+		items: func(f func(*item)) {}, // none is in hand
 	}
 	return c
 }
@@ -76,14 +76,14 @@ func keysOf(service string) driver.Channel {
 	return driver.Channel{Name: keysChannel(service), Kind: driver.PublishSubscribe, Transient: true}
 }
 
-// sharesKeys reports whether an inbound keeps the order of its keys across
+// sharesKeys reports whether a group consumer keeps the order of its keys across
 // instances, and can get letters.
 func (r *run) sharesKeys() bool {
-	return r.s.caps.Broadcast && r.keepsDeadLetters() && slices.ContainsFunc(r.inbounds, func(b *inbound) bool { return b.ordered })
+	return r.s.caps.Broadcast && r.keepsDeadLetters() && slices.ContainsFunc(r.consumers, func(b *groupConsumer) bool { return b.ordered })
 }
 
 // make makes a claim to a key. The scheduler's mutex is held.
-func (c *claims) make(b *inbound, key string) *claim {
+func (c *claims) make(b *groupConsumer, key string) *claim {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.clock++
@@ -151,7 +151,7 @@ func (c *claims) hear(st *claimState) {
 	if !c.note(st, claimed) {
 		return
 	}
-	for _, b := range c.inbounds {
+	for _, b := range c.consumers {
 		own := make(map[claimID]string)
 		for id, l := range claimed {
 			if b.takes(l) {
@@ -163,7 +163,9 @@ func (c *claims) hear(st *claimState) {
 	c.settleOwn()
 }
 
-func (b *inbound) takes(l claimLine) bool { return b.channel.Name == l.Channel && b.group == l.Group }
+func (b *groupConsumer) takes(l claimLine) bool {
+	return b.channel.Name == l.Channel && b.group == l.Group
+}
 
 // echo notes that this instance hears itself.
 func (c *claims) echo() {
@@ -204,7 +206,7 @@ func (c *claims) note(st *claimState, claimed map[claimID]claimLine) bool {
 	before := len(p.elsewhere)
 	p.elsewhere = p.elsewhere[:0]
 	for id, l := range claimed {
-		if !slices.ContainsFunc(c.inbounds, func(b *inbound) bool { return b.takes(l) }) {
+		if !slices.ContainsFunc(c.consumers, func(b *groupConsumer) bool { return b.takes(l) }) {
 			p.elsewhere = append(p.elsewhere, id)
 		}
 	}
@@ -253,7 +255,7 @@ func (c *claims) forgetGone() {
 	}
 	c.mu.Unlock()
 	for _, name := range gone {
-		for _, b := range c.inbounds {
+		for _, b := range c.consumers {
 			b.sched.claimed(name, nil)
 		}
 	}

@@ -70,7 +70,7 @@ const (
 )
 
 // bury makes t's dead letter.
-func (b *inbound) bury(t *task) *driver.Message {
+func (b *groupConsumer) bury(t *item) *driver.Message {
 	d := DeadLetter{
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler,
 		Error: errText(t.err), Attempts: t.in.Attempt, Requeues: t.in.Requeues, At: now(), token: t.in.token,

@@ -40,13 +40,13 @@ func (e *exit) isEmpty() bool {
 // drop hands back every message that has an exit and has not begun: it is not
 // settled, so that the broker delivers it again. Those that have begun go on,
 // and are not tried again; their exits count them.
-func (s *scheduler) drop(of func(*task) *exit) {
+func (s *scheduler) drop(of func(*item) *exit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dropLocked(of)
 }
 
-func (s *scheduler) dropLocked(of func(*task) *exit) {
+func (s *scheduler) dropLocked(of func(*item) *exit) {
 	for t := s.all.head; t != nil; {
 		next := t.nextAll
 		if e := of(t); e != nil {
@@ -60,9 +60,9 @@ func (s *scheduler) dropLocked(of func(*task) *exit) {
 	s.signalRoom()
 }
 
-func (s *scheduler) dropOne(t *task, e *exit) {
+func (s *scheduler) dropOne(t *item, e *exit) {
 	switch t.state {
-	case taskRunning, taskDone:
+	case itemRunning, itemDone:
 		t.lost = true
 		s.recall.running(t)
 		if t.exit == nil && e != nobody {
@@ -70,21 +70,21 @@ func (s *scheduler) dropOne(t *task, e *exit) {
 			t.exit, t.since = e, time.Now()
 		}
 		return
-	case taskHeld:
+	case itemHeld:
 		t.timer.Stop()
 		s.unhold(t)
-	case taskGated:
+	case itemGated:
 		t.queue.remove(t)
 		s.unhold(t)
-	case taskLocked:
+	case itemLocked:
 		s.unhold(t)
 		s.gate.forget(t)
-	case taskReady:
+	case itemReady:
 		t.queue.remove(t)
 		s.gate.forget(t)
-	case taskWaiting:
+	case itemWaiting:
 		if t.lane.held {
-			s.stuck--
+			s.blocked--
 		}
 	}
 	s.quit(t)
@@ -97,7 +97,7 @@ func (s *scheduler) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.draining = true
-	s.dropLocked(func(*task) *exit { return nobody })
+	s.dropLocked(func(*item) *exit { return nobody })
 }
 
 // abandon has the messages that an exit counts not be settled: their partition

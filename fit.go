@@ -28,7 +28,7 @@ const (
 var cuts = []string{cutStack, cutHeaders, cutBody, cutNames}
 
 // fit cuts letters down to what the transport takes.
-func (f *finisher) fit(cs []consequence) {
+func (f *completer) fit(cs []outgoing) {
 	for i := range cs {
 		c := &cs[i]
 		for c.letter && c.cut < len(cuts) && driver.Fits(f.b.s.conn, c.m) != nil {
@@ -39,7 +39,7 @@ func (f *finisher) fit(cs []consequence) {
 
 // shrink cuts a letter that the broker refuses as too large. It reports false
 // where nothing is left to cut, or that is not the cause.
-func (f *finisher) shrink(c *consequence, why error) bool {
+func (f *completer) shrink(c *outgoing, why error) bool {
 	if !c.letter || c.cut == len(cuts) || f.b.s.conn.Classify(why) != driver.TooLarge {
 		return false
 	}
@@ -49,7 +49,7 @@ func (f *finisher) shrink(c *consequence, why error) bool {
 
 // cut leaves the next part out of a letter, and says so in it. A letter that
 // would wait for an instance with a handler is a dead letter without its body.
-func (b *inbound) cut(c *consequence) {
+func (b *groupConsumer) cut(c *outgoing) {
 	what := cuts[c.cut]
 	c.cut++
 	m := *c.m

@@ -20,9 +20,9 @@ import (
 type gate struct {
 	s      *scheduler
 	subs   map[*subscription]bool // whose handlers cannot begin; nil while the gate is open
-	fresh  taskQueue              // wait at the gate
-	failed taskQueue              // wait at the gate, and could not begin
-	probe  *task                  // let through
+	fresh  itemQueue              // wait at the gate
+	failed itemQueue              // wait at the gate, and could not begin
+	probe  *item                  // let through
 	armed  bool                   // the timer will let one through
 	timer  *time.Timer
 	fails  int // in a row
@@ -44,12 +44,12 @@ type gateNews struct {
 var gatePolicy = RetryPolicy{First: 50 * time.Millisecond, Max: 2 * time.Second}.withDefaults()
 
 // stops reports whether t has to wait.
-func (g *gate) stops(t *task) bool { return g.subs != nil && g.subs[t.sub] && g.probe != t }
+func (g *gate) stops(t *item) bool { return g.subs != nil && g.subs[t.sub] && g.probe != t }
 
 // wait has t wait, and its key with it.
-func (g *gate) wait(t *task) {
+func (g *gate) wait(t *item) {
 	g.s.hold(t)
-	t.state = taskGated
+	t.state = itemGated
 	if t.unready > 0 {
 		g.failed.push(t)
 	} else {
@@ -63,7 +63,7 @@ func (g *gate) wait(t *task) {
 
 // close closes the gate because t's handler could not begin. It reports false
 // where t itself is the cause: t waits alone.
-func (g *gate) close(t *task) bool {
+func (g *gate) close(t *item) bool {
 	t.unready++
 	t.in.begun = nil
 	switch {
@@ -114,13 +114,13 @@ func (g *gate) try() {
 	s.unhold(t)
 	g.probe = t
 	t.in.begun = func() { s.begun(t) }
-	t.state = taskReady
+	t.state = itemReady
 	s.ready.pushFront(t)
 	s.wake()
 }
 
 // begun opens the gate: t's handler has begun.
-func (s *scheduler) begun(t *task) {
+func (s *scheduler) begun(t *item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gate.passed(t)
@@ -128,7 +128,7 @@ func (s *scheduler) begun(t *task) {
 }
 
 // passed notes that t's handler began.
-func (g *gate) passed(t *task) {
+func (g *gate) passed(t *item) {
 	t.unready = 0
 	if g.probe == t {
 		t.in.begun = nil
@@ -137,7 +137,7 @@ func (g *gate) passed(t *task) {
 }
 
 // forget notes that t is handed back, or waits alone.
-func (g *gate) forget(t *task) {
+func (g *gate) forget(t *item) {
 	if g.probe == t {
 		g.probe = nil
 		t.in.begun = nil
@@ -150,7 +150,7 @@ func (g *gate) open() {
 	waited := g.fresh.n + g.failed.n
 	g.subs, g.probe, g.armed = nil, nil, false
 	g.timer.Stop()
-	for _, q := range []*taskQueue{&g.failed, &g.fresh} {
+	for _, q := range []*itemQueue{&g.failed, &g.fresh} {
 		for q.head != nil {
 			t := q.head
 			q.remove(t)
@@ -179,6 +179,6 @@ func (s *scheduler) tellNews() {
 }
 
 // gateNews tells hooks and log.
-func (b *inbound) gateNews(n gateNews) {
+func (b *groupConsumer) gateNews(n gateNews) {
 	b.s.notice(Notice{Kind: n.kind, Channel: b.channel.Name, Group: b.group, Message: n.message, Attempt: n.tries, Count: n.count, Err: n.err})
 }

@@ -12,15 +12,15 @@ import (
 
 // take takes in deliveries, all at once, so that a batch handler sees them
 // together.
-func (b *inbound) take(from *source, ds []*driver.Delivery) {
-	from.widen(b.sched.push(b.tasks(from, ds)))
+func (b *groupConsumer) take(from *source, ds []*driver.Delivery) {
+	from.widen(b.sched.push(b.items(from, ds)))
 }
 
-// tasks makes deliveries tasks of this inbound.
-func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
-	ts := make([]*task, len(ds))
+// items makes deliveries items of this group consumer.
+func (b *groupConsumer) items(from *source, ds []*driver.Delivery) []*item {
+	ts := make([]*item, len(ds))
 	for i, d := range ds {
-		t := new(task)
+		t := new(item)
 		ts[i] = t
 		m, fault := b.accepted(d.Message, d.Fault)
 		t.in = Incoming{
@@ -45,7 +45,7 @@ func (b *inbound) tasks(from *source, ds []*driver.Delivery) []*task {
 
 // handlerOf returns who handles m. A message without a type is taken for one of
 // the channel's one contract. nil stands for nobody.
-func (b *inbound) handlerOf(m *driver.Message) *subscription {
+func (b *groupConsumer) handlerOf(m *driver.Message) *subscription {
 	if sub := b.subs[m.Type]; sub != nil {
 		return sub
 	}
@@ -59,7 +59,7 @@ func (b *inbound) handlerOf(m *driver.Message) *subscription {
 
 // accepted is a message as handlers get it, and why none can. What only we may
 // write is read on our own channels alone.
-func (b *inbound) accepted(m *driver.Message, fault error) (*driver.Message, error) {
+func (b *groupConsumer) accepted(m *driver.Message, fault error) (*driver.Message, error) {
 	if driver.Structured(m) && b.subs[m.Type] == nil {
 		if e, err := driver.DecodeStructured(m); err == nil {
 			m = e
@@ -103,7 +103,7 @@ func identified(m *driver.Message) *driver.Message {
 }
 
 // waitRoom waits until messages may be taken in, and returns how many.
-func (b *inbound) waitRoom(ctx context.Context) (int, error) {
+func (b *groupConsumer) waitRoom(ctx context.Context) (int, error) {
 	for {
 		if n := b.sched.capacity(); n > 0 {
 			b.sched.signalRoom() // another source may wait as well
@@ -118,7 +118,7 @@ func (b *inbound) waitRoom(ctx context.Context) (int, error) {
 }
 
 // drained waits until nothing is in hand, for at most d.
-func (b *inbound) drained(d time.Duration) bool {
+func (b *groupConsumer) drained(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	for b.sched.inHand() > 0 {

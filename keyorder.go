@@ -42,7 +42,7 @@ const (
 // its receiver says: it may have been made before the URL asked for partitions.
 func (r *run) watchCompany(ctx context.Context) {
 	var watched []*company
-	for i, b := range r.inbounds {
+	for i, b := range r.consumers {
 		if b.keyed && !b.broadcast && !b.channel.Transient {
 			watched = append(watched, &company{src: r.sources[i]})
 		}

@@ -27,7 +27,7 @@ func (a claimID) before(b claimID) bool {
 // keyLocks is what a scheduler knows of the claims to its keys.
 type keyLocks struct {
 	claims  *claims // of the service; nil: its keys are not claimed
-	of      *inbound
+	of      *groupConsumer
 	foreign map[string][]*foreignClaim
 }
 
@@ -39,7 +39,7 @@ type foreignClaim struct {
 
 // locked has t wait while its key is another instance's, and a letter until its
 // own claim is granted, which it makes here.
-func (s *scheduler) locked(t *task) bool {
+func (s *scheduler) locked(t *item) bool {
 	if s.keys.claims == nil || t.lane == nil {
 		return false
 	}
@@ -50,13 +50,13 @@ func (s *scheduler) locked(t *task) bool {
 		return false
 	}
 	s.hold(t)
-	t.state = taskLocked
+	t.state = itemLocked
 	s.signalRoom()
 	return true
 }
 
 // hasKey reports whether t needs no claim, or has it.
-func (t *task) hasKey() bool { return t.claim == nil || t.claim.granted.Load() }
+func (t *item) hasKey() bool { return t.claim == nil || t.claim.granted.Load() }
 
 // given reports whether another instance has a key.
 func (k *keyLocks) given(key string) bool {
@@ -66,7 +66,7 @@ func (k *keyLocks) given(key string) bool {
 // unlock lets the first message of a key go on if nothing keeps it any more.
 func (s *scheduler) unlock(key string) {
 	l := s.lanes[key]
-	if l == nil || l.head == nil || l.head.state != taskLocked || s.keys.given(key) || !l.head.hasKey() {
+	if l == nil || l.head == nil || l.head.state != itemLocked || s.keys.given(key) || !l.head.hasKey() {
 		return
 	}
 	s.unhold(l.head)
@@ -79,7 +79,7 @@ func (s *scheduler) unlock(key string) {
 func (s *scheduler) grant(key string) {
 	for _, f := range s.keys.foreign[key] {
 		l := s.lanes[key]
-		if f.granted || l != nil && l.head != nil && (l.head.state == taskRunning || l.head.claim != nil && l.head.claim.id.before(f.id)) {
+		if f.granted || l != nil && l.head != nil && (l.head.state == itemRunning || l.head.claim != nil && l.head.claim.id.before(f.id)) {
 			continue
 		}
 		f.granted = true
@@ -95,7 +95,7 @@ func (s *scheduler) grantAll() {
 }
 
 // endClaim ends the claim of a letter whose handler does not run any more.
-func (s *scheduler) endClaim(t *task) {
+func (s *scheduler) endClaim(t *item) {
 	if t.claim != nil {
 		s.keys.claims.end(t.claim)
 		t.claim = nil

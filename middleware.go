@@ -32,7 +32,7 @@ type BatchHandler func(ctx context.Context, ins []*Incoming) []error
 type BatchMiddleware func(next BatchHandler) BatchHandler
 
 // wrap puts the middleware around the handlers, the service's outermost.
-func (b *inbound) wrap() {
+func (b *groupConsumer) wrap() {
 	opts := &b.s.opts
 	for _, sub := range b.subs {
 		each := slices.Concat(opts.Middleware, sub.middleware)

@@ -20,8 +20,8 @@ const (
 // toNote reports whether somebody asked to hear of t's dead letter. A crash
 // before that has the message handled once more, and its dead letter made again
 // under the same id; noting first could lose it.
-func (f *finisher) toNote(t *task) bool {
-	if t.verdict != bury {
+func (f *completer) toNote(t *item) bool {
+	if t.result != resultDeadLetter {
 		return false
 	}
 	t.in.mu.Lock()
@@ -32,11 +32,11 @@ func (f *finisher) toNote(t *task) bool {
 // note notes dead letters. A note that fails for long is given up: the dead
 // letter is kept, and its message is settled. So is one that fails when the
 // service ends.
-func (f *finisher) note(ctx context.Context, tasks []*task) (p progress) {
+func (f *completer) note(ctx context.Context, items []*item) (p progress) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, notesAtOnce)
-	for _, t := range tasks {
+	for _, t := range items {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
@@ -55,7 +55,7 @@ func (f *finisher) note(ctx context.Context, tasks []*task) (p progress) {
 }
 
 // noteOne reports whether nothing is left to note of t.
-func (f *finisher) noteOne(ctx context.Context, t *task) bool {
+func (f *completer) noteOne(ctx context.Context, t *item) bool {
 	t.in.mu.Lock()
 	todo := t.in.onDead
 	t.in.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// overdue is what the broker does not take of an inbound's answers and dead
+// overdue is what the broker does not take of a group consumer's answers and dead
 // letters. It is told once, and once when it is over, however many they are.
 type overdue struct {
 	mu      sync.Mutex
@@ -21,7 +21,7 @@ type overdue struct {
 // note takes in how many are left after some were sent, and how one of them
 // failed; it reports whether that is news: several rounds have failed, or all is
 // well again.
-func (o *overdue) note(n int, failed *consequence) (news Notice, is bool) {
+func (o *overdue) note(n int, failed *outgoing) (news Notice, is bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch {
@@ -54,8 +54,8 @@ func (o *overdue) stuck() (slowTask, bool) {
 }
 
 // unsent takes note of what is left to send.
-func (f *finisher) unsent(failed []consequence) {
-	var one *consequence
+func (f *completer) unsent(failed []outgoing) {
+	var one *outgoing
 	if len(failed) > 0 {
 		one = &failed[0]
 	}

@@ -78,7 +78,7 @@ func sound(err error) error {
 	}
 	panicked := guarded(func() error {
 		_ = err.Error()
-		(&RetryPolicy{}).judge(err, 1) // walks it as the service does
+		(&RetryPolicy{}).classify(err, 1) // walks it as the service does
 		var p *PanicError
 		_ = errors.As(err, &p)
 		return nil

@@ -36,7 +36,7 @@ func (s *Service) topology() (t Topology) {
 	}
 	r := &run{s: &Service{name: s.name, opts: s.opts, caps: s.caps, subs: s.subs}}
 	r.groups()
-	for _, b := range r.inbounds {
+	for _, b := range r.consumers {
 		channel(b.channel)
 		if !b.broadcast {
 			t.Subscriptions = append(t.Subscriptions, b.subscription())

@@ -93,7 +93,7 @@ func (p *provisioner) join(ctx context.Context, s *Service) error {
 				return c.err
 			case <-ctx.Done():
 			}
-		case why != nil && !s.passes(why):
+		case why != nil && !s.isRetryable(why):
 			return why
 		case backoff.Sleep(ctx, pause):
 			continue
@@ -186,7 +186,7 @@ func (s *Service) provisionAll(ctx context.Context) error {
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !s.passes(err):
+		case !s.isRetryable(err):
 			return err
 		}
 		s.broker.away(&s.topo, s.conn.Classify(err), Notice{Kind: NoticeReceive, Attempt: attempt, Err: err})

@@ -38,7 +38,7 @@ type identity struct {
 
 type remembered struct {
 	state    recallState
-	verdict  verdict
+	verdict  result
 	attempts int
 	due      time.Time // of one that was tried: not before
 }
@@ -52,7 +52,7 @@ const (
 )
 
 // identityOf is that of t as it was delivered. A message without an id has none.
-func identityOf(t *task) (id identity, ok bool) {
+func identityOf(t *item) (id identity, ok bool) {
 	m := t.delivery.Message
 	if m == nil || m.ID == "" {
 		return id, false
@@ -61,7 +61,7 @@ func identityOf(t *task) (id identity, ok bool) {
 }
 
 // note remembers t.
-func (r *recall) note(t *task, what remembered) {
+func (r *recall) note(t *item, what remembered) {
 	id, ok := identityOf(t)
 	if !ok {
 		return
@@ -85,8 +85,8 @@ func (r *recall) note(t *task, what remembered) {
 }
 
 // begins is asked before the first attempt at t. It reports whether t can be
-// handled; if not, t has its verdict: it is settled alone, or waits.
-func (r *recall) begins(t *task) bool {
+// handled; if not, t has its result: it is settled alone, or waits.
+func (r *recall) begins(t *item) bool {
 	if !r.some.Load() || t.in.Attempt > 0 {
 		return true
 	}
@@ -100,14 +100,14 @@ func (r *recall) begins(t *task) bool {
 	switch {
 	case !known:
 	case what.state == recallConcluded:
-		t.concluded, t.verdict = true, what.verdict
+		t.concluded, t.result = true, what.verdict
 		return false
 	case what.state == recallRunning:
 		t.waits++
-		t.verdict, t.after = again, gatePolicy.Wait(t.waits)
+		t.result, t.after = resultRetry, gatePolicy.Wait(t.waits)
 		return false
 	case time.Until(what.due) > 0:
-		t.verdict, t.after = again, time.Until(what.due)
+		t.result, t.after = resultRetry, time.Until(what.due)
 		return false
 	default:
 		t.in.Attempt = what.attempts
@@ -116,15 +116,15 @@ func (r *recall) begins(t *task) bool {
 }
 
 // settled remembers what became of t, whose settlement was not taken.
-func (r *recall) settled(t *task) {
+func (r *recall) settled(t *item) {
 	if r != nil {
-		r.note(t, remembered{state: recallConcluded, verdict: t.verdict})
+		r.note(t, remembered{state: recallConcluded, verdict: t.result})
 	}
 }
 
 // running remembers that t is handled, or not settled yet, although it is
 // delivered again.
-func (r *recall) running(t *task) {
+func (r *recall) running(t *item) {
 	if r == nil {
 		return
 	}
@@ -138,14 +138,14 @@ func (r *recall) running(t *task) {
 }
 
 // handedBack remembers how often t was tried, and when it is to be tried next.
-func (r *recall) handedBack(t *task) {
+func (r *recall) handedBack(t *item) {
 	if r != nil && (t.in.Attempt > 0 || t.lost) {
 		r.note(t, remembered{state: recallTried, attempts: t.in.Attempt, due: t.due})
 	}
 }
 
-// forget forgets a task that is settled at last.
-func (r *recall) forget(t *task) {
+// forget forgets an item that is settled at last.
+func (r *recall) forget(t *item) {
 	if id, ok := identityOf(t); ok {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -160,8 +160,8 @@ func (r *recall) forget(t *task) {
 // look the same, and so the earlier delivery is settled as well. What is handled,
 // and not settled yet, goes on, and its later delivery waits for that. Those of ts
 // are returned that are to be taken in.
-func (s *scheduler) refresh(ts []*task) []*task {
-	inHand := make(map[identity]*task)
+func (s *scheduler) refresh(ts []*item) []*item {
+	inHand := make(map[identity]*item)
 	for _, t := range ts {
 		if id, ok := identityOf(t); ok && t.again() {
 			inHand[id] = nil
@@ -174,21 +174,21 @@ func (s *scheduler) refresh(ts []*task) []*task {
 		}
 		switch _, again := inHand[id]; {
 		case !again:
-		case t.state != taskDone:
+		case t.state != itemDone:
 			inHand[id] = t
 		default:
 			t.lost = true
 			s.recall.running(t)
 		}
 	}
-	return slices.DeleteFunc(ts, func(t *task) bool {
+	return slices.DeleteFunc(ts, func(t *item) bool {
 		id, ok := identityOf(t)
 		first := inHand[id]
 		if !ok || !t.again() || first == nil || first.from != t.from {
 			return false
 		}
 		first.newer = append(first.newer, newer{t.delivery, t.receiver})
-		if first.state != taskRunning {
+		if first.state != itemRunning {
 			first.renew()
 		}
 		return true
@@ -203,7 +203,7 @@ type newer struct {
 
 // renew has the newest delivery of t take the place of the earlier ones. t does
 // not run.
-func (t *task) renew() {
+func (t *item) renew() {
 	for _, n := range t.newer {
 		t.earlier = append(t.earlier, t.delivery)
 		t.delivery, t.receiver = n.delivery, n.receiver

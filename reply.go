@@ -14,7 +14,7 @@ import (
 // channel on which services await answers. On any other channel an answer would
 // be written with this service's rights for a stranger. Answers to surveys are also
 // awaited on a channel of the service that asks, and of no other.
-func (b *inbound) asked(t *task) bool {
+func (b *groupConsumer) asked(t *item) bool {
 	to := t.in.Message.ReplyTo
 	switch {
 	case driver.ValidName(to) != nil:
@@ -26,14 +26,14 @@ func (b *inbound) asked(t *task) bool {
 		return false
 	}
 	if t.sub == nil { // a request of a type that nobody here takes: only that is told
-		return b.channel.Kind == driver.PointToPoint && t.verdict == pass
+		return b.channel.Kind == driver.PointToPoint && t.result == resultPass
 	}
 	return t.sub.spec.Kind == KindCall || t.sub.spec.Kind == KindSurvey
 }
 
 // reply makes the message that answers t. Who asked is told of an answer that is
 // over a limit, rather than left to wait for it.
-func (b *inbound) reply(t *task, r *Reply) *driver.Message {
+func (b *groupConsumer) reply(t *item, r *Reply) *driver.Message {
 	m := t.in.reply(r)
 	if err := b.s.sendable(m); err != nil {
 		return b.replyLost(t, err)
@@ -42,7 +42,7 @@ func (b *inbound) reply(t *task, r *Reply) *driver.Message {
 }
 
 // prepared is an answer when hooks have added to it.
-func (b *inbound) prepared(t *task, m *driver.Message) *driver.Message {
+func (b *groupConsumer) prepared(t *item, m *driver.Message) *driver.Message {
 	if len(b.s.hooks.prepare) > 0 {
 		ctx := context.Context(&handlerContext{context.Background(), &t.in})
 		if t.in.item != nil {
@@ -54,7 +54,7 @@ func (b *inbound) prepared(t *task, m *driver.Message) *driver.Message {
 }
 
 // replyLost is the reply in place of an answer that is over a limit.
-func (b *inbound) replyLost(t *task, err error) *driver.Message {
+func (b *groupConsumer) replyLost(t *item, err error) *driver.Message {
 	err = fmt.Errorf("reply to %s: %w", t.in.Message.Type, err)
 	b.s.notice(Notice{Kind: NoticeLostCaller, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
 	return b.prepared(t, t.in.reply(failedReply(err)))

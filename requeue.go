@@ -10,7 +10,7 @@ import (
 )
 
 // requeues makes the source of the service's requeue channel: what comes there
-// goes to the inbound whose group it names, into the lane of its key, so that
+// goes to the group consumer whose group it names, into the lane of its key, so that
 // this instance never handles it beside another message of that key. Another
 // instance may own the key's partition meanwhile: where the order of keys is kept
 // across instances, this one claims the key first (lock.go). Without handlers
@@ -31,20 +31,20 @@ func (r *run) returning(sub driver.Subscription) *source {
 	src := &source{
 		s:   r.s,
 		sub: sub,
-		leave: func(of func(*task) *exit) {
-			for _, b := range r.inbounds {
+		leave: func(of func(*item) *exit) {
+			for _, b := range r.consumers {
 				b.sched.drop(of)
 			}
 		},
 		let: func(e *exit) (n int) {
-			for _, b := range r.inbounds {
+			for _, b := range r.consumers {
 				n += b.sched.abandon(e)
 			}
 			return n
 		},
 	}
-	src.tasks = func(f func(*task)) {
-		for _, b := range r.inbounds {
+	src.items = func(f func(*item)) {
+		for _, b := range r.consumers {
 			b.sched.each(src, f)
 		}
 	}
@@ -53,7 +53,7 @@ func (r *run) returning(sub driver.Subscription) *source {
 	}
 	src.feed = func(src *source, ds []*driver.Delivery) {
 		for _, d := range ds {
-			b, one := r.revive(src, d)
+			b, one := r.fromDeadLetter(src, d)
 			src.widen(b.sched.push(one))
 		}
 	}
@@ -63,16 +63,16 @@ func (r *run) returning(sub driver.Subscription) *source {
 // requeueWindow bounds what is handled again at a time; the transport counts.
 const requeueWindow = 64
 
-// revive makes a letter a task of the inbound that it names. What is no letter
+// fromDeadLetter makes a letter an item of the group consumer that it names. What is no letter
 // of this service's becomes a dead letter. A letter of a handler that this
 // instance does not have waits for an instance that has it.
-func (r *run) revive(src *source, d *driver.Delivery) (*inbound, []*task) {
+func (r *run) fromDeadLetter(src *source, d *driver.Delivery) (*groupConsumer, []*item) {
 	letter, err := ParseDeadLetter(d.Message)
 	if err == nil && letter.Service != r.s.name {
 		err = fmt.Errorf("letter %s is of service %q, and came to %s", d.Message.ID, letter.Service, r.s.name)
 	}
 	target, sub, why := r.find(&letter)
-	ts := target.tasks(src, []*driver.Delivery{d})
+	ts := target.items(src, []*driver.Delivery{d})
 	t := ts[0]
 	t.letter = true
 	if err != nil {
@@ -95,14 +95,14 @@ func (r *run) revive(src *source, d *driver.Delivery) (*inbound, []*task) {
 	return target, ts
 }
 
-// find returns the inbound and the handler that a letter names: of its group,
+// find returns the group consumer and the handler that a letter names: of its group,
 // and of its channel where several have the handler. A broadcast group bears its
 // instance's name: where that instance is gone, this one takes its place. If
-// there is no such handler, any inbound is returned, and why nothing can be done
+// there is no such handler, any group consumer is returned, and why nothing can be done
 // about it, unless to wait.
-func (r *run) find(d *DeadLetter) (found *inbound, sub *subscription, why error) {
+func (r *run) find(d *DeadLetter) (found *groupConsumer, sub *subscription, why error) {
 	base, _, broadcast := strings.Cut(d.Group, broadcastMark)
-	for _, b := range r.inbounds {
+	for _, b := range r.consumers {
 		own, _, _ := strings.Cut(b.group, broadcastMark)
 		if own != base || b.broadcast != broadcast {
 			continue
@@ -122,13 +122,13 @@ func (r *run) find(d *DeadLetter) (found *inbound, sub *subscription, why error)
 	case broadcast:
 		why = fmt.Errorf("requeued to %s in group %s: that was a broadcast subscription, which this instance does not have", d.Handler, d.Group)
 	}
-	return r.inbounds[0], nil, why
+	return r.consumers[0], nil, why
 }
 
 // keepsDeadLetters reports whether anything that the service handles can become
 // a dead letter.
 func (r *run) keepsDeadLetters() bool {
-	for _, b := range r.inbounds {
+	for _, b := range r.consumers {
 		if !b.channel.Transient && !(b.broadcast && b.answersOnly()) {
 			return true
 		}
@@ -138,7 +138,7 @@ func (r *run) keepsDeadLetters() bool {
 
 // answersOnly reports whether all handlers of b are those of surveys, whose
 // failures go to who asked.
-func (b *inbound) answersOnly() bool {
+func (b *groupConsumer) answersOnly() bool {
 	for _, sub := range b.subs {
 		if sub.spec.Kind != KindSurvey {
 			return false

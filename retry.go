@@ -78,23 +78,23 @@ func (p RetryPolicy) longest() time.Duration {
 	return time.Duration(min(total*spread, float64(year)))
 }
 
-// A verdict is what an attempt's error means for its message.
-type verdict int
+// A result is what an attempt's error means for its message.
+type result int
 
 const (
-	done    verdict = iota // handled, or refused: settle, with the answer
-	again                  // try again after a while
-	bury                   // keep as a dead letter
-	forward                // keep until an instance comes that handles it
-	pass                   // settle: no handler takes it, and none has to
-	discard                // settle and forget
-	unbegun                // its handler could not begin: hold it, count nothing
+	resultDone       result = iota // handled, or refused: settle, with the answer
+	resultRetry                    // try again after a while
+	resultDeadLetter               // keep as a dead letter
+	resultForward                  // keep until an instance comes that handles it
+	resultPass                     // settle: no handler takes it, and none has to
+	resultDrop                     // settle and forget
+	resultNotBegun                 // its handler could not begin: hold it, count nothing
 )
 
 // judge decides what becomes of a message after an attempt.
-func (p RetryPolicy) judge(err error, attempt int) (v verdict, after time.Duration) {
+func (p RetryPolicy) classify(err error, attempt int) (v result, after time.Duration) {
 	if err == nil {
-		return done, 0
+		return resultDone, 0
 	}
 	var (
 		permanent *permanentError
@@ -104,17 +104,17 @@ func (p RetryPolicy) judge(err error, attempt int) (v verdict, after time.Durati
 	)
 	switch {
 	case errors.As(err, &early):
-		return unbegun, 0
+		return resultNotBegun, 0
 	case errors.As(err, &dropped):
-		return discard, 0
+		return resultDrop, 0
 	case RefusalOf(err) != nil:
-		return done, 0
+		return resultDone, 0
 	case errors.As(err, &permanent), attempt >= p.Attempts:
-		return bury, 0
+		return resultDeadLetter, 0
 	case errors.Is(err, ErrUndeclared), errors.Is(err, ErrInTransaction): // no retry changes the program
-		return bury, 0
+		return resultDeadLetter, 0
 	case errors.As(err, &later):
-		return again, max(0, later.after)
+		return resultRetry, max(0, later.after)
 	}
-	return again, p.Wait(attempt)
+	return resultRetry, p.Wait(attempt)
 }

@@ -53,7 +53,7 @@ func (src *source) giveUp(ctx context.Context, leaving *sync.WaitGroup, r driver
 		}
 	}
 	resume := src.pause() // what was received before they were lost is to be dropped as well
-	src.leave(func(t *task) *exit {
+	src.leave(func(t *item) *exit {
 		if t.from != src {
 			return nil
 		}

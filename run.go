@@ -61,12 +61,12 @@ func (s *Service) begin() error {
 
 // A run is one Run: what it has opened and started.
 type run struct {
-	s        *Service
-	inbounds []*inbound
-	sources  []*source // of the service's channels
-	replies  *source
-	claims   *claims // to keys; nil where none are made
-	lookout  lookout // for waiting channels
+	s         *Service
+	consumers []*groupConsumer
+	sources   []*source // of the service's channels
+	replies   *source
+	claims    *claims // to keys; nil where none are made
+	lookout   lookout // for waiting channels
 
 	receiving sync.WaitGroup // goroutines that receive
 	failed    chan error     // first error that ends the service
@@ -99,11 +99,11 @@ func (r *run) serve(ctx context.Context) error {
 	}
 	stopComponents := r.startComponents(base)
 
-	var finishers sync.WaitGroup
+	var completers sync.WaitGroup
 	stopFinishers := make(chan struct{})
-	for _, b := range r.inbounds {
+	for _, b := range r.consumers {
 		b.start(base)
-		finishers.Go(func() { (&finisher{b: b}).run(settling, base.Done(), stopFinishers) })
+		completers.Go(func() { (&completer{b: b}).run(settling, base.Done(), stopFinishers) })
 	}
 	var replying sync.WaitGroup
 	for _, src := range r.standing() {
@@ -141,8 +141,8 @@ func (r *run) serve(ctx context.Context) error {
 	err = errors.Join(err, r.drain(hardStop))
 	stopSettling()
 	close(stopFinishers)
-	finishers.Wait()
-	for _, b := range r.inbounds {
+	completers.Wait()
+	for _, b := range r.consumers {
 		b.sched.close()
 		if b.sched.inHand() == 0 { // a handler that ignores its context is left behind, as drain has told
 			b.workers.Wait()
@@ -181,11 +181,11 @@ func (r *run) fail(err error) {
 // longer.
 func (r *run) drain(hardStop context.CancelFunc) error {
 	deadline := time.Now().Add(r.s.opts.DrainTimeout)
-	for _, b := range r.inbounds {
+	for _, b := range r.consumers {
 		b.sched.drain()
 	}
 	left := 0
-	for _, b := range r.inbounds {
+	for _, b := range r.consumers {
 		if !b.drained(time.Until(deadline)) {
 			left += b.sched.inHand()
 		}
@@ -195,7 +195,7 @@ func (r *run) drain(hardStop context.CancelFunc) error {
 	}
 	hardStop()
 	deadline = time.Now().Add(min(r.s.opts.DrainTimeout, 5*time.Second))
-	for _, b := range r.inbounds {
+	for _, b := range r.consumers {
 		b.drained(time.Until(deadline))
 	}
 	return fmt.Errorf("%d messages were not finished within the drain timeout of %v (Options.DrainTimeout); they will be delivered again", left, r.s.opts.DrainTimeout)
@@ -219,31 +219,31 @@ func (r *run) startComponents(base context.Context) (stop func()) {
 	}
 }
 
-// groups makes an inbound of each channel and group that has handlers.
+// groups makes a group consumer of each channel and group that has handlers.
 func (r *run) groups() {
 	s := r.s
-	byName := make(map[[2]string]*inbound)
+	byName := make(map[[2]string]*groupConsumer)
 	for _, sub := range s.subs {
 		id := [2]string{sub.channel.Name, s.group(sub)}
 		b := byName[id]
 		if b == nil {
-			b = &inbound{s: s, channel: sub.channel, group: id[1], broadcast: sub.broadcast,
+			b = &groupConsumer{s: s, channel: sub.channel, group: id[1], broadcast: sub.broadcast,
 				subs: make(map[string]*subscription), names: make(map[string]bool)}
 			byName[id] = b
-			r.inbounds = append(r.inbounds, b)
+			r.consumers = append(r.consumers, b)
 		}
 		b.add(sub)
 	}
 }
 
-// plan makes the inbounds and the sources that feed them.
+// plan makes the group consumers and the sources that feed them.
 func (r *run) plan() {
 	s := r.s
 	r.groups()
-	for _, b := range r.inbounds {
+	for _, b := range r.consumers {
 		b.wrap()
 		b.sched = newScheduler(b.window(), s.opts.Held, s.opts.WindowBytes)
-		b.sched.big = s.opts.Limits.Body // until it is known how large they are
+		b.sched.sizeEstimate = s.opts.Limits.Body // until it is known how large they are
 		r.sources = append(r.sources, &source{
 			s:     s,
 			sub:   b.subscription(),
@@ -251,10 +251,10 @@ func (r *run) plan() {
 			room:  b.waitRoom,
 			leave: b.sched.drop,
 			let:   b.sched.abandon,
-			tasks: func(f func(*task)) {},
+			items: func(f func(*item)) {},
 		})
 		src := r.sources[len(r.sources)-1]
-		src.tasks = func(f func(*task)) { b.sched.each(src, f) }
+		src.items = func(f func(*item)) { b.sched.each(src, f) }
 	}
 	if q := r.requeues(); q != nil {
 		r.sources = append(r.sources, q)
@@ -263,13 +263,13 @@ func (r *run) plan() {
 	r.replies = &source{
 		s: s, sub: s.replies.subscription(), feed: s.replies.take,
 		room:  func(ctx context.Context) (int, error) { return maxReceive, ctx.Err() },
-		tasks: func(f func(*task)) {}, // none is in hand
+		items: func(f func(*item)) {}, // none is in hand
 	}
 }
 
-// add takes a subscription into the inbound: what they share is the most that
+// add takes a subscription into the group consumer: what they share is the most that
 // any of them asks for.
-func (b *inbound) add(sub *subscription) {
+func (b *groupConsumer) add(sub *subscription) {
 	b.subs[sub.wire] = sub
 	b.names[sub.spec.Name] = true
 	if sub.anyType {
@@ -286,9 +286,9 @@ func (b *inbound) add(sub *subscription) {
 }
 
 // window is how many messages that can move are in hand at most.
-func (b *inbound) window() int { return max(b.s.opts.Window, 4*b.concurrency) }
+func (b *groupConsumer) window() int { return max(b.s.opts.Window, 4*b.concurrency) }
 
-func (b *inbound) subscription() driver.Subscription {
+func (b *groupConsumer) subscription() driver.Subscription {
 	return driver.Subscription{
 		Channel: b.channel, Group: b.group, Instance: b.s.opts.Instance,
 		Broadcast: b.broadcast, Ordered: b.ordered, Window: b.window() + b.s.opts.Held,
@@ -392,7 +392,7 @@ func (r *run) trim(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for _, b := range r.inbounds {
+		for _, b := range r.consumers {
 			b.sched.trim()
 			b.sched.tick()
 		}

@@ -19,26 +19,26 @@ import (
 type scheduler struct {
 	window, held, maxBytes int
 
-	mu       sync.Mutex
-	ready    taskQueue
-	gate     gate
-	pool     pool
-	lanes    map[string]*lane
-	free     *lane // lanes to be used again
-	all      taskList
-	count    int // in hand
-	stuck    int // of them in held lanes
-	settling int // of them handled, and not settled yet
-	bytes    int
-	aside    int            // set aside: neither in hand nor settled
-	asides   int            // bytes of these
-	cuts     map[*lane]bool // whose later messages are set aside
-	big      int            // bytes of a large message, as they have come lately
-	done     []*task        // to be settled
-	draining bool           // hand back rather than hold
-	told     func(gateNews)
-	recall   *recall // hears of what is delivered again; may be nil
-	keys     keyLocks
+	mu           sync.Mutex
+	ready        itemQueue
+	gate         gate
+	pool         pool
+	lanes        map[string]*lane
+	free         *lane // lanes to be used again
+	all          itemList
+	count        int // in hand
+	blocked      int // of them in held lanes
+	settling     int // of them handled, and not settled yet
+	bytes        int
+	aside        int            // set aside: neither in hand nor settled
+	asides       int            // bytes of these
+	cuts         map[*lane]bool // whose later messages are set aside
+	sizeEstimate int            // bytes of a large message, as they have come lately
+	done         []*item        // to be settled
+	draining     bool           // hand back rather than hold
+	told         func(gateNews)
+	recall       *recall // hears of what is delivered again; may be nil
+	keys         keyLocks
 
 	room   chan struct{} // something was settled, or a lane is no longer held
 	finish chan struct{} // done is not empty
@@ -63,23 +63,23 @@ func (s *scheduler) capacity() int {
 	if s.count > 0 && s.bytes >= s.maxBytes || s.full() {
 		return 0
 	}
-	n := min(s.window-(s.count-s.stuck-s.settling), s.window+s.held-s.count)
-	if s.big > 0 {
-		n = min(n, max(1, (s.maxBytes-s.bytes)/s.big))
+	n := min(s.window-(s.count-s.blocked-s.settling), s.window+s.held-s.count)
+	if s.sizeEstimate > 0 {
+		n = min(n, max(1, (s.maxBytes-s.bytes)/s.sizeEstimate))
 	}
 	return max(0, n)
 }
 
 // push takes in messages, in order. It returns those that it set aside.
-func (s *scheduler) push(tasks []*task) (aside []*driver.Delivery) {
+func (s *scheduler) push(items []*item) (aside []*driver.Delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if slices.ContainsFunc(tasks, (*task).again) {
-		tasks = s.refresh(tasks)
+	if slices.ContainsFunc(items, (*item).again) {
+		items = s.refresh(items)
 	}
-	for _, t := range tasks {
+	for _, t := range items {
 		if s.draining {
-			t.state = taskDropped
+			t.state = itemDropped
 			continue
 		}
 		if s.setAside(t) {
@@ -89,7 +89,7 @@ func (s *scheduler) push(tasks []*task) (aside []*driver.Delivery) {
 		s.all.add(t)
 		s.count++
 		s.bytes += t.size
-		s.big = max(t.size, s.big-s.big/64)
+		s.sizeEstimate = max(t.size, s.sizeEstimate-s.sizeEstimate/64)
 		key := t.in.Message.Key
 		if key == "" {
 			s.makeReady(t)
@@ -102,7 +102,7 @@ func (s *scheduler) push(tasks []*task) (aside []*driver.Delivery) {
 }
 
 // enqueue adds t to the lane of its key.
-func (s *scheduler) enqueue(t *task, key string) {
+func (s *scheduler) enqueue(t *item, key string) {
 	l := s.lanes[key]
 	if l == nil {
 		l = s.newLane(key)
@@ -112,12 +112,12 @@ func (s *scheduler) enqueue(t *task, key string) {
 	if l.head == t {
 		s.makeReady(t)
 	} else if l.held {
-		s.stuck++
+		s.blocked++
 	}
 }
 
-func (s *scheduler) makeReady(t *task) {
-	t.state = taskReady
+func (s *scheduler) makeReady(t *item) {
+	t.state = itemReady
 	s.ready.push(t)
 }
 
@@ -130,34 +130,34 @@ func (s *scheduler) wake() {
 	}
 }
 
-// exchange gives back tasks whose attempt is over, each with its verdict, and
-// waits for more to do: one task, or several for one batch handler. It returns
+// exchange gives back items whose attempt is over, each with its result, and
+// waits for more to do: one item, or several for one batch handler. It returns
 // none when the worker is to end. The slice is used again.
-func (s *scheduler) exchange(tasks []*task) []*task {
+func (s *scheduler) exchange(items []*item) []*item {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range tasks {
-		s.over(t)
+	for _, t := range items {
+		s.complete(t)
 	}
 	s.tellNews()
-	clear(tasks)
-	for tasks = tasks[:0]; len(tasks) == 0; {
+	clear(items)
+	for items = items[:0]; len(items) == 0; {
 		if s.pool.closing || s.ready.head == nil && s.pool.wait() && s.ready.head == nil {
 			s.pool.left()
 			return nil
 		}
-		tasks = s.begin(tasks)
+		items = s.begin(items)
 	}
 	s.wake()
-	return tasks
+	return items
 }
 
 // begin appends what is handled next, none where what was ready waits at the
 // gate.
-func (s *scheduler) begin(tasks []*task) []*task {
+func (s *scheduler) begin(items []*item) []*item {
 	for s.ready.head != nil {
 		t := s.ready.head
-		if len(tasks) > 0 && (t.sub != tasks[0].sub || t.alone || s.gate.stops(t)) {
+		if len(items) > 0 && (t.sub != items[0].sub || t.alone || s.gate.stops(t)) {
 			break
 		}
 		s.ready.remove(t)
@@ -170,39 +170,39 @@ func (s *scheduler) begin(tasks []*task) []*task {
 		if s.locked(t) {
 			continue
 		}
-		t.state = taskRunning
-		tasks = append(tasks, t)
-		if t.sub == nil || t.sub.batch == nil || t.alone || s.gate.probe == t || len(tasks) == t.sub.batchSize {
+		t.state = itemRunning
+		items = append(items, t)
+		if t.sub == nil || t.sub.batch == nil || t.alone || s.gate.probe == t || len(items) == t.sub.batchSize {
 			break
 		}
 	}
-	return tasks
+	return items
 }
 
 // giveBack is exchange for a worker that does not go on.
-func (s *scheduler) giveBack(tasks []*task) {
+func (s *scheduler) giveBack(items []*item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range tasks {
-		s.over(t)
+	for _, t := range items {
+		s.complete(t)
 	}
 	s.tellNews()
 	s.wake()
 }
 
-// over takes back a task after an attempt.
-func (s *scheduler) over(t *task) {
+// over takes back an item after an attempt.
+func (s *scheduler) complete(t *item) {
 	t.renew()
 	s.endClaim(t)
 	t.ticks = 0
 	switch {
-	case t.verdict == unbegun:
+	case t.result == resultNotBegun:
 	case t.unseen: // it says nothing of whether handlers can begin
 		s.gate.forget(t)
 	default:
 		s.gate.passed(t)
 	}
-	if t.verdict == again {
+	if t.result == resultRetry {
 		t.due = time.Now().Add(t.after)
 	}
 	leaves := t.abandoned || s.draining || t.lost // what is to be tried again is handed back
@@ -210,18 +210,18 @@ func (s *scheduler) over(t *task) {
 	case t.abandoned:
 		s.gate.forget(t)
 		s.quit(t)
-	case t.verdict != again && t.verdict != unbegun:
+	case t.result != resultRetry && t.result != resultNotBegun:
 		s.conclude(t)
 	case leaves:
 		s.gate.forget(t)
 		s.quit(t)
-	case t.verdict == unbegun && s.gate.close(t):
+	case t.result == resultNotBegun && s.gate.close(t):
 		s.gate.wait(t)
 	case t.after <= 0:
 		s.makeReady(t)
 	default:
 		s.hold(t)
-		t.state = taskHeld
+		t.state = itemHeld
 		t.timer = time.AfterFunc(t.after, func() { s.release(t) })
 		s.signalRoom()
 	}
@@ -229,8 +229,8 @@ func (s *scheduler) over(t *task) {
 }
 
 // conclude has t settled, and lets its key go on.
-func (s *scheduler) conclude(t *task) {
-	t.state = taskDone
+func (s *scheduler) conclude(t *item) {
+	t.state = itemDone
 	s.settling++
 	s.done = append(s.done, t)
 	s.leaveLane(t)
@@ -241,7 +241,7 @@ func (s *scheduler) conclude(t *task) {
 }
 
 // leaveLane takes t out of its lane; if t was the first, the next one goes on.
-func (s *scheduler) leaveLane(t *task) {
+func (s *scheduler) leaveLane(t *item) {
 	l := t.lane
 	if l == nil {
 		return
@@ -276,8 +276,8 @@ func (s *scheduler) newLane(key string) *lane {
 }
 
 // quit takes t out of hand, unsettled.
-func (s *scheduler) quit(t *task) {
-	t.state = taskDropped
+func (s *scheduler) quit(t *item) {
+	t.state = itemDropped
 	s.endClaim(t)
 	s.recall.handedBack(t)
 	s.leaveLane(t)
@@ -286,32 +286,32 @@ func (s *scheduler) quit(t *task) {
 }
 
 // hold has t's key wait with it.
-func (s *scheduler) hold(t *task) {
+func (s *scheduler) hold(t *item) {
 	if t.since.IsZero() {
 		t.since = time.Now()
 	}
 	if t.lane != nil {
 		t.lane.held, t.lane.failed = true, true
-		s.stuck += t.lane.n
+		s.blocked += t.lane.n
 	} else {
-		s.stuck++
+		s.blocked++
 	}
 }
 
-func (s *scheduler) unhold(t *task) {
+func (s *scheduler) unhold(t *item) {
 	if t.lane != nil {
 		t.lane.held = false
-		s.stuck -= t.lane.n
+		s.blocked -= t.lane.n
 	} else {
-		s.stuck--
+		s.blocked--
 	}
 }
 
-// release lets a held task be tried again.
-func (s *scheduler) release(t *task) {
+// release lets a held item be tried again.
+func (s *scheduler) release(t *item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t.state != taskHeld {
+	if t.state != itemHeld {
 		return
 	}
 	s.unhold(t)
@@ -319,9 +319,9 @@ func (s *scheduler) release(t *task) {
 	s.wake()
 }
 
-// takeDone returns the tasks to be settled. The slice given is used for the
+// takeDone returns the items to be settled. The slice given is used for the
 // next ones.
-func (s *scheduler) takeDone(spare []*task) []*task {
+func (s *scheduler) takeDone(spare []*item) []*item {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	batch := s.done
@@ -329,21 +329,21 @@ func (s *scheduler) takeDone(spare []*task) []*task {
 	return batch
 }
 
-// settled forgets tasks that are out of hand.
-func (s *scheduler) settled(tasks []*task) {
+// settled forgets items that are out of hand.
+func (s *scheduler) settled(items []*item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, t := range tasks {
+	for _, t := range items {
 		if t.lost { // and waits for this, perhaps
 			s.recall.settled(t)
 		}
 		s.forget(t)
 	}
-	s.settling -= len(tasks)
+	s.settling -= len(items)
 	s.signalRoom()
 }
 
-func (s *scheduler) forget(t *task) {
+func (s *scheduler) forget(t *item) {
 	s.all.remove(t)
 	s.count--
 	s.bytes -= t.size
@@ -381,8 +381,8 @@ func (s *scheduler) close() {
 	s.pool.more.Broadcast()
 }
 
-// each calls f for every task in hand of a source. f must not block.
-func (s *scheduler) each(from *source, f func(*task)) {
+// each calls f for every item in hand of a source. f must not block.
+func (s *scheduler) each(from *source, f func(*item)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for t := s.all.head; t != nil; t = t.nextAll {

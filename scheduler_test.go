@@ -14,12 +14,12 @@ import (
 )
 
 // TestScheduler_keeps_keys_in_order_and_counts_right drives the scheduler by
-// chance, as a broker, workers, finisher, timers, outages, rebalances and a
+// chance, as a broker, workers, completer, timers, outages, rebalances and a
 // shutdown would, against a model.
 func TestScheduler_keeps_keys_in_order_and_counts_right(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for seed := range uint64(300) {
-			m := &schedulerModel{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), s: newScheduler(20, 40, 1<<20), running: map[string]*task{}}
+			m := &schedulerModel{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), s: newScheduler(20, 40, 1<<20), running: map[string]*item{}}
 			m.src, m.subs = &source{cancel: func() { m.reread.Store(true) }}, []*subscription{{}, {}}
 			m.src.wide.Store(seed%2 == 0)
 			m.shareKeys()
@@ -46,12 +46,12 @@ type schedulerModel struct {
 	src     *source
 	subs    []*subscription
 	keys    [8]modelKey // the last: no key
-	running map[string]*task
-	busy    []*task
-	hand    []*task // delivered, and neither settled nor handed back
+	running map[string]*item
+	busy    []*item
+	hand    []*item // delivered, and neither settled nor handed back
 	exits   []modelExit
 	away    bool
-	aside   []*task // set aside
+	aside   []*item // set aside
 	reread  atomic.Bool
 	others  map[claimID]string // keys that another instance claims
 }
@@ -64,12 +64,12 @@ type modelKey struct {
 
 type modelExit struct {
 	e    *exit
-	left map[*task]bool
+	left map[*item]bool
 }
 
 func (m *schedulerModel) step() {
 	if m.reread.CompareAndSwap(true, false) { // the receiver is opened again
-		m.lose(func(*task) bool { return true }, nobody)
+		m.lose(func(*item) bool { return true }, nobody)
 	}
 	switch m.rnd.IntN(11) {
 	case 0, 1, 2:
@@ -93,9 +93,9 @@ func (m *schedulerModel) step() {
 			m.grantOne()
 		case 0:
 			p := m.rnd.IntN(4)
-			m.lose(func(t *task) bool { return t.delivery.Partition == p }, newExit())
+			m.lose(func(t *item) bool { return t.delivery.Partition == p }, newExit())
 		case 1:
-			m.lose(func(*task) bool { return true }, nobody)
+			m.lose(func(*item) bool { return true }, nobody)
 		case 2:
 			m.away = !m.away
 		}
@@ -110,9 +110,9 @@ func (m *schedulerModel) settle() {
 	}
 }
 
-// gone notes that a task is out of hand.
-func (m *schedulerModel) gone(t *task) {
-	m.hand = slices.DeleteFunc(m.hand, func(o *task) bool { return o == t })
+// gone notes that an item is out of hand.
+func (m *schedulerModel) gone(t *item) {
+	m.hand = slices.DeleteFunc(m.hand, func(o *item) bool { return o == t })
 	for _, x := range m.exits {
 		delete(x.left, t)
 	}
@@ -120,11 +120,11 @@ func (m *schedulerModel) gone(t *task) {
 
 func (m *schedulerModel) push() {
 	n := min(m.s.capacity(), 1+m.rnd.IntN(8))
-	ts := make([]*task, n)
+	ts := make([]*item, n)
 	for i := range ts {
 		k := m.rnd.IntN(8)
 		n := m.keys[k].next
-		ts[i] = m.task(k, n)
+		ts[i] = m.item(k, n)
 		if n < m.keys[k].delivered {
 			ts[i].delivery.Attempt = 2
 		}
@@ -133,9 +133,9 @@ func (m *schedulerModel) push() {
 	m.deliver(ts)
 }
 
-// task is the nth message of a key as it is delivered.
-func (m *schedulerModel) task(k, n int) *task {
-	t := &task{from: m.src, size: 10, delivery: &driver.Delivery{Partition: k % 4, Attempt: 1}, sub: m.subs[k%2]}
+// item is the nth message of a key as it is delivered.
+func (m *schedulerModel) item(k, n int) *item {
+	t := &item{from: m.src, size: 10, delivery: &driver.Delivery{Partition: k % 4, Attempt: 1}, sub: m.subs[k%2]}
 	t.in.Message = &driver.Message{ID: fmt.Sprintf("%d/%d", k, n), Type: strconv.Itoa(k)}
 	if k < 7 {
 		t.in.Message.Key = fmt.Sprintf("k%d", k)
@@ -152,22 +152,22 @@ func (m *schedulerModel) heal() {
 	if len(m.aside) > 0 {
 		return // the receiver is opened again
 	}
-	var ts []*task
+	var ts []*item
 	for _, t := range m.hand[:min(len(m.hand), m.s.capacity())] {
-		again := m.task(atoi(t.in.Message.Type), t.in.Requeues)
+		again := m.item(atoi(t.in.Message.Type), t.in.Requeues)
 		again.delivery.Attempt = 2
 		ts = append(ts, again)
 	}
 	m.deliver(ts)
 }
 
-func (m *schedulerModel) deliver(ts []*task) {
+func (m *schedulerModel) deliver(ts []*item) {
 	told := m.s.push(slices.Clone(ts))
 	for _, t := range ts {
 		if m.isInHand(t) {
 			m.hand = append(m.hand, t)
 		}
-		if m.state(t) == taskDropped {
+		if m.state(t) == itemDropped {
 			m.gone(t)
 			m.aside = append(m.aside, t)
 			if len(told) == 0 || told[0] != t.delivery {
@@ -181,13 +181,13 @@ func (m *schedulerModel) deliver(ts []*task) {
 	}
 }
 
-func (m *schedulerModel) isInHand(t *task) bool {
+func (m *schedulerModel) isInHand(t *item) bool {
 	m.s.mu.Lock()
 	defer m.s.mu.Unlock()
 	return t.prevAll != nil || m.s.all.head == t
 }
 
-func (m *schedulerModel) key(t *task) *modelKey { return &m.keys[atoi(t.in.Message.Type)] }
+func (m *schedulerModel) key(t *item) *modelKey { return &m.keys[atoi(t.in.Message.Type)] }
 
 func (m *schedulerModel) take() {
 	m.s.mu.Lock()
@@ -219,29 +219,29 @@ func (m *schedulerModel) end() {
 	t := m.busy[i]
 	m.busy = append(m.busy[:i], m.busy[i+1:]...)
 	delete(m.running, t.in.Message.Key)
-	t.verdict = []verdict{done, done, again, bury, unbegun}[m.rnd.IntN(5)]
+	t.result = []result{resultDone, resultDone, resultRetry, resultDeadLetter, resultNotBegun}[m.rnd.IntN(5)]
 	if m.away && t.sub == m.subs[0] {
-		t.verdict = unbegun
+		t.result = resultNotBegun
 	}
 	t.after = time.Duration(m.rnd.IntN(3)) * 20 * time.Millisecond
-	settled := t.verdict != again && t.verdict != unbegun
+	settled := t.result != resultRetry && t.result != resultNotBegun
 	if k := m.key(t); settled && !t.abandoned {
 		k.concluded = max(k.concluded, t.in.Requeues+1)
 	}
-	m.s.giveBack([]*task{t})
-	if m.state(t) == taskDropped {
+	m.s.giveBack([]*item{t})
+	if m.state(t) == itemDropped {
 		m.gone(t)
 		m.handBack(t)
 	}
 }
 
-func (m *schedulerModel) state(t *task) taskState {
+func (m *schedulerModel) state(t *item) itemState {
 	m.s.mu.Lock()
 	defer m.s.mu.Unlock()
 	return t.state
 }
 
-func (m *schedulerModel) handBack(t *task) {
+func (m *schedulerModel) handBack(t *item) {
 	if t.in.Message.Key != "" {
 		k := m.key(t)
 		k.next = min(k.next, t.in.Requeues)
@@ -249,21 +249,21 @@ func (m *schedulerModel) handBack(t *task) {
 }
 
 // lose hands back what has not begun; what has is delivered again as well.
-func (m *schedulerModel) lose(match func(*task) bool, e *exit) {
-	x := modelExit{e, map[*task]bool{}}
-	lost := map[*task]bool{}
+func (m *schedulerModel) lose(match func(*item) bool, e *exit) {
+	x := modelExit{e, map[*item]bool{}}
+	lost := map[*item]bool{}
 	for _, t := range m.hand {
-		if lost[t] = match(t); lost[t] && (m.state(t) == taskRunning || m.state(t) == taskDone) && t.exit == nil {
+		if lost[t] = match(t); lost[t] && (m.state(t) == itemRunning || m.state(t) == itemDone) && t.exit == nil {
 			x.left[t] = true
 		}
 	}
-	m.s.drop(func(t *task) *exit {
+	m.s.drop(func(t *item) *exit {
 		if match(t) {
 			return e
 		}
 		return nil
 	})
-	m.aside = slices.DeleteFunc(m.aside, func(t *task) bool {
+	m.aside = slices.DeleteFunc(m.aside, func(t *item) bool {
 		if match(t) {
 			m.handBack(t)
 			return true
@@ -273,7 +273,7 @@ func (m *schedulerModel) lose(match func(*task) bool, e *exit) {
 	for t := range lost {
 		if lost[t] {
 			m.handBack(t)
-			if m.state(t) == taskDropped {
+			if m.state(t) == itemDropped {
 				m.gone(t)
 			}
 		}
@@ -317,10 +317,10 @@ func (m *schedulerModel) check(seed uint64) {
 	for t := m.s.all.head; t != nil; t = t.nextAll {
 		count++
 		bytes += t.size
-		if t.state == taskDropped {
-			m.t.Fatalf("seed %d: a dropped task is in hand", seed)
+		if t.state == itemDropped {
+			m.t.Fatalf("seed %d: a dropped item is in hand", seed)
 		}
-		if t.state == taskDone {
+		if t.state == itemDone {
 			settling++
 		}
 		switch {
@@ -329,13 +329,13 @@ func (m *schedulerModel) check(seed uint64) {
 			if t.lane.held {
 				stuck++
 			}
-		case t.state == taskHeld, t.state == taskGated:
+		case t.state == itemHeld, t.state == itemGated:
 			stuck++
 		}
 	}
-	if count != m.s.count || bytes != m.s.bytes || stuck != m.s.stuck || settling != m.s.settling {
+	if count != m.s.count || bytes != m.s.bytes || stuck != m.s.blocked || settling != m.s.settling {
 		m.t.Fatalf("seed %d: count %d, bytes %d, stuck %d, settling %d; want %d, %d, %d, %d", seed,
-			m.s.count, m.s.bytes, m.s.stuck, m.s.settling, count, bytes, stuck, settling)
+			m.s.count, m.s.bytes, m.s.blocked, m.s.settling, count, bytes, stuck, settling)
 	}
 	m.checkKeys(seed)
 	for key, l := range m.s.lanes {
@@ -366,9 +366,9 @@ func (m *schedulerModel) check(seed uint64) {
 func TestScheduler_takes_in_no_more_large_messages_than_fit(t *testing.T) {
 	s := newScheduler(256, 1024, 1000)
 	push := func(n, size int) {
-		ts := make([]*task, n)
+		ts := make([]*item, n)
 		for i := range ts {
-			ts[i] = &task{size: size, delivery: new(driver.Delivery)}
+			ts[i] = &item{size: size, delivery: new(driver.Delivery)}
 			ts[i].in.Message = &driver.Message{}
 		}
 		s.push(ts)
@@ -396,14 +396,14 @@ func TestScheduler_takes_in_no_more_large_messages_than_fit(t *testing.T) {
 func TestScheduler_window_lets_go_of_what_is_handled(t *testing.T) {
 	const window, held = 4, 8
 	s := newScheduler(window, held, 1<<20)
-	var handled []*task
+	var handled []*item
 	for handle := range (window + held) / window {
 		if n := s.capacity(); n != window {
 			t.Fatalf("room for %d messages while %d are to be settled, want %d", n, handle*window, window)
 		}
-		ts := make([]*task, window)
+		ts := make([]*item, window)
 		for i := range ts {
-			ts[i] = &task{size: 1, verdict: done, delivery: new(driver.Delivery)}
+			ts[i] = &item{size: 1, result: resultDone, delivery: new(driver.Delivery)}
 			ts[i].in.Message = &driver.Message{}
 		}
 		s.push(ts)

@@ -138,8 +138,8 @@ func (s *Service) provisionInTime(ctx context.Context, messages []*driver.Messag
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() != nil || !s.passes(err) {
-			d := newDelivery(s, messages)
+		if ctx.Err() != nil || !s.isRetryable(err) {
+			d := newPendingSend(s, messages)
 			d.fail(err)
 			return d.result()
 		}
@@ -147,7 +147,7 @@ func (s *Service) provisionInTime(ctx context.Context, messages []*driver.Messag
 }
 
 // passes reports whether an error may be gone with the next attempt.
-func (s *Service) passes(err error) bool {
+func (s *Service) isRetryable(err error) bool {
 	kind := s.conn.Classify(err)
 	return kind == driver.Retryable || kind == driver.Unclassified
 }
@@ -163,11 +163,11 @@ func (s *Service) deliver(ctx context.Context, messages []*driver.Message, until
 		s.counts.sent.Add(int64(len(messages)))
 		return nil
 	}
-	return newDelivery(s, messages).retry(timed, err)
+	return newPendingSend(s, messages).retry(timed, err)
 }
 
-// A delivery is what is left of a send that did not succeed at once.
-type delivery struct {
+// A pendingSend is what is left of a send that did not succeed at once.
+type pendingSend struct {
 	s       *Service
 	pending []*driver.Message
 	index   []int   // of pending, in the caller's slice
@@ -175,25 +175,25 @@ type delivery struct {
 	unsure  []bool  // by index: an attempt had an unknown outcome, which later ones do not change
 	failed  SendError
 
-	round    int   // attempts that failed
-	anew     int   // the round in which topology was provisioned anew
-	anewFail error // what came of that
+	round          int   // attempts that failed
+	reprovisioned  int   // the round in which topology was provisioned anew
+	reprovisionErr error // what came of that
 }
 
 // sendPolicy paces attempts at a send.
 var sendPolicy = RetryPolicy{First: 10 * time.Millisecond, Max: 2 * time.Second}.withDefaults()
 
-func newDelivery(s *Service, messages []*driver.Message) *delivery {
-	d := &delivery{s: s, pending: messages, index: make([]int, len(messages)), unsure: make([]bool, len(messages))}
+func newPendingSend(s *Service, messages []*driver.Message) *pendingSend {
+	d := &pendingSend{s: s, pending: messages, index: make([]int, len(messages)), unsure: make([]bool, len(messages))}
 	for i := range d.index {
 		d.index[i] = i
 	}
 	return d
 }
 
-func (d *delivery) retry(ctx context.Context, err error) error {
+func (d *pendingSend) retry(ctx context.Context, err error) error {
 	for attempt := 1; ; attempt++ {
-		retry := d.sortOut(ctx, err)
+		retry := d.dropResolved(ctx, err)
 		if len(d.pending) == 0 {
 			return d.result()
 		}
@@ -211,12 +211,12 @@ func (d *delivery) retry(ctx context.Context, err error) error {
 
 // sortOut drops from pending what was confirmed and what failed for good, and
 // reports whether trying again may help what is left.
-func (d *delivery) sortOut(ctx context.Context, err error) (retry bool) {
+func (d *pendingSend) dropResolved(ctx context.Context, err error) (retry bool) {
 	var se *SendError
 	d.round++
 	d.last = d.last[:0]
 	if !errors.As(err, &se) {
-		return d.mayPass(ctx, err)
+		return d.isRetryable(ctx, err)
 	}
 	sortFailures(se.Failures) // one out of its place would be taken for confirmed
 	pending, index := d.pending[:0:0], d.index[:0:0]
@@ -230,7 +230,7 @@ func (d *delivery) sortOut(ctx context.Context, err error) (retry bool) {
 		next++
 		at := d.index[i]
 		d.unsure[at] = d.unsure[at] || f.Unknown
-		if d.mayPass(ctx, f.Err) || f.Unknown {
+		if d.isRetryable(ctx, f.Err) || f.Unknown {
 			pending, index = append(pending, d.pending[i]), append(index, at)
 			d.last = append(d.last, f.Err)
 		} else {
@@ -245,22 +245,22 @@ func (d *delivery) sortOut(ctx context.Context, err error) (retry bool) {
 // mayPass reports whether an error may be gone with the next attempt. If
 // channels are not found everything is provisioned again, in one round, for the
 // broker may have lost it; channels that are not found after that do not exist.
-func (d *delivery) mayPass(ctx context.Context, err error) bool {
+func (d *pendingSend) isRetryable(ctx context.Context, err error) bool {
 	if d.s.conn.Classify(err) != driver.NotFound {
-		return d.s.passes(err)
+		return d.s.isRetryable(err)
 	}
-	if d.anew == 0 || d.anew < d.round && d.anewFail != nil {
-		d.anew = d.round
-		d.anewFail = d.s.Provision(ctx)
+	if d.reprovisioned == 0 || d.reprovisioned < d.round && d.reprovisionErr != nil {
+		d.reprovisioned = d.round
+		d.reprovisionErr = d.s.Provision(ctx)
 	}
-	if d.anewFail != nil {
-		return d.s.passes(d.anewFail)
+	if d.reprovisionErr != nil {
+		return d.s.isRetryable(d.reprovisionErr)
 	}
-	return d.anew == d.round
+	return d.reprovisioned == d.round
 }
 
 // fail records, for all that is pending, why.
-func (d *delivery) fail(err error) {
+func (d *pendingSend) fail(err error) {
 	for i, at := range d.index {
 		cause := err
 		if i < len(d.last) {
@@ -270,7 +270,7 @@ func (d *delivery) fail(err error) {
 	}
 }
 
-func (d *delivery) result() error {
+func (d *pendingSend) result() error {
 	if len(d.failed.Failures) == 0 {
 		return nil
 	}

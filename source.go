@@ -11,17 +11,17 @@ import (
 	"github.com/dovetail-go/dovetail/internal/crash"
 )
 
-// A source is one receiver of the broker and what it feeds: the inbound of its
-// channel and group, or, for the requeue channel, any inbound of the service.
+// A source is one receiver of the broker and what it feeds: the group consumer of its
+// channel and group, or, for the requeue channel, any group consumer of the service.
 // It opens the receiver, and opens it anew when it breaks or stalls.
 type source struct {
 	s     *Service
 	sub   driver.Subscription
 	feed  func(src *source, ds []*driver.Delivery) // takes deliveries in; may wait for room
 	room  func(ctx context.Context) (int, error)   // waits until some may be taken in
-	leave func(of func(*task) *exit)               // hands back what has not begun, as scheduler.drop
+	leave func(of func(*item) *exit)               // hands back what has not begun, as scheduler.drop
 	let   func(e *exit) int                        // does not settle what has, as scheduler.abandon
-	tasks func(f func(*task))                      // calls f for all of its tasks in hand
+	items func(f func(*item))                      // calls f for all of its items in hand
 
 	resume   bool          // the group of a broadcast subscription lives: the next receiver goes on where the last one was
 	leaving  map[int]*exit // of partitions that were lost; revoke alone uses it
@@ -291,7 +291,7 @@ func (src *source) reopen(ctx context.Context, old driver.Receiver) error {
 }
 
 // own has everything of this source handed back, with nobody to wait for it.
-func (src *source) own(t *task) *exit {
+func (src *source) own(t *item) *exit {
 	if t.from == src {
 		return nobody
 	}
@@ -350,7 +350,7 @@ func (src *source) extend(ctx context.Context) {
 		}
 		clear(ds)
 		ds = ds[:0]
-		src.tasks(func(t *task) { t.deliveries(func(d *driver.Delivery) { ds = append(ds, d) }) })
+		src.items(func(t *item) { t.deliveries(func(d *driver.Delivery) { ds = append(ds, d) }) })
 		if len(ds) == 0 {
 			continue
 		}
@@ -425,6 +425,6 @@ const maxStallShift = 6
 // wait for that.
 func (src *source) busy() bool {
 	n := 0
-	src.tasks(func(*task) { n++ })
+	src.items(func(*item) { n++ })
 	return n > 0
 }

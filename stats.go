@@ -43,7 +43,7 @@ func (s *Service) Stats() Stats {
 		LateReplies: c.late.Load(), LostCallers: c.lost.Load(), Stalls: c.stalls.Load(),
 	}
 	if r := s.underway.Load(); r != nil {
-		for _, b := range r.inbounds {
+		for _, b := range r.consumers {
 			inHand, held := b.sched.gauges()
 			st.InHand += int64(inHand)
 			st.Held += int64(held)

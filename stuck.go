@@ -52,7 +52,7 @@ func (s *Service) Stuck() []Stuck {
 		all = append(all, away)
 	}
 	if r := s.underway.Load(); r != nil {
-		for _, b := range r.inbounds {
+		for _, b := range r.consumers {
 			all = append(all, b.stuck()...)
 		}
 	}
@@ -71,8 +71,8 @@ func (s *Service) Stuck() []Stuck {
 	return all
 }
 
-// stuck is what does not go on of an inbound.
-func (b *inbound) stuck() (all []Stuck) {
+// stuck is what does not go on of a group consumer.
+func (b *groupConsumer) stuck() (all []Stuck) {
 	found := b.sched.slow(maxStuck)
 	if u, ok := b.overdue.stuck(); ok {
 		found = append(found, u)
@@ -102,7 +102,7 @@ func (s *scheduler) slow(most int) (all []slowTask) {
 	now, held := time.Now(), 0
 	for t := s.all.head; t != nil; t = t.nextAll {
 		switch t.state {
-		case taskHeld:
+		case itemHeld:
 			if held++; held > most {
 				continue
 			}
@@ -111,9 +111,9 @@ func (s *scheduler) slow(most int) (all []slowTask) {
 				n = t.lane.n + t.lane.aside
 			}
 			all = append(all, slowTask{Stuck{Kind: StuckHeld, Key: t.in.Message.Key, Count: n, Attempt: t.in.Attempt, Since: t.since, Next: t.due}, t.err})
-		case taskGated:
+		case itemGated:
 			gated.add(t, t.since)
-		case taskRunning:
+		case itemRunning:
 			if t.ticks > 1 {
 				running.add(t, now.Add(-time.Duration(t.ticks-1)*trimAfter))
 			}
@@ -131,7 +131,7 @@ func (s *scheduler) slow(most int) (all []slowTask) {
 }
 
 // add counts one that is so since then.
-func (g *slowTask) add(t *task, since time.Time) {
+func (g *slowTask) add(t *item, since time.Time) {
 	if g.Count++; g.Since.IsZero() || since.Before(g.Since) {
 		g.Since = since
 		if g.Kind == StuckRunning {
@@ -146,7 +146,7 @@ func (s *scheduler) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for t := s.all.head; t != nil; t = t.nextAll {
-		if t.state == taskRunning {
+		if t.state == itemRunning {
 			t.ticks++
 		}
 	}
@@ -157,7 +157,7 @@ func (s *scheduler) tick() {
 func (s *scheduler) gauges() (inHand, held int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.count, s.stuck + s.aside
+	return s.count, s.blocked + s.aside
 }
 
 // stuck tells of an outage.

@@ -111,7 +111,7 @@ func (w *waitingChannels) note(channel string, provisioned bool) {
 // waits reports whether t, which no handler takes, is kept until an instance
 // comes that handles it. Elsewhere it is another's part of a shared channel, or
 // nothing is promised to those who do not listen.
-func (b *inbound) waits(t *task) bool {
+func (b *groupConsumer) waits(t *item) bool {
 	switch {
 	case t.letter: // it waited before
 		return true
@@ -133,18 +133,18 @@ func contractName(wire string) string {
 }
 
 // judgeUnhandled decides what becomes of a message that no handler takes.
-func (b *inbound) judgeUnhandled(t *task) {
+func (b *groupConsumer) classifyUnhandled(t *item) {
 	t.err = errUnhandled
 	if b.waits(t) {
-		t.verdict = forward
+		t.result = resultForward
 		return
 	}
-	t.verdict = pass
+	t.result = resultPass
 	b.s.notice(Notice{Kind: NoticeUnhandled, Channel: b.channel.Name, Group: b.group, Message: t.in.Message})
 }
 
 // forward makes t the letter that waits for an instance that handles it.
-func (b *inbound) forward(t *task) *driver.Message {
+func (b *groupConsumer) forward(t *item) *driver.Message {
 	d := DeadLetter{
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler, Cause: CauseUnhandled,
 		Error: errUnhandled.Error(), Requeues: t.in.Requeues, At: now(), token: t.in.token,
@@ -161,8 +161,8 @@ func (b *inbound) forward(t *task) *driver.Message {
 
 // provisionWaiting makes the waiting channels exist that letters go to. Where
 // the broker refuses one, its letters go to the dead-letter channel.
-func (s *Service) provisionWaiting(ctx context.Context, cs []consequence) {
-	timed, cancel := context.WithTimeout(ctx, errandTimeout)
+func (s *Service) provisionWaiting(ctx context.Context, cs []outgoing) {
+	timed, cancel := context.WithTimeout(ctx, completionTimeout)
 	defer cancel()
 	for i := range cs {
 		channel := cs[i].m.Channel
@@ -174,7 +174,7 @@ func (s *Service) provisionWaiting(ctx context.Context, cs []consequence) {
 		switch {
 		case err == nil:
 			s.waiting.note(channel, true)
-		case ctx.Err() == nil && !s.passes(err):
+		case ctx.Err() == nil && !s.isRetryable(err):
 			s.notice(Notice{Kind: NoticeSettle, Channel: channel, Err: fmt.Errorf("provision the waiting channel, in whose place the dead-letter channel is used: %w", err)})
 			m := *cs[i].m
 			m.Channel = DeadLetterChannel(s.name)

@@ -64,7 +64,7 @@ func (s *Service) ownUses(u uses) {
 		keys := u.of(keysOf(s.name))
 		keys.Sends, keys.Broadcasts = true, []string{s.name}
 	}
-	for _, b := range r.inbounds {
+	for _, b := range r.consumers {
 		one := u.of(b.channel)
 		if group, _, broadcast := strings.Cut(b.group, broadcastMark); broadcast {
 			one.Broadcasts = append(one.Broadcasts, group)
@@ -84,7 +84,7 @@ func (s *Service) ownUses(u uses) {
 }
 
 // replyUses adds the channels on which others await what b answers.
-func (s *Service) replyUses(u uses, b *inbound) {
+func (s *Service) replyUses(u uses, b *groupConsumer) {
 	prefix := func(name string, transient bool) {
 		u[name] = &driver.Use{Channel: driver.Channel{Name: name, Transient: transient}, Prefix: true, Sends: true}
 	}

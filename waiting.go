@@ -41,7 +41,7 @@ type lookout struct {
 
 // wanted are the waiting channels of everything that r handles.
 func (r *run) wanted() (channels []string) {
-	for _, b := range r.inbounds {
+	for _, b := range r.consumers {
 		if b.channel.Transient || b.broadcast {
 			continue
 		}
@@ -123,7 +123,7 @@ func (l *lookout) tell(channel string, err error) {
 // channels are listed, now and then, and a letter of each says it. Where the
 // transport cannot list channels, there are none.
 func (l *lookout) ofAnyType(known []string) (channels []string) {
-	anyType := slices.ContainsFunc(l.r.inbounds, func(b *inbound) bool { return b.any != nil && !b.channel.Transient && !b.broadcast })
+	anyType := slices.ContainsFunc(l.r.consumers, func(b *groupConsumer) bool { return b.any != nil && !b.channel.Transient && !b.broadcast })
 	lister, canList := l.r.s.conn.(driver.Lister)
 	browser, canBrowse := l.r.s.conn.(driver.Browser)
 	if !anyType || !canList || !canBrowse || time.Since(l.listed) < listEvery {

@@ -6,10 +6,10 @@ import (
 	"github.com/dovetail-go/dovetail/driver"
 )
 
-// A consequence is a message that must be sent before another is settled.
-type consequence struct {
+// An outgoing message is one that must be sent before another is settled.
+type outgoing struct {
 	m       *driver.Message
-	of      *task
+	of      *item
 	letter  bool // a dead letter, or one that waits; else it is an answer
 	cut     int  // how much of the letter was left out, as cuts has it
 	attempt int
@@ -17,11 +17,11 @@ type consequence struct {
 	lost    bool  // an answer in place of one that the broker found too large
 }
 
-// told tells of a letter that the broker has confirmed.
-func (b *inbound) told(c *consequence) {
+// noticeLetter tells of a letter that the broker has confirmed.
+func (b *groupConsumer) noticeLetter(c *outgoing) {
 	t := c.of
 	n := Notice{Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: t.err}
-	if t.verdict == forward {
+	if t.result == resultForward {
 		n.Kind, n.Err = NoticeUnhandled, fmt.Errorf("%w: it waits on channel %s", t.err, c.m.Channel)
 		b.s.notice(n)
 	}
@@ -31,16 +31,16 @@ func (b *inbound) told(c *consequence) {
 	}
 }
 
-// consequences appends what must be sent before t is settled: an answer, a dead
+// appendOutgoing appends what must be sent before t is settled: an answer, a dead
 // letter, both, or none.
-func (b *inbound) consequences(due []consequence, t *task) []consequence {
+func (b *groupConsumer) appendOutgoing(due []outgoing, t *item) []outgoing {
 	m := t.in.Message
-	switch t.verdict {
-	case forward: // who handles it answers
-		return append(due, consequence{m: b.forward(t), of: t, letter: true})
-	case bury:
+	switch t.result {
+	case resultForward: // who handles it answers
+		return append(due, outgoing{m: b.forward(t), of: t, letter: true})
+	case resultDeadLetter:
 		if b.keeps(t) {
-			due = append(due, consequence{m: b.bury(t), of: t, letter: true})
+			due = append(due, outgoing{m: b.bury(t), of: t, letter: true})
 		} else {
 			b.s.notice(Notice{Kind: NoticeDiscard, Channel: b.channel.Name, Group: b.group, Message: m, Attempt: t.in.Attempt, Err: t.err})
 		}
@@ -56,10 +56,10 @@ func (b *inbound) consequences(due []consequence, t *task) []consequence {
 		return due
 	}
 	if t.unanswered != nil {
-		return append(due, consequence{m: t.unanswered, of: t})
+		return append(due, outgoing{m: t.unanswered, of: t})
 	}
 	if r := b.answer(t); r != nil {
-		due = append(due, consequence{m: b.reply(t, r), of: t})
+		due = append(due, outgoing{m: b.reply(t, r), of: t})
 	}
 	return due
 }
@@ -67,16 +67,16 @@ func (b *inbound) consequences(due []consequence, t *task) []consequence {
 // answer is what the sender of t's message is told, nil for nothing. What the
 // last error says comes before what the handler answered: middleware may have
 // refused the message, or failed after it.
-func (b *inbound) answer(t *task) *Reply {
+func (b *groupConsumer) answer(t *item) *Reply {
 	switch {
-	case t.verdict == pass:
+	case t.result == resultPass:
 		if b.channel.Kind == driver.PointToPoint {
 			return failedReply(fmt.Errorf("service %s does not handle %s", b.s.name, t.in.Message.Type))
 		}
 		return nil
 	case t.err == errExpired:
 		return t.in.answer
-	case t.err != nil && t.verdict == done:
+	case t.err != nil && t.result == resultDone:
 		r, _ := encodeReply(nil, nil, t.err) // a refusal always encodes
 		return &r
 	case t.err != nil:
@@ -88,7 +88,7 @@ func (b *inbound) answer(t *task) *Reply {
 // keeps reports whether a message that cannot be handled becomes a dead letter:
 // not where losing it was asked for, and not where it was only a question to
 // this instance, whose asker is told. What was one becomes one again.
-func (b *inbound) keeps(t *task) bool {
+func (b *groupConsumer) keeps(t *item) bool {
 	question := b.broadcast && (t.in.Message.ReplyTo != "" || b.answersOnly())
 	return t.letter || !b.channel.Transient && !question
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/dovetail-go/dovetail/internal/crash"
 )
 
-// inbound is what one group receives from one channel: the handlers by message
-// type, the scheduler, the workers that run them and the finisher that answers
+// A groupConsumer is what one group receives from one channel: the handlers by message
+// type, the scheduler, the workers that run them and the completer that answers
 // and settles. Messages come from the channel's receiver, and from the service's
 // requeue channel when they are handled again.
-type inbound struct {
+type groupConsumer struct {
 	s           *Service
 	channel     driver.Channel
 	group       string
@@ -36,7 +36,7 @@ var errEnded = errors.New("handler ended its goroutine")
 
 // start has workers run, as they are needed, until the scheduler closes; base is
 // their context.
-func (b *inbound) start(base context.Context) {
+func (b *groupConsumer) start(base context.Context) {
 	b.sched.told, b.sched.recall = b.gateNews, &b.recall
 	b.sched.pool.most = b.concurrency
 	b.sched.pool.start = func() {
@@ -45,9 +45,9 @@ func (b *inbound) start(base context.Context) {
 	}
 }
 
-func (b *inbound) work(base context.Context) {
+func (b *groupConsumer) work(base context.Context) {
 	var (
-		tasks []*task
+		items []*item
 		ins   []*Incoming
 		ended bool
 	)
@@ -55,41 +55,41 @@ func (b *inbound) work(base context.Context) {
 		if !ended {
 			// The handler ended its goroutine (runtime.Goexit, as t.FailNow
 			// does); the message must not be lost with it.
-			b.judgeBatch(base, tasks, errEnded)
-			go b.again(base, tasks)
+			b.classifyBatch(base, items, errEnded)
+			go b.again(base, items)
 			return
 		}
 		b.workers.Done()
 	}()
 	for {
-		tasks = b.sched.exchange(tasks)
-		if len(tasks) == 0 {
+		items = b.sched.exchange(items)
+		if len(items) == 0 {
 			ended = true
 			return
 		}
-		if t := tasks[0]; t.sub == nil || t.sub.batch == nil {
+		if t := items[0]; t.sub == nil || t.sub.batch == nil {
 			b.attempt(base, t)
 			continue
 		}
-		ins = b.attemptBatch(base, tasks, ins[:0])
+		ins = b.attemptBatch(base, items, ins[:0])
 		clear(ins) // a worker that waits keeps no memory
 	}
 }
 
-// again gives tasks back and goes on working in their worker's stead.
-func (b *inbound) again(base context.Context, tasks []*task) {
-	b.sched.giveBack(tasks)
+// again gives items back and goes on working in their worker's stead.
+func (b *groupConsumer) again(base context.Context, items []*item) {
+	b.sched.giveBack(items)
 	b.work(base)
 }
 
 // attempt runs one attempt at one message.
-func (b *inbound) attempt(base context.Context, t *task) {
+func (b *groupConsumer) attempt(base context.Context, t *item) {
 	t.unseen = true
 	if !b.recall.begins(t) {
 		return
 	}
-	if err, final := b.beforeHand(base, t); final {
-		b.judge(base, t, err)
+	if err, final := b.precheck(base, t); final {
+		b.classify(base, t, err)
 		return
 	}
 	t.unseen = false
@@ -114,12 +114,12 @@ func (b *inbound) attempt(base context.Context, t *task) {
 		err = protect(t.sub.handler, ctx, &t.in)
 	}
 	crash.ConsumerHandled.Pass()
-	b.judge(base, t, err)
+	b.classify(base, t, err)
 	b.answerNow(base, t)
 }
 
 // observe is protect with a hook, which hears of the end whatever it is.
-func (b *inbound) observe(h Handler, ctx context.Context, in *Incoming) (err error) {
+func (b *groupConsumer) observe(h Handler, ctx context.Context, in *Incoming) (err error) {
 	root := ctx
 	hooked, after := b.s.handleHook(root, in)
 	in.item = &itemContext{handlerContext: handlerContext{nil, in}, root: root, hooked: hooked}
@@ -131,11 +131,11 @@ func (b *inbound) observe(h Handler, ctx context.Context, in *Incoming) (err err
 }
 
 // answerNow sends an answer to a waiting caller from the worker: transient
-// channels confirm nothing, and the way through the finisher costs the caller
+// channels confirm nothing, and the way through the completer costs the caller
 // the time that it takes to wake another goroutine. What fails here is sent by
-// the finisher.
-func (b *inbound) answerNow(ctx context.Context, t *task) {
-	if t.verdict != done || !strings.HasPrefix(t.in.Message.ReplyTo, ReplyPrefix) || !b.asked(t) {
+// the completer.
+func (b *groupConsumer) answerNow(ctx context.Context, t *item) {
+	if t.result != resultDone || !strings.HasPrefix(t.in.Message.ReplyTo, ReplyPrefix) || !b.asked(t) {
 		return
 	}
 	if r := b.answer(t); r != nil {
@@ -148,7 +148,7 @@ func (b *inbound) answerNow(ctx context.Context, t *task) {
 }
 
 // beforeHand settles what no handler should see, and counts the attempt.
-func (b *inbound) beforeHand(ctx context.Context, t *task) (err error, final bool) {
+func (b *groupConsumer) precheck(ctx context.Context, t *item) (err error, final bool) {
 	if t.in.Attempt > 0 || t.unready > 0 || t.alone {
 		t.in.restart()
 	}
@@ -173,7 +173,7 @@ var errExpired = Discard(ErrExpired)
 
 // expired answers a request that came too late: with the reply that was given
 // in time, if a component remembers one.
-func (b *inbound) expired(ctx context.Context, t *task) (err error, final bool) {
+func (b *groupConsumer) expired(ctx context.Context, t *item) (err error, final bool) {
 	for _, c := range b.s.components {
 		replier, ok := c.(Replier)
 		if !ok {
@@ -204,15 +204,15 @@ func (b *inbound) expired(ctx context.Context, t *task) (err error, final bool) 
 }
 
 // attemptBatch runs one attempt at several messages of one batch handler.
-func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incoming) []*Incoming {
-	begun := make([]*task, 0, len(tasks))
-	for _, t := range tasks {
+func (b *groupConsumer) attemptBatch(base context.Context, items []*item, ins []*Incoming) []*Incoming {
+	begun := make([]*item, 0, len(items))
+	for _, t := range items {
 		t.unseen = true
 		if !b.recall.begins(t) {
 			continue
 		}
-		if err, final := b.beforeHand(base, t); final {
-			b.judge(base, t, err)
+		if err, final := b.precheck(base, t); final {
+			b.classify(base, t, err)
 			continue
 		}
 		t.unseen = false
@@ -238,32 +238,32 @@ func (b *inbound) attemptBatch(base context.Context, tasks []*task, ins []*Incom
 	}
 	crash.ConsumerHandled.Pass()
 	if broken != nil {
-		b.judgeBatch(base, begun, broken)
+		b.classifyBatch(base, begun, broken)
 		return ins
 	}
 	for i, t := range begun {
-		b.judge(base, t, errs[i])
+		b.classify(base, t, errs[i])
 	}
 	return ins
 }
 
 // judgeBatch judges messages whose handler came to no end. One of several may be
 // the cause: each is then handled alone, and this was no attempt at them.
-func (b *inbound) judgeBatch(base context.Context, tasks []*task, err error) {
-	for _, t := range tasks {
-		if len(tasks) == 1 {
-			b.judge(base, t, err)
+func (b *groupConsumer) classifyBatch(base context.Context, items []*item, err error) {
+	for _, t := range items {
+		if len(items) == 1 {
+			b.classify(base, t, err)
 			continue
 		}
 		t.alone = true
-		t.err, t.verdict, t.after = err, again, 0
+		t.err, t.result, t.after = err, resultRetry, 0
 		t.in.Attempt--
 		b.s.notice(Notice{Kind: NoticeRetry, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: err})
 	}
 }
 
 // observeBatch is protectBatch with a hook, which is called for each message.
-func (b *inbound) observeBatch(h BatchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
+func (b *groupConsumer) observeBatch(h BatchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
 	after := make([]func(error), len(ins))
 	for i, in := range ins {
 		root := &handlerContext{ctx, in}
@@ -286,9 +286,9 @@ func (b *inbound) observeBatch(h BatchHandler, ctx context.Context, ins []*Incom
 }
 
 // judge decides what becomes of a message after an attempt.
-func (b *inbound) judge(ctx context.Context, t *task, err error) {
+func (b *groupConsumer) classify(ctx context.Context, t *item, err error) {
 	if err == errUnhandled {
-		b.judgeUnhandled(t)
+		b.classifyUnhandled(t)
 		return
 	}
 	policy := b.s.opts.Retry
@@ -296,27 +296,27 @@ func (b *inbound) judge(ctx context.Context, t *task, err error) {
 		policy = *t.sub.retry
 	}
 	t.err = err
-	t.verdict, t.after = policy.judge(err, t.in.Attempt)
-	if t.verdict == bury {
+	t.result, t.after = policy.classify(err, t.in.Attempt)
+	if t.result == resultDeadLetter {
 		switch {
 		case ctx.Err() != nil:
-			t.verdict = again // it failed because the service ends: it is handed back
+			t.result = resultRetry // it failed because the service ends: it is handed back
 		case errors.Is(err, context.DeadlineExceeded) && t.in.Expired():
-			t.verdict, t.after = again, 0 // it failed because its caller has left: it is answered so
+			t.result, t.after = resultRetry, 0 // it failed because its caller has left: it is answered so
 		}
 	}
-	switch t.verdict {
-	case unbegun:
+	switch t.result {
+	case resultNotBegun:
 		t.in.Attempt--
 		b.s.notice(Notice{Kind: NoticeNotBegun, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
-	case done:
+	case resultDone:
 		b.s.counts.handled.Add(1)
 		if err != nil && !b.asked(t) { // refused, and nobody to be told
 			b.s.notice(Notice{Kind: NoticeRefused, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: err})
 		}
-	case again:
+	case resultRetry:
 		b.s.notice(Notice{Kind: NoticeRetry, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, After: t.after, Err: err})
-	case discard:
+	case resultDrop:
 		kind := NoticeDiscard
 		if err == errExpired {
 			kind = NoticeExpired

@@ -100,7 +100,7 @@ func (c *claims) earliest() []*claim {
 
 // grants are the claims of others that are granted.
 func (c *claims) grants() (ids []claimID) {
-	for _, b := range c.inbounds {
+	for _, b := range c.consumers {
 		ids = append(ids, b.sched.grants()...)
 	}
 	c.mu.Lock()

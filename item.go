@@ -6,10 +6,10 @@ import (
 	"github.com/dovetail-go/dovetail/driver"
 )
 
-// A task is a message in hand, from its delivery until it is settled, with what
+// An item is a message in hand, from its delivery until it is settled, with what
 // a handler is given inside. Each is made alone: one that is held or runs for
 // long keeps the memory of no other.
-type task struct {
+type item struct {
 	in       Incoming
 	ctx      handlerContext
 	from     *source
@@ -22,14 +22,14 @@ type task struct {
 	letter   bool               // it came back from the dead letters, or waited
 	size     int                // bytes, against the window
 
-	state   taskState
-	verdict verdict
-	err     error         // of the last attempt
-	after   time.Duration // until the next attempt
-	timer   *time.Timer   // while held
-	due     time.Time     // when the next attempt is, after one that failed
-	since   time.Time     // it was first held, or its partition lost
-	ticks   int           // for how long its handler has been running
+	state  itemState
+	result result
+	err    error         // of the last attempt
+	after  time.Duration // until the next attempt
+	timer  *time.Timer   // while held
+	due    time.Time     // when the next attempt is, after one that failed
+	since  time.Time     // it was first held, or its partition lost
+	ticks  int           // for how long its handler has been running
 
 	concluded bool   // an earlier delivery was handled: it is to be settled alone
 	unseen    bool   // the last attempt came to an end before its handler
@@ -43,17 +43,17 @@ type task struct {
 
 	answered   bool            // its answer is sent
 	unanswered *driver.Message // its answer, which was tried and is not sent
-	unsent     int             // consequences that must be sent before it is settled
+	unsent     int             // outgoing messages that must be sent before it is settled
 	rare       *rare
 
 	lane               *lane
-	ahead, behind      *task // in its lane
-	queue              *taskQueue
-	prevTask, nextTask *task // in its queue
-	prevAll, nextAll   *task
+	ahead, behind      *item // in its lane
+	queue              *itemQueue
+	prevItem, nextItem *item // in its queue
+	prevAll, nextAll   *item
 }
 
-// rare is what few tasks have.
+// rare is what few items have.
 type rare struct {
 	cut       []string  // of a letter: what it lacks
 	cutBody   string    // of a letter without a body: what it was
@@ -61,10 +61,10 @@ type rare struct {
 }
 
 // again reports whether the engine says that t was delivered before.
-func (t *task) again() bool { return t.delivery.Attempt > 1 }
+func (t *item) again() bool { return t.delivery.Attempt > 1 }
 
 // deliveries calls f for each delivery of t that is to be settled.
-func (t *task) deliveries(f func(*driver.Delivery)) {
+func (t *item) deliveries(f func(*driver.Delivery)) {
 	f(t.delivery)
 	for _, d := range t.earlier {
 		f(d)
@@ -74,33 +74,33 @@ func (t *task) deliveries(f func(*driver.Delivery)) {
 	}
 }
 
-type taskState int
+type itemState int
 
 const (
-	taskWaiting taskState = iota // behind another of its key
-	taskReady
-	taskRunning
-	taskHeld    // until its next attempt
-	taskGated   // until handlers can begin again
-	taskLocked  // until no other instance has its key
-	taskDone    // to be settled
-	taskDropped // handed back; no longer counted
+	itemWaiting itemState = iota // behind another of its key
+	itemReady
+	itemRunning
+	itemHeld    // until its next attempt
+	itemGated   // until handlers can begin again
+	itemLocked  // until no other instance has its key
+	itemDone    // to be settled
+	itemDropped // handed back; no longer counted
 )
 
 // A lane is the messages of one key that are in hand.
 type lane struct {
 	key        string
-	head, tail *task
+	head, tail *item
 	n, bytes   int
 	held       bool
 	failed     bool  // the first of it was held; it may be tried again at the moment
-	cut        *task // the first that was set aside: all that follow are as well
+	cut        *item // the first that was set aside: all that follow are as well
 	aside      int   // how many
 	asides     int   // bytes of these
 	next       *lane // in the free list
 }
 
-func (l *lane) add(t *task) {
+func (l *lane) add(t *item) {
 	t.lane, t.ahead, t.behind = l, l.tail, nil
 	if l.tail == nil {
 		l.head = t
@@ -112,7 +112,7 @@ func (l *lane) add(t *task) {
 	l.bytes += t.size
 }
 
-func (l *lane) remove(t *task) {
+func (l *lane) remove(t *item) {
 	if t.ahead == nil {
 		l.head = t.behind
 	} else {
@@ -128,54 +128,54 @@ func (l *lane) remove(t *task) {
 	l.bytes -= t.size
 }
 
-// taskQueue is a FIFO from which any task can be taken.
-type taskQueue struct {
-	head, tail *task
+// taskQueue is a FIFO from which any item can be taken.
+type itemQueue struct {
+	head, tail *item
 	n          int
 }
 
-func (q *taskQueue) push(t *task) {
-	t.queue, t.prevTask, t.nextTask = q, q.tail, nil
+func (q *itemQueue) push(t *item) {
+	t.queue, t.prevItem, t.nextItem = q, q.tail, nil
 	if q.tail == nil {
 		q.head = t
 	} else {
-		q.tail.nextTask = t
+		q.tail.nextItem = t
 	}
 	q.tail = t
 	q.n++
 }
 
 // pushFront puts t before all others.
-func (q *taskQueue) pushFront(t *task) {
-	t.queue, t.prevTask, t.nextTask = q, nil, q.head
+func (q *itemQueue) pushFront(t *item) {
+	t.queue, t.prevItem, t.nextItem = q, nil, q.head
 	if q.head == nil {
 		q.tail = t
 	} else {
-		q.head.prevTask = t
+		q.head.prevItem = t
 	}
 	q.head = t
 	q.n++
 }
 
-func (q *taskQueue) remove(t *task) {
-	if t.prevTask == nil {
-		q.head = t.nextTask
+func (q *itemQueue) remove(t *item) {
+	if t.prevItem == nil {
+		q.head = t.nextItem
 	} else {
-		t.prevTask.nextTask = t.nextTask
+		t.prevItem.nextItem = t.nextItem
 	}
-	if t.nextTask == nil {
-		q.tail = t.prevTask
+	if t.nextItem == nil {
+		q.tail = t.prevItem
 	} else {
-		t.nextTask.prevTask = t.prevTask
+		t.nextItem.prevItem = t.prevItem
 	}
-	t.queue, t.prevTask, t.nextTask = nil, nil, nil
+	t.queue, t.prevItem, t.nextItem = nil, nil, nil
 	q.n--
 }
 
-// taskList holds every task in hand, oldest first.
-type taskList struct{ head, tail *task }
+// taskList holds every item in hand, oldest first.
+type itemList struct{ head, tail *item }
 
-func (l *taskList) add(t *task) {
+func (l *itemList) add(t *item) {
 	t.prevAll, t.nextAll = l.tail, nil
 	if l.tail == nil {
 		l.head = t
@@ -185,7 +185,7 @@ func (l *taskList) add(t *task) {
 	l.tail = t
 }
 
-func (l *taskList) remove(t *task) {
+func (l *itemList) remove(t *item) {
 	if t.prevAll == nil {
 		l.head = t.nextAll
 	} else {

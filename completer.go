@@ -11,20 +11,20 @@ import (
 	"github.com/dovetail-go/dovetail/internal/crash"
 )
 
-// finisher answers and settles what the handlers are done with, in batches: while
+// completer answers and settles what the handlers are done with, in batches: while
 // one batch is on its way, the next gathers. Answers and dead letters are sent
 // before their messages are settled, so that a crash in between repeats a
 // message and loses none. They are sent beside the settling, which does not wait
 // for them, and what the broker does not take is tried again. Dead letters that
 // are kept are then noted where that was asked for, beside both.
-type finisher struct {
-	b *inbound
+type completer struct {
+	b *groupConsumer
 
-	spare       []*task
+	spare       []*item
 	settlements map[*source]*settlements
 
-	due     []consequence // to be sent next
-	late    []consequence // failed, and to be sent again after a while
+	due     []outgoing    // to be sent next
+	late    []outgoing    // failed, and to be sent again after a while
 	sending bool          // some are on their way
 	first   noting        // dead letters to be noted
 	repeat  noting        // and those whose noting failed before, which hold up no other
@@ -35,28 +35,28 @@ type finisher struct {
 
 // noting is the dead letters to be noted next, and after a while.
 type noting struct {
-	tasks, late []*task
+	items, late []*item
 	busy        bool
 }
 
-// progress is what became of consequences that were sent, or of dead letters
+// progress is what became of outgoing messages that were sent, or of dead letters
 // that were noted.
 type progress struct {
-	sent   bool          // they were sent; else noted
-	of     *noting       // where they were noted
-	failed []consequence // to be sent again
-	later  []*task       // to be noted again
-	over   []*task       // all that was to be done for them is done
+	sent   bool       // they were sent; else noted
+	of     *noting    // where they were noted
+	failed []outgoing // to be sent again
+	later  []*item    // to be noted again
+	over   []*item    // all that was to be done for them is done
 }
 
-func (f *finisher) working() bool { return f.sending || f.first.busy || f.repeat.busy }
+func (f *completer) working() bool { return f.sending || f.first.busy || f.repeat.busy }
 
-func (f *finisher) behind() bool { return len(f.late)+len(f.repeat.late) > 0 }
+func (f *completer) behind() bool { return len(f.late)+len(f.repeat.late) > 0 }
 
 // run works until stop is closed and nothing is left to settle. Once the
 // handlers' contexts have ended, what failed is not tried again: it stays
 // unsettled and is delivered again.
-func (f *finisher) run(ctx context.Context, ended, stop <-chan struct{}) {
+func (f *completer) run(ctx context.Context, ended, stop <-chan struct{}) {
 	f.settlements = make(map[*source]*settlements)
 	f.back = make(chan progress, 3)
 	again := time.NewTimer(time.Hour)
@@ -70,7 +70,7 @@ func (f *finisher) run(ctx context.Context, ended, stop <-chan struct{}) {
 		case <-again.C:
 			timed = false
 			f.due, f.late = append(f.due, f.late...), nil
-			f.repeat.tasks, f.repeat.late = append(f.repeat.tasks, f.repeat.late...), nil
+			f.repeat.items, f.repeat.late = append(f.repeat.items, f.repeat.late...), nil
 		case <-ended:
 			ended = nil
 		case <-stop:
@@ -79,8 +79,8 @@ func (f *finisher) run(ctx context.Context, ended, stop <-chan struct{}) {
 		}
 		if stopped {
 			f.due = f.leave(f.due)
-			f.first.tasks = f.leaveNotes(f.first.tasks)
-			f.repeat.tasks = f.leaveNotes(f.repeat.tasks)
+			f.first.items = f.leaveNotes(f.first.items)
+			f.repeat.items = f.leaveNotes(f.repeat.items)
 		}
 		if ended == nil {
 			f.late = f.leave(f.late)
@@ -100,43 +100,43 @@ func (f *finisher) run(ctx context.Context, ended, stop <-chan struct{}) {
 
 // round settles what was done since the last one, or has what follows from it
 // sent first.
-func (f *finisher) round(ctx context.Context) {
-	tasks := f.b.sched.takeDone(f.spare)
-	ready := tasks[:0]
-	for _, t := range tasks {
+func (f *completer) round(ctx context.Context) {
+	items := f.b.sched.takeDone(f.spare)
+	ready := items[:0]
+	for _, t := range items {
 		if t.concluded { // all that follows from it has happened
 			ready = append(ready, t)
 			continue
 		}
 		n := len(f.due)
-		f.due = f.b.consequences(f.due, t)
+		f.due = f.b.appendOutgoing(f.due, t)
 		switch t.unsent = len(f.due) - n; {
 		case t.unsent > 0:
 			f.fit(f.due[n:])
 		case f.toNote(t):
-			f.first.tasks = append(f.first.tasks, t)
+			f.first.items = append(f.first.items, t)
 		default:
 			ready = append(ready, t)
 		}
 	}
 	f.settle(ctx, ready)
-	clear(tasks)
-	f.spare = tasks
+	clear(items)
+	f.spare = items
 }
 
 // begin begins to send and to note what is next.
-func (f *finisher) begin(ctx context.Context) {
+func (f *completer) begin(ctx context.Context) {
 	if !f.sending && len(f.due) > 0 {
 		due := f.due
 		f.due, f.sending = nil, true
-		go func() { f.back <- f.carryOut(ctx, due) }()
+		go func() { f.back <- f.flush(ctx, due) }()
 	}
 	for _, n := range []*noting{&f.first, &f.repeat} {
-		if !n.busy && len(n.tasks) > 0 {
-			tasks := n.tasks
-			n.tasks, n.busy = nil, true
+		if !n.busy && len(n.items) > 0 {
+			items := n.items
+			n.items, n.busy = nil, true
 			go func() {
-				p := f.note(ctx, tasks)
+				p := f.note(ctx, items)
 				p.of = n
 				f.back <- p
 			}()
@@ -144,12 +144,12 @@ func (f *finisher) begin(ctx context.Context) {
 	}
 }
 
-// carryOut sends consequences.
-func (f *finisher) carryOut(ctx context.Context, due []consequence) progress {
+// carryOut sends outgoing messages.
+func (f *completer) flush(ctx context.Context, due []outgoing) progress {
 	p := progress{sent: true, failed: f.send(ctx, due)}
 	for i, c := range due {
 		if c.of.unsent == 0 && (i == 0 || due[i-1].of != c.of) {
-			if c.of.verdict == bury {
+			if c.of.result == resultDeadLetter {
 				crash.ConsumerBuried.Pass()
 			}
 			p.over = append(p.over, c.of)
@@ -159,7 +159,7 @@ func (f *finisher) carryOut(ctx context.Context, due []consequence) progress {
 }
 
 // proceed goes on with what has come back.
-func (f *finisher) proceed(ctx context.Context, p progress) {
+func (f *completer) proceed(ctx context.Context, p progress) {
 	if !p.sent {
 		p.of.busy = false
 		f.repeat.late = append(f.repeat.late, p.later...)
@@ -169,10 +169,10 @@ func (f *finisher) proceed(ctx context.Context, p progress) {
 	f.sending = false
 	f.late = append(f.late, p.failed...)
 	f.unsent(p.failed)
-	var ready []*task
+	var ready []*item
 	for _, t := range p.over {
 		if f.toNote(t) {
-			f.first.tasks = append(f.first.tasks, t)
+			f.first.items = append(f.first.items, t)
 		} else {
 			ready = append(ready, t)
 		}
@@ -180,31 +180,31 @@ func (f *finisher) proceed(ctx context.Context, p progress) {
 	f.settle(ctx, ready)
 }
 
-// leave gives up what was not sent: the service ends. Consequences of one task
+// leave gives up what was not sent: the service ends. Consequences of one item
 // are side by side.
-func (f *finisher) leave(due []consequence) []consequence {
+func (f *completer) leave(due []outgoing) []outgoing {
 	for i, c := range due {
 		if i == 0 || due[i-1].of != c.of {
-			f.b.sched.settled([]*task{c.of})
+			f.b.sched.settled([]*item{c.of})
 		}
 	}
 	return nil
 }
 
 // leaveNotes gives up what was not noted.
-func (f *finisher) leaveNotes(tasks []*task) []*task {
-	f.b.sched.settled(tasks)
+func (f *completer) leaveNotes(items []*item) []*item {
+	f.b.sched.settled(items)
 	return nil
 }
 
 // errandTimeout bounds one attempt at sending answers and dead letters: what a
 // channel that is full or a broker that hangs does not take is tried again, and
 // the others get their turn.
-const errandTimeout = 10 * time.Second
+const completionTimeout = 10 * time.Second
 
 // send sends answers and dead letters once and returns those that are to be
 // sent again.
-func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequence) {
+func (f *completer) send(ctx context.Context, cs []outgoing) (left []outgoing) {
 	if len(cs) == 0 {
 		return nil
 	}
@@ -214,7 +214,7 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 	for i, c := range cs {
 		messages[i] = c.m
 	}
-	sending, cancel := context.WithTimeout(ctx, errandTimeout)
+	sending, cancel := context.WithTimeout(ctx, completionTimeout)
 	err := s.carry(sending, messages)
 	cancel()
 	why, whole := unconfirmed(err, len(cs))
@@ -227,16 +227,16 @@ func (f *finisher) send(ctx context.Context, cs []consequence) (left []consequen
 	for i, c := range cs {
 		confirmed := why == nil || why[i] == nil
 		if !confirmed && f.shrink(&c, why[i]) { // at once: it holds up none of the others
-			left = append(left, f.send(ctx, []consequence{c})...)
+			left = append(left, f.send(ctx, []outgoing{c})...)
 			continue
 		}
 		if confirmed || ctx.Err() == nil && f.lost(ctx, &c, why[i]) {
 			c.of.unsent--
-			if c.of.verdict != bury {
+			if c.of.result != resultDeadLetter {
 				crash.ConsumerReplied.Pass()
 			}
 			if confirmed && c.letter {
-				f.b.told(&c)
+				f.b.noticeLetter(&c)
 			}
 			continue
 		}
@@ -276,7 +276,7 @@ const replyAttempts = 6
 // lost reports whether what was not sent need not be sent any more: an answer
 // that the broker refuses, or cannot take for too long. A dead letter is sent
 // until it is taken, unless it is too large without all that can be cut.
-func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
+func (f *completer) lost(ctx context.Context, c *outgoing, why error) bool {
 	s := f.b.s
 	if c.letter {
 		switch s.conn.Classify(why) {
@@ -297,7 +297,7 @@ func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 		c.m, c.lost = f.b.replyLost(c.of, why), true
 		return false
 	}
-	if s.passes(why) && (!c.m.Transient || c.attempt+1 < replyAttempts) {
+	if s.isRetryable(why) && (!c.m.Transient || c.attempt+1 < replyAttempts) {
 		return false
 	}
 	s.notice(Notice{Kind: NoticeLostCaller, Channel: f.b.channel.Name, Group: f.b.group, Message: c.m, Err: why})
@@ -305,10 +305,10 @@ func (f *finisher) lost(ctx context.Context, c *consequence, why error) bool {
 }
 
 // settle tells each source's receiver what became of its deliveries.
-func (f *finisher) settle(ctx context.Context, over []*task) {
+func (f *completer) settle(ctx context.Context, over []*item) {
 	for _, t := range over {
 		outcome := driver.Ack
-		if t.verdict == bury {
+		if t.result == resultDeadLetter {
 			crash.ConsumerTold.Pass()
 			outcome = driver.Reject
 		}
@@ -337,15 +337,15 @@ func (f *finisher) settle(ctx context.Context, over []*task) {
 	}
 }
 
-// settlements are those of one source, and their tasks by index.
+// settlements are those of one source, and their items by index.
 type settlements struct {
 	list []driver.Settlement
-	of   []*task
+	of   []*item
 }
 
 // settleWith settles what one source delivered. Of those that were not taken, or
 // may not have been, the outcome is remembered: they come again.
-func (f *finisher) settleWith(ctx context.Context, src *source, l *settlements) {
+func (f *completer) settleWith(ctx context.Context, src *source, l *settlements) {
 	r, err := src.settle(ctx, l.list)
 	var stale *driver.StaleError
 	switch {
