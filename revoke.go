@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/dovetail-go/dovetail/internal/backoff"
+	"github.com/dovetail-go/dovetail/driver/backoff"
 )
 
 // revoke hands back partitions that the broker gives to another instance: what

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail"
-	"github.com/dovetail-go/dovetail/internal/backoff"
+	"github.com/dovetail-go/dovetail/driver/backoff"
 	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
 )

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail"
-	"github.com/dovetail-go/dovetail/internal/backoff"
+	"github.com/dovetail-go/dovetail/driver/backoff"
 )
 
 // mostAway is how far apart the tries are, at most, at a database or a broker that

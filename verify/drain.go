@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dovetail-go/dovetail/internal/backoff"
+	"github.com/dovetail-go/dovetail/driver/backoff"
 )
 
 // fell is why a process does not come up, with the command that failed to bring a

@@ -3,7 +3,7 @@ package verify
 import (
 	"context"
 
-	"github.com/dovetail-go/dovetail/internal/backoff"
+	"github.com/dovetail-go/dovetail/driver/backoff"
 )
 
 // A nodeFault is one way to break nodes. It goes over those that it needs, next

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dovetail-go/dovetail/internal/backoff"
+	"github.com/dovetail-go/dovetail/driver/backoff"
 )
 
 // nodeName is what a shell takes as a word that is no option.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/dovetail-go/dovetail"
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/dovetail-go/dovetail/internal/backoff"
+	"github.com/dovetail-go/dovetail/driver/backoff"
 	"github.com/dovetail-go/dovetail/internal/leak"
 	_ "github.com/dovetail-go/dovetail/transport/membus"
 )

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dovetail-go/dovetail/internal/backoff"
+	"github.com/dovetail-go/dovetail/driver/backoff"
 )
 
 // A fault breaks nodes and, all but one, brings them back. It says when it disturbs

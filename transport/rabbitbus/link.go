@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
-	"github.com/dovetail-go/dovetail/internal/backoff"
+	"github.com/dovetail-go/dovetail/driver/backoff"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 

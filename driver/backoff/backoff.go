@@ -1,4 +1,5 @@
-// Package backoff waits between attempts, for as long as a context allows.
+// Package backoff waits between attempts, for as long as a context allows: for transports,
+// and for what calls them.
 package backoff
 
 import (
