@@ -45,7 +45,7 @@ func TestDeadLetter_that_the_broker_does_not_take_holds_up_no_other_message(t *t
 			}
 			return nil
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		for n := range 1000 {
 			if err := welcome.Send(t.Context(), svc, item{Count: n}); err != nil {
@@ -69,11 +69,11 @@ func TestMiddleware_decides_the_answer(t *testing.T) {
 	var after func(next error) error
 	opts := quick
 	opts.Middleware = []dovetail.Middleware{func(next dovetail.Handler) dovetail.Handler {
-		return func(ctx context.Context, in *dovetail.Incoming) error { return after(next(ctx, in)) }
+		return func(ctx context.Context, in *dovetail.Delivery) error { return after(next(ctx, in)) }
 	}}
 	svc := open(t, "catalog", opts)
 	reserve.Handle(svc, func(_ context.Context, i item) (item, error) { return i, nil })
-	svc.Sends(reserve)
+	svc.Declare(reserve)
 	start(t, svc)
 	after = func(error) error { return errors.New("commit failed") }
 	var failed *dovetail.RemoteError
@@ -96,7 +96,7 @@ func TestOnDeadLetter_is_told_once_the_dead_letter_is_kept_and_until_it_has_hear
 		svc := dovetail.New("mail", conn, quick)
 		var told atomic.Int32
 		welcome.Handle(svc, func(ctx context.Context, _ item) error {
-			dovetail.Current(ctx).OnDeadLetter(func(context.Context) error {
+			dovetail.DeliveryFromContext(ctx).OnDeadLetter(func(context.Context) error {
 				if told.Add(1) == 1 {
 					return errors.New("database is away")
 				}
@@ -104,7 +104,7 @@ func TestOnDeadLetter_is_told_once_the_dead_letter_is_kept_and_until_it_has_hear
 			})
 			return dovetail.Permanent(errors.New("no"))
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 			t.Fatal(err)
@@ -156,7 +156,7 @@ func TestReplies_come_although_some_could_not_be_settled(t *testing.T) {
 		conn.left.Store(2048) // as many as the receiver's window
 		svc := dovetail.New("catalog", conn, opts)
 		reserve.Handle(svc, func(_ context.Context, i item) (item, error) { return i, nil })
-		svc.Sends(reserve)
+		svc.Declare(reserve)
 		defer runBubble(t, svc)()
 		for n := range 2100 {
 			if _, err := reserve.Request(t.Context(), svc, item{"x", n}); err != nil {
@@ -190,7 +190,7 @@ func TestAnswer_that_the_broker_finds_too_large_is_told_at_once(t *testing.T) {
 		conn.refuse(driver.ErrTooLarge, func(m *driver.Message) bool { return len(m.Body) > 1000 })
 		svc := dovetail.New("catalog", conn, quick)
 		reserve.Handle(svc, func(_ context.Context, i item) (item, error) { return item{SKU: string(make([]byte, 2000))}, nil })
-		svc.Sends(reserve)
+		svc.Declare(reserve)
 		defer runBubble(t, svc)()
 		begin := time.Now()
 		var failed *dovetail.RemoteError
@@ -246,7 +246,7 @@ func TestAnswers_of_surveys_go_to_the_service_that_asks_alone(t *testing.T) {
 		reserve.Handle(catalog, func(_ context.Context, i item) (item, error) { return i, nil })
 		var answers atomic.Int32
 		view.Answers(shop, func(context.Context, dovetail.Answer[item], error) error { answers.Add(1); return nil })
-		shop.Sends(view)
+		shop.Declare(view)
 		defer runBubble(t, catalog)()
 		defer runBubble(t, shop)()
 		for i, to := range []string{"answers.shop", "answers.", "answers.shop.x"} {

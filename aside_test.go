@@ -30,7 +30,7 @@ func keyFails(t *testing.T, after time.Duration) {
 		opts := quick
 		opts.Retry = dovetail.RetryPolicy{Attempts: 1000, First: time.Second, Factor: 1}
 		svc := dovetail.New("mail", conn.Conn, opts)
-		svc.Sends(ranLow)
+		svc.Declare(ranLow)
 		var mu sync.Mutex
 		var broken atomic.Bool
 		broken.Store(true)
@@ -95,10 +95,10 @@ func TestKey_that_has_used_up_what_may_be_set_aside_goes_on(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn := scriptedConn(t)
 		opts := quick
-		opts.Concurrency, opts.Window, opts.Held, opts.StallAfter = 4, 16, 16, 24*time.Hour
+		opts.Concurrency, opts.Window, opts.MaxDeferred, opts.StallAfter = 4, 16, 16, 24*time.Hour
 		opts.Retry = dovetail.RetryPolicy{Attempts: 1000, First: time.Second, Factor: 1}
 		svc := dovetail.New("mail", conn.Conn, opts)
-		svc.Sends(ranLow)
+		svc.Declare(ranLow)
 		var broken atomic.Bool
 		broken.Store(true)
 		var last atomic.Int32
@@ -135,11 +135,11 @@ func TestKey_that_fails_on_a_transient_channel_goes_on_afterwards(t *testing.T) 
 	synctest.Test(t, func(t *testing.T) {
 		conn := scriptedConn(t)
 		opts := quick
-		opts.Concurrency, opts.Window, opts.Held, opts.StallAfter = 4, 16, 16, 24*time.Hour
+		opts.Concurrency, opts.Window, opts.MaxDeferred, opts.StallAfter = 4, 16, 16, 24*time.Hour
 		opts.Retry = dovetail.RetryPolicy{Attempts: 1000, First: time.Second, Factor: 1}
 		svc := dovetail.New("mail", conn.Conn, opts)
 		tick := dovetail.NewEvent[item]("catalog.ticked").Keyed(func(i item) string { return i.SKU }).AtMostOnce()
-		svc.Sends(tick)
+		svc.Declare(tick)
 		var broken atomic.Bool
 		broken.Store(true)
 		var last atomic.Int32

@@ -200,7 +200,7 @@ func begin[T any](ctx context.Context, from Caller, c *contract[T], v T, o *send
 	if err := s.serving(ctx); err != nil {
 		return nil, ctx, cancel, err
 	}
-	w := &waiter{id: m.ID, token: newID(m.Time), random: o.id == "" && Current(ctx) == nil, typ: replyType(c.wire)}
+	w := &waiter{id: m.ID, token: newID(m.Time), random: o.id == "" && DeliveryFromContext(ctx) == nil, typ: replyType(c.wire)}
 	m.ReplyTo = s.replies.channel.Name
 	m.Timeout = max(within, time.Millisecond)
 	m.Headers = append(m.Headers.Without(headerToken), driver.Header{Name: headerToken, Value: w.token})

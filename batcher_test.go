@@ -19,7 +19,7 @@ import (
 func hung(t *testing.T) (svc *dovetail.Service, conn *scripted, free func()) {
 	conn = scriptedConn(t)
 	svc = dovetail.New("mail", conn, quick)
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	if err := svc.Provision(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestSend_has_a_few_under_way_at_once_and_one_of_a_key(t *testing.T) {
 		conn := scriptedConn(t)
 		svc := dovetail.New("mail", conn, quick)
 		welcome := welcome.Keyed(func(i item) string { return i.SKU })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		if err := svc.Provision(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 func through[T any](b *testing.B, contract dovetail.Event[T], value func(n int) T) {
 	b.Helper()
 	pass := func(next dovetail.Handler) dovetail.Handler {
-		return func(ctx context.Context, in *dovetail.Incoming) error { return next(ctx, in) }
+		return func(ctx context.Context, in *dovetail.Delivery) error { return next(ctx, in) }
 	}
 	svc, err := dovetail.Open(b.Context(), "bench", "mem:", dovetail.Options{
 		Logger:     slog.New(slog.DiscardHandler),
@@ -24,7 +24,7 @@ func through[T any](b *testing.B, contract dovetail.Event[T], value func(n int) 
 	if err != nil {
 		b.Fatal(err)
 	}
-	svc.Sends(contract)
+	svc.Declare(contract)
 	seen, all := 0, make(chan struct{})
 	contract.Subscribe(svc, func(context.Context, T) error {
 		if seen++; seen == b.N {

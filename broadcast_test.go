@@ -40,7 +40,7 @@ func TestBroadcast_goes_on_where_its_last_receiver_was(t *testing.T) {
 		svc := dovetail.New("mail", conn, quick)
 		h := &heard{of: map[int]int{}, slow: 100 * time.Millisecond}
 		ranLow.Subscribe(svc, h.handle, dovetail.Broadcast(), dovetail.Concurrency(2))
-		svc.Sends(ranLow)
+		svc.Declare(ranLow)
 		stop := runBubble(t, svc)
 		const n = 300
 		for i := range n {
@@ -123,7 +123,7 @@ func TestBroadcast_whose_group_is_gone_goes_on_from_now(t *testing.T) {
 			svc := dovetail.New("mail", conn, opts)
 			h := &heard{of: map[int]int{}}
 			ranLow.Subscribe(svc, h.handle, dovetail.Broadcast())
-			svc.Sends(ranLow)
+			svc.Declare(ranLow)
 			defer runBubble(t, svc)()
 			if how == "open" {
 				conn.mu.Lock()

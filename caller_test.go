@@ -27,7 +27,7 @@ func TestHandler_has_the_callers_deadline_and_two_seconds(t *testing.T) {
 			left <- ctx.Err()
 			return item{}, ctx.Err()
 		}, dovetail.Retry(dovetail.RetryPolicy{Attempts: 1}))
-		shop.Sends(reserve)
+		shop.Declare(reserve)
 		h.Start()
 		if _, err := reserve.Request(t.Context(), shop, item{}, dovetail.Within(3*time.Second)); !errors.Is(err, dovetail.ErrNoReply) {
 			t.Errorf("the caller got %v", err)
@@ -60,7 +60,7 @@ func TestHandler_has_the_sooner_of_its_timeout_and_the_callers_deadline(t *testi
 			got <- 0
 			return nil
 		})
-		svc.Sends(reserve, welcome)
+		svc.Declare(reserve, welcome)
 		stop := start(t, svc)
 		for within, want := range map[time.Duration]time.Duration{time.Second: 3 * time.Second, time.Minute: 10 * time.Second} {
 			if _, err := reserve.Request(t.Context(), svc, item{}, dovetail.Within(within)); err != nil {

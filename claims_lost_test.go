@@ -18,7 +18,7 @@ import (
 // browsing is a fake's connection whose channels can be looked at.
 type browsing struct{ driver.Conn }
 
-func (c browsing) Browse(ctx context.Context, channel, after string, max int) ([]driver.Stored, error) {
+func (c browsing) Browse(ctx context.Context, channel, after string, max int) ([]driver.StoredMessage, error) {
 	return c.Conn.(driver.Browser).Browse(ctx, channel, after, max)
 }
 
@@ -84,7 +84,7 @@ func TestKey_whose_claimant_is_gone_goes_on(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		}, dovetail.Ordered())
-		first.Sends(ordered)
+		first.Declare(ordered)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		ended := make(chan error, 1)
@@ -105,7 +105,7 @@ func TestKey_whose_claimant_is_gone_goes_on(t *testing.T) {
 			watch.handle(i, time.Second)
 			return nil
 		}, dovetail.Ordered())
-		second.Sends(ordered)
+		second.Declare(ordered)
 		defer runBubble(t, second)()
 		<-second.Ready()
 		if err := ordered.Send(t.Context(), second, item{"other", 1}); err != nil {
@@ -166,7 +166,7 @@ func TestLetter_is_handled_where_instances_cannot_hear_each_other(t *testing.T) 
 						watch.handle(i, time.Second)
 						return nil
 					}, dovetail.Ordered())
-					svc.Sends(ordered)
+					svc.Declare(ordered)
 					defer runBubble(t, svc)()
 					<-svc.Ready()
 					for k := range 8 {

@@ -115,7 +115,7 @@ func checkBeside(t *testing.T, seed uint64, lost bool) {
 		dies, fails := failures[i] > 0, false
 		if dies {
 			failures[i]--
-		} else if dovetail.Current(ctx).Requeues > 0 && !once[i] {
+		} else if dovetail.DeliveryFromContext(ctx).Requeues > 0 && !once[i] {
 			once[i], fails = true, ofHandlers.IntN(3) == 0
 		}
 		mu.Unlock()
@@ -141,7 +141,7 @@ func checkBeside(t *testing.T, seed uint64, lost bool) {
 		}
 		svc = dovetail.New("mail", conn, opts)
 		ordered.Handle(svc, handle, dovetail.Ordered())
-		svc.Sends(ordered)
+		svc.Declare(ordered)
 		return svc, runBubble(t, svc)
 	}
 	sender, stopSender := start()
@@ -213,7 +213,7 @@ func TestLetters_keep_their_keys_while_partitions_move(t *testing.T) {
 				watch.handle(i, 20*time.Second)
 				return nil
 			}, dovetail.Ordered())
-			svc.Sends(ordered)
+			svc.Declare(ordered)
 			return svc, runBubble(t, svc)
 		}
 		first, stop := start("first")

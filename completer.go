@@ -300,7 +300,7 @@ func (f *completer) lost(ctx context.Context, c *outgoing, why error) bool {
 	if s.isRetryable(why) && (!c.m.Transient || c.attempt+1 < replyAttempts) {
 		return false
 	}
-	s.notice(Notice{Kind: NoticeLostCaller, Channel: f.b.channel.Name, Group: f.b.group, Message: c.m, Err: why})
+	s.notice(Notice{Kind: NoticeReplyFailed, Channel: f.b.channel.Name, Group: f.b.group, Message: c.m, Err: why})
 	return true
 }
 

@@ -19,7 +19,7 @@ type Component interface {
 // that came too late is answered as expired: one that was carried out in time
 // gets its answer again.
 type Replier interface {
-	Replied(ctx context.Context, in *Incoming) (r Reply, found bool, err error)
+	Replied(ctx context.Context, in *Delivery) (r Reply, found bool, err error)
 }
 
 // Attach has the service run c. It must be called before Run.

@@ -47,7 +47,7 @@ func TestCopies_of_one_message_are_both_settled(t *testing.T) {
 		opts := quick
 		svc := dovetail.New("mail", conn, opts)
 		keyed := welcome.Keyed(func(i item) string { return i.SKU })
-		svc.Sends(keyed)
+		svc.Declare(keyed)
 		var handled atomic.Int32
 		keyed.Handle(svc, func(context.Context, item) error {
 			handled.Add(1)
@@ -82,7 +82,7 @@ func TestLetter_that_waits_and_is_delivered_again_is_handled_once(t *testing.T) 
 		conn := &recounting{scripted: scriptedConn(t)}
 		svc := dovetail.New("mail", conn, quick)
 		keyed := welcome.Keyed(func(i item) string { return i.SKU })
-		svc.Sends(keyed)
+		svc.Declare(keyed)
 		var handled atomic.Int32
 		keyed.Handle(svc, func(context.Context, item) error {
 			handled.Add(1)
@@ -117,7 +117,7 @@ func TestCopy_of_a_message_that_fails_settles_both(t *testing.T) {
 		conn := &recounting{scripted: scriptedConn(t)}
 		conn.again.Store(true)
 		svc := dovetail.New("mail", conn, quick)
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		var attempts atomic.Int32
 		welcome.Handle(svc, func(context.Context, item) error {
 			<-time.After(10 * time.Second)

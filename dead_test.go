@@ -69,7 +69,7 @@ func TestRequeue_to_a_handler_that_is_gone_waits_for_it(t *testing.T) {
 	if err := svc.Conn().Send(t.Context(), []*driver.Message{d.Requeue()}); err != nil {
 		t.Fatal(err)
 	}
-	var dead []driver.Stored
+	var dead []driver.StoredMessage
 	waitFor(t, "the letter", func() bool {
 		dead, _ = svc.Conn().(driver.Browser).Browse(t.Context(), dovetail.UnhandledChannel("mail", d.Group, d.Handler), "", 10)
 		return len(dead) == 1
@@ -90,15 +90,15 @@ func TestMessages_without_an_id_are_told_apart(t *testing.T) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		ids[dovetail.Current(ctx).Message.ID]++
+		ids[dovetail.DeliveryFromContext(ctx).Message.ID]++
 		return errors.New("no")
 	})
 	sent := make(chan string, 10)
 	ranLow.Subscribe(svc, func(ctx context.Context, _ item) error {
-		sent <- dovetail.Current(ctx).Message.ID
+		sent <- dovetail.DeliveryFromContext(ctx).Message.ID
 		return nil
 	})
-	svc.Sends(ranLow)
+	svc.Declare(ranLow)
 	start(t, svc)
 	for range 2 { // of a program that knows nothing of ids
 		m := &driver.Message{Channel: welcome.Spec().Channel.Name, Type: welcome.Spec().Type(), Body: []byte(`{}`)}

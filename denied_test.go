@@ -57,7 +57,7 @@ func TestRun_goes_on_when_it_is_refused_after_its_start(t *testing.T) {
 				svc := dovetail.New("mail", conn, quick)
 				var handled atomic.Int32
 				welcome.Handle(svc, func(context.Context, item) error { handled.Add(1); return nil })
-				svc.Sends(welcome)
+				svc.Declare(welcome)
 				stop := runBubble(t, svc)
 				conn.refuse(fmt.Errorf("the operator took it away: %w", why))
 				if err := welcome.SendAll(t.Context(), svc, make([]item, 3)); err != nil {

@@ -22,7 +22,7 @@
 //
 //	svc, err := dovetail.Open(ctx, "catalog", "nats://127.0.0.1:4222")
 //	ReserveStock.Handle(svc, reserve)
-//	svc.Sends(StockRanLow)
+//	svc.Declare(StockRanLow)
 //	err = svc.Run(ctx)
 //
 // Messages of one key are handled in order; different keys run in parallel. A

@@ -57,7 +57,7 @@ func Example() {
 	}, dovetail.Concurrency(1))
 	low := make(chan Item, 1)
 	StockRanLow.Subscribe(svc, func(_ context.Context, i Item) error { low <- i; return nil })
-	svc.Sends(ReserveStock, StockRanLow)
+	svc.Declare(ReserveStock, StockRanLow)
 	defer serve(svc)()
 
 	left, err := ReserveStock.Request(ctx, svc, Item{"85123A", 6})
@@ -77,7 +77,7 @@ func ExampleCommand_Send() {
 	svc, _ := dovetail.Open(context.Background(), "mail", "mem:")
 	sent := make(chan string, 1)
 	SendWelcome.Handle(svc, func(_ context.Context, name string) error { sent <- name; return nil })
-	svc.Sends(SendWelcome)
+	svc.Declare(SendWelcome)
 	defer serve(svc)()
 
 	// The id makes it safe to send again, for a caller that may be killed.
@@ -102,7 +102,7 @@ func ExampleEvent_SubscribeBatch() {
 		}
 		return errs
 	}, dovetail.BatchSize(50), dovetail.Concurrency(1))
-	svc.Sends(StockRanLow)
+	svc.Declare(StockRanLow)
 	defer serve(svc)()
 
 	err := StockRanLow.PublishAll(context.Background(), svc, []Item{{"a", 1}, {"b", -1}, {"c", 3}})
@@ -115,7 +115,7 @@ func ExampleSurvey_Gather() {
 	ctx := context.Background()
 	svc, _ := dovetail.Open(ctx, "catalog", "mem:", dovetail.Options{Instance: "one"})
 	CacheView.Handle(svc, func(_ context.Context, sku string) (int, error) { return len(sku), nil })
-	svc.Sends(CacheView)
+	svc.Declare(CacheView)
 	defer serve(svc)()
 
 	for a, err := range CacheView.Gather(ctx, svc, "85123A", dovetail.Within(5*time.Second), dovetail.Quorum(1)) {

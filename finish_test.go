@@ -31,7 +31,7 @@ func TestDeadLetter_whose_sending_hangs_holds_up_no_other_message(t *testing.T) 
 			}
 			return nil
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		for n := range 100 {
 			if err := welcome.Send(t.Context(), svc, item{Count: n}); err != nil {
@@ -60,7 +60,7 @@ func TestOnDeadLetter_that_hangs_holds_up_no_other_message(t *testing.T) {
 			if i.Count > 0 {
 				return nil
 			}
-			dovetail.Current(ctx).OnDeadLetter(func(ctx context.Context) error {
+			dovetail.DeliveryFromContext(ctx).OnDeadLetter(func(ctx context.Context) error {
 				if away.Load() {
 					<-ctx.Done()
 				}
@@ -68,7 +68,7 @@ func TestOnDeadLetter_that_hangs_holds_up_no_other_message(t *testing.T) {
 			})
 			return dovetail.Permanent(errors.New("no"))
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		for n := range 100 {
 			if err := welcome.Send(t.Context(), svc, item{Count: n}); err != nil {
@@ -95,7 +95,7 @@ func TestDeadLetter_is_counted_once_it_is_kept(t *testing.T) {
 		conn.refuse(driver.ErrRetryable, func(m *driver.Message) bool { return full.Load() && m.Channel == "dead.mail" })
 		svc := dovetail.New("mail", conn, quick)
 		welcome.Handle(svc, func(context.Context, item) error { return dovetail.Permanent(errors.New("no")) })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 			t.Fatal(err)

@@ -86,13 +86,13 @@ func TestDeadLetter_fits_whatever_the_message_is(t *testing.T) {
 					svc := dovetail.New("mail", conn, quick)
 					var good atomic.Int32
 					blob.Handle(svc, func(ctx context.Context, b []byte) error {
-						if dovetail.Current(ctx).Message.Source == "elsewhere" {
+						if dovetail.DeliveryFromContext(ctx).Message.Source == "elsewhere" {
 							return dovetail.Permanent(errors.New(strings.Repeat("e", 5000)))
 						}
 						good.Add(1)
 						return nil
 					})
-					svc.Sends(blob)
+					svc.Declare(blob)
 					defer runBubble(t, svc)()
 					m := c.m
 					m.Channel, m.ID, m.Source, m.Type = blob.Spec().Channel.Name, "poison", "elsewhere", blob.Spec().Type()
@@ -152,7 +152,7 @@ func TestDeadLetter_that_fits_in_no_way_is_told_and_leaves(t *testing.T) {
 		}
 		svc := dovetail.New("mail", conn, opts)
 		welcome.Handle(svc, func(context.Context, item) error { return errors.New("no") })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 			t.Fatal(err)
@@ -171,7 +171,7 @@ func TestOnDeadLetter_that_always_fails_ends(t *testing.T) {
 		svc := dovetail.New("mail", conn, quick)
 		var noted atomic.Int32
 		welcome.Handle(svc, func(ctx context.Context, i item) error {
-			dovetail.Current(ctx).OnDeadLetter(func(context.Context) error {
+			dovetail.DeliveryFromContext(ctx).OnDeadLetter(func(context.Context) error {
 				switch {
 				case i.Count%10 == 0:
 					return errors.New("invalid byte sequence")
@@ -183,7 +183,7 @@ func TestOnDeadLetter_that_always_fails_ends(t *testing.T) {
 			})
 			return dovetail.Permanent(errors.New("no"))
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		stop := runBubble(t, svc)
 		send := func() {
 			for n := range 100 {

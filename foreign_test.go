@@ -15,7 +15,7 @@ func TestStructuredEvent_is_handled_as_the_event_that_it_holds(t *testing.T) {
 		svc := h.Service("billing", dovetail.Options{Concurrency: 1})
 		got := 0
 		paidV1.Subscribe(svc, func(ctx context.Context, i item) error {
-			in := dovetail.Current(ctx)
+			in := dovetail.DeliveryFromContext(ctx)
 			if i.SKU != "x" || in.Message.ID != "7" || in.Message.Source != "/till" || in.Handler != "billing.paid.v1" || in.Message.Headers.Get("ce-sampled") != "true" {
 				t.Errorf("%+v of %+v", i, in.Message)
 			}
@@ -49,7 +49,7 @@ func TestAnyType_takes_what_no_other_handler_takes_as_it_is(t *testing.T) {
 		raw := dovetail.NewEvent[[]byte]("acme.orders")
 		own := dovetail.NewEvent[item]("acme.corrected").On(dovetail.NewChannel("acme.orders"))
 		raw.Subscribe(svc, func(ctx context.Context, body []byte) error {
-			m := dovetail.Current(ctx).Message
+			m := dovetail.DeliveryFromContext(ctx).Message
 			types = append(types, m.Type+" "+m.ContentType+" "+m.Headers.Get("tenant")+" "+string(body))
 			if string(body) == "bad" {
 				return dovetail.Permanent(context.Canceled)
@@ -103,7 +103,7 @@ func TestControlHeaders_of_a_sender_are_not_read(t *testing.T) {
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
 		mail, bank := h.Service("mail"), h.Service("bank")
 		welcome.Handle(mail, func(ctx context.Context, _ item) error {
-			for _, hd := range dovetail.Current(ctx).Message.Headers {
+			for _, hd := range dovetail.DeliveryFromContext(ctx).Message.Headers {
 				if strings.HasPrefix(strings.ToLower(hd.Name), "dovetail-") {
 					t.Errorf("header %s reached the handler", hd.Name)
 				}

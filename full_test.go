@@ -28,7 +28,7 @@ func TestHandler_that_sends_to_its_own_full_channel_is_told_so_in_time_and_the_s
 		opts.Retry = dovetail.RetryPolicy{Attempts: 2}
 		conn := bus.Connect()
 		svc := dovetail.New("mail", conn, opts)
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		var full, handled atomic.Int32
 		welcome.Handle(svc, func(ctx context.Context, i item) error {
 			if i.Count == 0 {
@@ -88,7 +88,7 @@ func TestSend_ends_within_the_time_out_however_many_wait(t *testing.T) {
 				opts.SendTimeout = 5 * time.Second
 				svc := dovetail.New("mail", conn, opts)
 				welcome := welcome.Keyed(key)
-				svc.Sends(welcome)
+				svc.Declare(welcome)
 				if err := svc.Provision(t.Context()); err != nil {
 					t.Fatal(err)
 				}

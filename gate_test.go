@@ -23,7 +23,7 @@ func TestOutage_ends_although_the_message_that_tried_lost_its_partition(t *testi
 		svc, r := rebalanced(t, opts)
 		inPartitions(r)
 		keyed := welcome.Keyed(func(i item) string { return i.SKU })
-		svc.Sends(keyed)
+		svc.Declare(keyed)
 		var away atomic.Bool
 		away.Store(true)
 		var handled, trying atomic.Int32
@@ -70,7 +70,7 @@ func TestOutage_is_not_over_because_of_messages_that_reach_no_handler(t *testing
 		conn := scriptedConn(t)
 		svc := dovetail.New("mail", conn.Conn, opts)
 		stranger := dovetail.New("stranger", conn.Conn, quick)
-		stranger.Sends(welcome)
+		stranger.Declare(welcome)
 		var away atomic.Bool
 		away.Store(true)
 		var handled atomic.Int32
@@ -81,7 +81,7 @@ func TestOutage_is_not_over_because_of_messages_that_reach_no_handler(t *testing
 			handled.Add(1)
 			return nil
 		}, dovetail.Concurrency(1))
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		for range 10 {
 			if err := welcome.Send(t.Context(), svc, item{}); err != nil {
@@ -112,7 +112,7 @@ func TestOutage_of_a_broadcast_handler_stops_no_other_of_the_event(t *testing.T)
 	synctest.Test(t, func(t *testing.T) {
 		conn := scriptedConn(t)
 		svc := dovetail.New("mail", conn.Conn, quick)
-		svc.Sends(ranLow)
+		svc.Declare(ranLow)
 		var away atomic.Bool
 		away.Store(true)
 		var heard, handled atomic.Int32

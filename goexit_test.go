@@ -20,13 +20,13 @@ func TestNotice_that_ends_its_goroutine_stops_nothing(t *testing.T) {
 		opts := quick
 		opts.Hooks.Notice = func(dovetail.Notice) { runtime.Goexit() }
 		svc := dovetail.New("mail", conn.Conn, opts)
-		svc.Sends(welcome, ranLow)
+		svc.Declare(welcome, ranLow)
 		var handled, batches atomic.Int32
 		welcome.Handle(svc, func(ctx context.Context, i item) error {
 			switch {
 			case i.Count%3 == 0:
 				return dovetail.Permanent(errors.New("no"))
-			case i.Count%3 == 1 && dovetail.Current(ctx).Attempt == 1:
+			case i.Count%3 == 1 && dovetail.DeliveryFromContext(ctx).Attempt == 1:
 				return errors.New("not yet")
 			}
 			handled.Add(1)
@@ -56,10 +56,10 @@ func TestOnDeadLetter_that_ends_its_goroutine_is_called_again(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn := scriptedConn(t)
 		svc := dovetail.New("mail", conn.Conn, quick)
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		var calls atomic.Int32
 		welcome.Handle(svc, func(ctx context.Context, i item) error {
-			dovetail.Current(ctx).OnDeadLetter(func(context.Context) error {
+			dovetail.DeliveryFromContext(ctx).OnDeadLetter(func(context.Context) error {
 				if calls.Add(1) == 1 {
 					runtime.Goexit()
 				}

@@ -48,7 +48,7 @@ func (b *groupConsumer) start(base context.Context) {
 func (b *groupConsumer) work(base context.Context) {
 	var (
 		items []*item
-		ins   []*Incoming
+		ins   []*Delivery
 		ended bool
 	)
 	defer func() {
@@ -119,7 +119,7 @@ func (b *groupConsumer) attempt(base context.Context, t *item) {
 }
 
 // observe is protect with a hook, which hears of the end whatever it is.
-func (b *groupConsumer) observe(h Handler, ctx context.Context, in *Incoming) (err error) {
+func (b *groupConsumer) observe(h Handler, ctx context.Context, in *Delivery) (err error) {
 	root := ctx
 	hooked, after := b.s.handleHook(root, in)
 	in.item = &itemContext{handlerContext: handlerContext{nil, in}, root: root, hooked: hooked}
@@ -204,7 +204,7 @@ func (b *groupConsumer) expired(ctx context.Context, t *item) (err error, final 
 }
 
 // attemptBatch runs one attempt at several messages of one batch handler.
-func (b *groupConsumer) attemptBatch(base context.Context, items []*item, ins []*Incoming) []*Incoming {
+func (b *groupConsumer) attemptBatch(base context.Context, items []*item, ins []*Delivery) []*Delivery {
 	begun := make([]*item, 0, len(items))
 	for _, t := range items {
 		t.unseen = true
@@ -263,7 +263,7 @@ func (b *groupConsumer) classifyBatch(base context.Context, items []*item, err e
 }
 
 // observeBatch is protectBatch with a hook, which is called for each message.
-func (b *groupConsumer) observeBatch(h BatchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
+func (b *groupConsumer) observeBatch(h BatchHandler, ctx context.Context, ins []*Delivery) (errs []error, broken error) {
 	after := make([]func(error), len(ins))
 	for i, in := range ins {
 		root := &handlerContext{ctx, in}

@@ -30,7 +30,7 @@ func TestHandler_that_is_cancelled_has_failed_and_is_tried_again(t *testing.T) {
 		close(done)
 		return nil
 	})
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	start(t, svc)
 	if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestHandler_that_ends_its_goroutine_loses_neither_message_nor_worker(t *tes
 		close(done)
 		return nil
 	}, dovetail.Concurrency(1))
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	start(t, svc)
 	if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func TestDerivedIDs_are_the_same_when_a_handler_runs_again(t *testing.T) {
 	})
 	all := make(chan struct{})
 	ranLow.Subscribe(svc, func(ctx context.Context, _ item) error {
-		in := dovetail.Current(ctx)
+		in := dovetail.DeliveryFromContext(ctx)
 		mu.Lock()
 		defer mu.Unlock()
 		if in.Message.CausationID != "cause" || in.Message.CorrelationID != "cause" {
@@ -86,7 +86,7 @@ func TestDerivedIDs_are_the_same_when_a_handler_runs_again(t *testing.T) {
 		}
 		return nil
 	})
-	svc.Sends(welcome, ranLow)
+	svc.Declare(welcome, ranLow)
 	start(t, svc)
 	if err := welcome.Send(t.Context(), svc, item{"x", 1}, dovetail.ID("cause")); err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestBatchHandler_gets_one_of_each_key_and_retries_items_alone(t *testing.T)
 		}
 		return errs
 	}, dovetail.BatchSize(20), dovetail.Concurrency(4))
-	svc.Sends(ranLow)
+	svc.Declare(ranLow)
 	start(t, svc)
 	var items []item
 	for n := range 50 {
@@ -162,7 +162,7 @@ func TestDrain_finishes_what_has_begun_and_hands_back_the_rest(t *testing.T) {
 			finished.Add(1)
 			return nil
 		}, dovetail.Concurrency(2))
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- svc.Run(ctx) }()
@@ -194,7 +194,7 @@ func TestDrain_cancels_handlers_that_take_too_long_and_says_so(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- svc.Run(ctx) }()
@@ -216,7 +216,7 @@ func TestExpiredRequest_is_answered_so_and_not_carried_out(t *testing.T) {
 		t.Error("carried out")
 		return item{}, nil
 	})
-	shop.Sends(reserve)
+	shop.Declare(reserve)
 	start(t, shop, catalog)
 	late := &driver.Message{
 		Channel: "catalog.reserve-stock", ID: "late", Source: "shop", Type: "catalog.reserve-stock.v1",
@@ -236,7 +236,7 @@ func TestTypesThatNobodyHandles_are_settled(t *testing.T) {
 	svc := open(t, "catalog", quick)
 	got := make(chan item, 1)
 	placed.Subscribe(svc, func(_ context.Context, i item) error { got <- i; return nil })
-	svc.Sends(placed, other)
+	svc.Declare(placed, other)
 	start(t, svc)
 	if err := errors.Join(other.Publish(t.Context(), svc, item{}), placed.Publish(t.Context(), svc, item{"x", 1})); err != nil {
 		t.Fatal(err)
@@ -249,7 +249,7 @@ func TestPoison_goes_to_the_dead_letters_and_the_next_message_is_handled(t *test
 	svc := open(t, "mail", quick)
 	got := make(chan item, 1)
 	welcome.Handle(svc, func(_ context.Context, i item) error { got <- i; return nil })
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	start(t, svc)
 	bad := &driver.Message{Channel: "mail.send-welcome", ID: "bad", Type: "mail.send-welcome.v1", ContentType: "application/json", Body: []byte(`{"sku":`)}
 	odd := &driver.Message{Channel: "mail.send-welcome", ID: "odd", Type: "mail.send-welcome.v1", ContentType: "application/x-odd", Body: []byte(`?`)}
@@ -271,7 +271,7 @@ func TestMiddleware_wraps_outermost_first_and_once_an_attempt(t *testing.T) {
 	var calls []string
 	named := func(name string) dovetail.Middleware {
 		return func(next dovetail.Handler) dovetail.Handler {
-			return func(ctx context.Context, in *dovetail.Incoming) error {
+			return func(ctx context.Context, in *dovetail.Delivery) error {
 				mu.Lock()
 				calls = append(calls, fmt.Sprint(name, in.Attempt))
 				mu.Unlock()
@@ -284,13 +284,13 @@ func TestMiddleware_wraps_outermost_first_and_once_an_attempt(t *testing.T) {
 	svc := open(t, "mail", opts)
 	done := make(chan struct{})
 	welcome.Handle(svc, func(ctx context.Context, _ item) error {
-		if dovetail.Current(ctx).Attempt == 1 {
+		if dovetail.DeliveryFromContext(ctx).Attempt == 1 {
 			return errors.New("again")
 		}
 		close(done)
 		return nil
 	}, dovetail.Use(named("c")))
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	start(t, svc)
 	if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 		t.Fatal(err)
@@ -320,7 +320,7 @@ func TestAsk_brings_answers_to_the_asking_service_whenever_they_come(t *testing.
 		got <- answer{a, err}
 		return nil
 	})
-	shop.Sends(view)
+	shop.Declare(view)
 	start(t, shop, catalog)
 	if err := view.Ask(t.Context(), shop, "some", dovetail.ID("q1")); err != nil {
 		t.Fatal(err)

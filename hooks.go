@@ -30,7 +30,7 @@ type Hooks struct {
 
 	// Handle is called before each attempt at handling a message. It returns
 	// the handler's context and a function that is called with the outcome.
-	Handle func(ctx context.Context, in *Incoming) (context.Context, func(error))
+	Handle func(ctx context.Context, in *Delivery) (context.Context, func(error))
 
 	// Notice is called for what happens beside the handlers.
 	Notice func(Notice)
@@ -47,7 +47,7 @@ func JoinHooks(hooks ...Hooks) Hooks { return Hooks{others: slices.Clone(hooks)}
 type hookSet struct {
 	prepare []func(context.Context, []*driver.Message)
 	send    []func(context.Context, []*driver.Message) (context.Context, func(error))
-	handle  []func(context.Context, *Incoming) (context.Context, func(error))
+	handle  []func(context.Context, *Delivery) (context.Context, func(error))
 	notice  []func(Notice)
 }
 
@@ -85,7 +85,7 @@ const (
 	NoticeExpired      NoticeKind = "expired"       // a request came too late and was answered so
 	NoticeUnhandled    NoticeKind = "unhandled"     // a message of a type that this instance does not handle was kept until one does (Err says where), or settled as another's part of a shared channel
 	NoticeLateReply    NoticeKind = "late-reply"    // a reply came that nobody waits for (any more); Err says why it was dropped
-	NoticeLostCaller   NoticeKind = "lost-caller"   // a reply could not be sent: its caller is gone, or it is over a limit
+	NoticeReplyFailed  NoticeKind = "reply-failed"  // a reply could not be sent: its caller is gone, or it is over a limit
 	NoticeReceive      NoticeKind = "receive"       // receiving failed and will be tried again
 	NoticeStall        NoticeKind = "stall"         // a receiver delivered nothing while messages waited, and was opened again
 	NoticeSettle       NoticeKind = "settle"        // settling failed; messages will come again

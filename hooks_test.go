@@ -15,8 +15,8 @@ type spanKey struct{}
 // spans are options whose hook puts the message's id into the handler's context.
 func spans(ended *atomic.Int32) dovetail.Options {
 	opts := quick
-	opts.Hooks.Handle = func(ctx context.Context, in *dovetail.Incoming) (context.Context, func(error)) {
-		if dovetail.Current(ctx) != in {
+	opts.Hooks.Handle = func(ctx context.Context, in *dovetail.Delivery) (context.Context, func(error)) {
+		if dovetail.DeliveryFromContext(ctx) != in {
 			ctx = context.WithValue(ctx, spanKey{}, "not of the message")
 			return ctx, nil
 		}
@@ -39,7 +39,7 @@ func TestHooks_give_each_message_of_a_batch_its_context(t *testing.T) {
 			if got := own.Value(spanKey{}); got != "span of "+in.Message.ID {
 				t.Errorf("message %s has %v", in.Message.ID, got)
 			}
-			if dovetail.Current(own) != in || own.Value(userKey{}) != "transaction" || own.Err() == nil || len(dovetail.Batch(own)) != len(vs) {
+			if dovetail.DeliveryFromContext(own) != in || own.Value(userKey{}) != "transaction" || own.Err() == nil || len(dovetail.Batch(own)) != len(vs) {
 				t.Error("it is not the context that was given")
 			}
 		}
@@ -48,7 +48,7 @@ func TestHooks_give_each_message_of_a_batch_its_context(t *testing.T) {
 		}
 		return nil
 	}, dovetail.Concurrency(1))
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	start(t, svc)
 	if err := welcome.SendAll(t.Context(), svc, make([]item, 10)); err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestHooks_hear_of_handlers_that_end_their_goroutine(t *testing.T) {
 		}
 		return nil
 	})
-	svc.Sends(welcome, ranLow)
+	svc.Declare(welcome, ranLow)
 	start(t, svc)
 	if err := errors.Join(welcome.Send(t.Context(), svc, item{}), ranLow.Publish(t.Context(), svc, item{})); err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ func (b *groupConsumer) items(from *source, ds []*driver.Delivery) []*item {
 		t := new(item)
 		ts[i] = t
 		m, fault := b.accepted(d.Message, d.Fault)
-		t.in = Incoming{
+		t.in = Delivery{
 			Message: m, Service: b.s.name, Instance: b.s.opts.Instance,
 			Group: b.group, Handler: m.Type, svc: b.s,
 		}

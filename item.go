@@ -10,7 +10,7 @@ import (
 // a handler is given inside. Each is made alone: one that is held or runs for
 // long keeps the memory of no other.
 type item struct {
-	in       Incoming
+	in       Delivery
 	ctx      handlerContext
 	from     *source
 	receiver driver.Receiver // of from that delivered it

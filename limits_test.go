@@ -19,7 +19,7 @@ func TestLimits_hold_for_what_comes_in(t *testing.T) {
 	svc := open(t, "mail", quick)
 	handled := make(chan string, 10)
 	welcome.Handle(svc, func(ctx context.Context, _ item) error {
-		handled <- dovetail.Current(ctx).Message.ID
+		handled <- dovetail.DeliveryFromContext(ctx).Message.ID
 		return nil
 	})
 	start(t, svc)
@@ -76,7 +76,7 @@ func TestLimits_hold_for_what_goes_out(t *testing.T) {
 	}
 	svc := open(t, "mail", quick)
 	tree := dovetail.NewEvent[node]("mail.tree")
-	svc.Sends(tree, welcome)
+	svc.Declare(tree, welcome)
 	nested := func(depth int) (n node) {
 		for range depth {
 			n = node{[]node{n}}
@@ -108,7 +108,7 @@ func TestLimits_hold_for_replies(t *testing.T) {
 	t.Run("of the one who answers", func(t *testing.T) {
 		caller, catalog := open(t, "shop", large), open(t, "catalog", small)
 		reserve.Handle(catalog, func(context.Context, item) (item, error) { return big, nil })
-		caller.Sends(reserve)
+		caller.Declare(reserve)
 		start(t, caller, catalog)
 		var failed *dovetail.RemoteError
 		if _, err := reserve.Request(t.Context(), caller, item{}, dovetail.Within(5*time.Second)); !errors.As(err, &failed) {
@@ -119,7 +119,7 @@ func TestLimits_hold_for_replies(t *testing.T) {
 		caller, catalog := open(t, "shop", small), open(t, "catalog", large)
 		reserve.Handle(catalog, func(context.Context, item) (item, error) { return big, nil })
 		view.Handle(catalog, func(context.Context, string) (item, error) { return big, nil })
-		caller.Sends(reserve, view)
+		caller.Declare(reserve, view)
 		start(t, caller, catalog)
 		if _, err := reserve.Request(t.Context(), caller, item{}); !errors.Is(err, dovetail.ErrInvalid) {
 			t.Errorf("request: got %v", err)
@@ -152,7 +152,7 @@ func TestWindowBytes_hold_for_the_first_messages_too(t *testing.T) {
 		conn := scriptedConn(t)
 		svc := dovetail.New("mail", conn, opts)
 		raw := dovetail.NewCommand[[]byte]("mail.raw")
-		svc.Sends(raw)
+		svc.Declare(raw)
 		if err := raw.SendAll(t.Context(), svc, slices.Repeat([][]byte{make([]byte, 1<<20-1000)}, 50)); err != nil {
 			t.Fatal(err)
 		}

@@ -68,7 +68,7 @@ func TestMessages_dropped_behind_a_slow_handler_keep_no_memory(t *testing.T) {
 		svc := dovetail.New("mail", conn, quick)
 		slow := make(chan struct{})
 		blob.Handle(svc, func(context.Context, []byte) error { <-slow; return nil })
-		svc.Sends(blob)
+		svc.Declare(blob)
 		defer runBubble(t, svc)()
 		defer close(slow)
 		const size, n = 16 << 10, 100
@@ -102,7 +102,7 @@ func TestMessage_that_is_held_keeps_the_memory_of_no_other(t *testing.T) {
 			}
 			return nil
 		}, dovetail.Retry(dovetail.RetryPolicy{Attempts: 2}))
-		svc.Sends(blob)
+		svc.Declare(blob)
 		defer runBubble(t, svc)()
 		const size = 32 << 10
 		before := heap()

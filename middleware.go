@@ -10,7 +10,7 @@ import (
 )
 
 // A Handler handles one message; typed handlers are wrapped into it.
-type Handler func(ctx context.Context, in *Incoming) error
+type Handler func(ctx context.Context, in *Delivery) error
 
 // Middleware wraps a handler of one message. It runs once for every attempt.
 //
@@ -18,14 +18,14 @@ type Handler func(ctx context.Context, in *Incoming) error
 // other: next returns, with what became of that message, once the batch has been
 // handled. A message that it does not pass on is left out. If it passes one on
 // twice, that one is handled alone the second time. What it adds to the context
-// is in that of its message (Incoming.Context), and whatever ends that context
+// is in that of its message (Delivery.Context), and whatever ends that context
 // ends the batch's. Middleware that lets only so many messages on at once must
 // let those of one batch pass together: Batch tells them.
 type Middleware func(next Handler) Handler
 
 // A BatchHandler handles several messages. It returns an error for each of them,
 // by index, or none.
-type BatchHandler func(ctx context.Context, ins []*Incoming) []error
+type BatchHandler func(ctx context.Context, ins []*Delivery) []error
 
 // BatchMiddleware wraps a batch handler. It runs once for every attempt at a
 // batch, outside the Middleware of its messages.
@@ -58,7 +58,7 @@ func chain(all []Middleware, h Handler) Handler {
 
 // eachOf wraps a batch handler by middleware of single messages.
 func eachOf(all []Middleware, h BatchHandler) BatchHandler {
-	return func(ctx context.Context, ins []*Incoming) []error {
+	return func(ctx context.Context, ins []*Delivery) []error {
 		n := &nest{all: all, h: h, base: ctx, ins: ins, ran: make(chan struct{}),
 			passed: make([]context.Context, len(ins)), results: make([]error, len(ins)), errs: make([]error, len(ins))}
 		n.enter(0)
@@ -76,7 +76,7 @@ type nest struct {
 	all  []Middleware
 	h    BatchHandler
 	base context.Context
-	ins  []*Incoming
+	ins  []*Delivery
 
 	passed  []context.Context // of the messages that were passed on
 	results []error           // of the batch handler, by message
@@ -110,7 +110,7 @@ func (n *nest) enter(i int) {
 	if in.item != nil { // hooks gave it a context
 		start = in.item.hooked
 	}
-	n.errs[i] = chain(n.all, func(ctx context.Context, _ *Incoming) error {
+	n.errs[i] = chain(n.all, func(ctx context.Context, _ *Delivery) error {
 		if !first() {
 			return n.alone(ctx, i)
 		}
@@ -138,7 +138,7 @@ func (n *nest) alone(ctx context.Context, i int) error {
 // run handles the messages that were passed on.
 func (n *nest) run() {
 	defer close(n.ran)
-	var ins []*Incoming
+	var ins []*Delivery
 	var index []int
 	for i, ctx := range n.passed {
 		if ctx == nil {

@@ -48,7 +48,7 @@ func sendBatch(t *testing.T, opts dovetail.Options, n int, handle func(ctx conte
 		opts.Retry = dovetail.RetryPolicy{Attempts: 3, First: time.Millisecond, Max: time.Millisecond}
 		svc := h.Service("mail", opts)
 		ranLow.SubscribeBatch(svc, handle, append(sub, dovetail.Concurrency(1))...)
-		svc.Sends(ranLow)
+		svc.Declare(ranLow)
 		h.Start()
 		if err := ranLow.PublishAll(t.Context(), svc, items(n)); err != nil {
 			t.Fatal(err)
@@ -63,8 +63,8 @@ func TestMiddleware_wraps_batches_by_its_form(t *testing.T) {
 	var tr transcript
 	each := func(name string) dovetail.Middleware {
 		return func(next dovetail.Handler) dovetail.Handler {
-			return func(ctx context.Context, in *dovetail.Incoming) error {
-				if dovetail.Current(ctx) != in || len(dovetail.Batch(ctx)) != 2 {
+			return func(ctx context.Context, in *dovetail.Delivery) error {
+				if dovetail.DeliveryFromContext(ctx) != in || len(dovetail.Batch(ctx)) != 2 {
 					t.Errorf("%s has the context of another message, or of no batch", name)
 				}
 				tr.add("%s %s", name, in.Message.Key)
@@ -75,7 +75,7 @@ func TestMiddleware_wraps_batches_by_its_form(t *testing.T) {
 	}
 	whole := func(name string) dovetail.BatchMiddleware {
 		return func(next dovetail.BatchHandler) dovetail.BatchHandler {
-			return func(ctx context.Context, ins []*dovetail.Incoming) []error {
+			return func(ctx context.Context, ins []*dovetail.Delivery) []error {
 				tr.add("%s %d", name, len(ins))
 				return next(ctx, ins)
 			}
@@ -97,7 +97,7 @@ func TestMiddleware_of_a_batch_decides_of_its_own_message_alone(t *testing.T) {
 	skip := errors.New("not this one")
 	var tr transcript
 	choose := func(next dovetail.Handler) dovetail.Handler {
-		return func(ctx context.Context, in *dovetail.Incoming) error {
+		return func(ctx context.Context, in *dovetail.Delivery) error {
 			switch in.Message.Key {
 			case "sku-0": // left out
 				return dovetail.Discard(skip)
@@ -138,7 +138,7 @@ func TestMiddleware_of_a_batch_decides_of_its_own_message_alone(t *testing.T) {
 func TestMiddleware_gives_each_message_of_a_batch_its_context(t *testing.T) {
 	type key struct{}
 	with := func(next dovetail.Handler) dovetail.Handler {
-		return func(ctx context.Context, in *dovetail.Incoming) error {
+		return func(ctx context.Context, in *dovetail.Delivery) error {
 			if v := ctx.Value(key{}); v != nil {
 				t.Errorf("message %s has the value of %v", in.Message.Key, v)
 			}
@@ -173,7 +173,7 @@ func TestMiddleware_gives_each_message_of_a_batch_its_context(t *testing.T) {
 
 func TestMiddleware_that_recovers_does_not_hide_the_panic_of_a_batch(t *testing.T) {
 	recovers := func(next dovetail.Handler) dovetail.Handler {
-		return func(ctx context.Context, in *dovetail.Incoming) (err error) {
+		return func(ctx context.Context, in *dovetail.Delivery) (err error) {
 			defer func() {
 				if v := recover(); v != nil {
 					err = fmt.Errorf("recovered: %v", v)
@@ -202,7 +202,7 @@ func TestMiddleware_that_recovers_does_not_hide_the_panic_of_a_batch(t *testing.
 func TestMiddleware_of_a_batch_may_leave_before_the_handler(t *testing.T) {
 	gone := make(chan struct{})
 	impatient := func(next dovetail.Handler) dovetail.Handler {
-		return func(ctx context.Context, in *dovetail.Incoming) error {
+		return func(ctx context.Context, in *dovetail.Delivery) error {
 			if in.Message.Key != "sku-1" {
 				return next(ctx, in)
 			}

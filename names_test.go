@@ -64,7 +64,7 @@ func TestRequeue_of_a_broadcast_subscription_goes_to_it_or_is_refused_with_the_r
 		}
 		ranLow.Subscribe(svc, handler("cast"), dovetail.Broadcast())
 		ranLow.Subscribe(svc, handler("audit cast"), dovetail.As("audit"), dovetail.Broadcast())
-		svc.Sends(ranLow)
+		svc.Declare(ranLow)
 		h.Start()
 		if err := ranLow.Publish(t.Context(), svc, item{}); err != nil {
 			t.Fatal(err)

@@ -85,7 +85,7 @@ func TestHooks_see_every_message_once_when_handed_over_and_once_when_sent(t *tes
 		})
 		ranLow.Subscribe(svc, func(context.Context, item) error { return nil })
 		welcome.Handle(svc, func(context.Context, item) error { return dovetail.Permanent(errors.New("no")) })
-		svc.Sends(reserve, ranLow, welcome)
+		svc.Declare(reserve, ranLow, welcome)
 		h.Start()
 		if _, err := reserve.Request(t.Context(), svc, item{"a", 1}); err != nil {
 			t.Fatal(err)
@@ -127,7 +127,7 @@ func TestHooks_that_are_joined_are_all_called_the_first_outermost(t *testing.T) 
 					ctx = note(ctx, who, "send")
 					return ctx, func(error) { note(context.Background(), who, "sent") }
 				},
-				Handle: func(ctx context.Context, _ *dovetail.Incoming) (context.Context, func(error)) {
+				Handle: func(ctx context.Context, _ *dovetail.Delivery) (context.Context, func(error)) {
 					ctx = note(ctx, who, "handle")
 					return ctx, func(error) { note(context.Background(), who, "handled") }
 				},
@@ -137,7 +137,7 @@ func TestHooks_that_are_joined_are_all_called_the_first_outermost(t *testing.T) 
 		bad := dovetail.Hooks{
 			Prepare: func(context.Context, []*driver.Message) { panic("x") },
 			Send:    func(context.Context, []*driver.Message) (context.Context, func(error)) { panic("x") },
-			Handle:  func(context.Context, *dovetail.Incoming) (context.Context, func(error)) { panic("x") },
+			Handle:  func(context.Context, *dovetail.Delivery) (context.Context, func(error)) { panic("x") },
 			Notice:  func(dovetail.Notice) { panic("x") },
 		}
 		svc := h.Service("mail", dovetail.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
@@ -146,7 +146,7 @@ func TestHooks_that_are_joined_are_all_called_the_first_outermost(t *testing.T) 
 			note(ctx, "", "handler")
 			return dovetail.Discard(nil)
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		h.Start()
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 			t.Fatal(err)

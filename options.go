@@ -36,10 +36,10 @@ type Options struct {
 	// 1024, and at least four times the concurrency.
 	Window int
 
-	// Held is how many messages of one subscription may be in hand beyond the
+	// MaxDeferred is how many messages of one subscription may be in hand beyond the
 	// window: behind keys that are held for a retry, or handled and not settled
 	// yet. A crash repeats at most Window + Held. Default: 2 × Window.
-	Held int
+	MaxDeferred int
 
 	// WindowBytes is how many bytes of messages one subscription has in hand
 	// at most; one message is taken whatever its size. Default: 32 MiB.
@@ -93,7 +93,7 @@ func (o Options) withDefaults() Options {
 	o.Limits = o.Limits.withDefaults()
 	orDefault(&o.Concurrency, 16)
 	orDefault(&o.Window, max(1024, 4*o.Concurrency))
-	orDefault(&o.Held, 2*o.Window)
+	orDefault(&o.MaxDeferred, 2*o.Window)
 	orDefault(&o.WindowBytes, 32<<20)
 	orDefault(&o.RequestTimeout, 30*time.Second)
 	orDefault(&o.SendTimeout, 30*time.Second)
@@ -119,7 +119,7 @@ func (o *Options) check() error {
 		name  string
 		value int64
 	}{
-		{"Concurrency", int64(o.Concurrency)}, {"Window", int64(o.Window)}, {"Held", int64(o.Held)},
+		{"Concurrency", int64(o.Concurrency)}, {"Window", int64(o.Window)}, {"MaxDeferred", int64(o.MaxDeferred)},
 		{"WindowBytes", int64(o.WindowBytes)}, {"RequestTimeout", int64(o.RequestTimeout)},
 		{"SendTimeout", int64(o.SendTimeout)}, {"DrainTimeout", int64(o.DrainTimeout)}, {"StallAfter", int64(o.StallAfter)},
 		{"RevokeTimeout", int64(o.RevokeTimeout)},
@@ -170,7 +170,7 @@ func Broadcast() SubscribeOption { return func(s *subscription) { s.broadcast = 
 // AnyType has the subscription take every message of its channel that no other
 // handler of the group takes, whatever its type, and those without one: a topic
 // of programs that know nothing of contracts. The handler sees type and headers
-// through Current. A body of []byte is handed over as it is.
+// through DeliveryFromContext. A body of []byte is handed over as it is.
 func AnyType() SubscribeOption { return func(s *subscription) { s.anyType = true } }
 
 // Timeout cancels a handler's context after d; an error that follows counts as

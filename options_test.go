@@ -22,18 +22,18 @@ func TestRun_refuses_what_cannot_be_meant(t *testing.T) {
 		"Concurrency(0)":                    func(s *dovetail.Service) { welcome.Handle(s, ignore, dovetail.Concurrency(0)) },
 		"Ordered: its messages have no key": func(s *dovetail.Service) { welcome.Handle(s, ignore, dovetail.Ordered()) },
 		"1025 partitions: want at most 1024": func(s *dovetail.Service) {
-			s.Sends(welcome.On(dovetail.NewChannel("mail.other").Partitions(1025)))
+			s.Declare(welcome.On(dovetail.NewChannel("mail.other").Partitions(1025)))
 		},
 		"Retry.Attempts": func(s *dovetail.Service) {
 			welcome.Handle(s, ignore, dovetail.Retry(dovetail.RetryPolicy{Attempts: -1}))
 		},
 		"middleware is nil": func(s *dovetail.Service) { welcome.Handle(s, ignore, dovetail.Use(nil)) },
-		"codec is nil":      func(s *dovetail.Service) { s.Sends(welcome.Encoded(nil)) },
-		"zero value":        func(s *dovetail.Service) { s.Sends(dovetail.Event[item]{}) },
-		"contract is nil":   func(s *dovetail.Service) { s.Sends(nil) },
+		"codec is nil":      func(s *dovetail.Service) { s.Declare(welcome.Encoded(nil)) },
+		"zero value":        func(s *dovetail.Service) { s.Declare(dovetail.Event[item]{}) },
+		"contract is nil":   func(s *dovetail.Service) { s.Declare(nil) },
 		"component is nil":  func(s *dovetail.Service) { s.Attach(nil) },
 		"mail.send-welcome.v1 on channel mail.other and on mail.send-welcome": func(s *dovetail.Service) {
-			s.Sends(welcome, welcome, welcome.On(dovetail.NewChannel("mail.other")))
+			s.Declare(welcome, welcome, welcome.On(dovetail.NewChannel("mail.other")))
 		},
 	} {
 		t.Run(want, func(t *testing.T) {

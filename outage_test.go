@@ -168,7 +168,7 @@ func TestService_comes_back_by_itself_after_the_broker_was_away(t *testing.T) {
 			seen[i.Count]++
 			return nil
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		f.away.Store(true) // also at the start
 		stop := runBubble(t, svc)
 		defer stop()
@@ -203,7 +203,7 @@ func TestSend_gives_up_in_time_and_tells_unsent_from_unknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc, f := flakyService(t, quick)
 		defer svc.Close(t.Context())
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +235,7 @@ func TestReceiver_that_stalls_is_opened_anew(t *testing.T) {
 		svc, f := flakyService(t, quick)
 		handled := make(chan struct{})
 		welcome.Handle(svc, func(context.Context, item) error { close(handled); return nil })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		f.deaf.Store(true)
 		stop := runBubble(t, svc)
 		defer stop()
@@ -256,7 +256,7 @@ func TestConcurrentSends_share_batches_and_each_gets_its_own_outcome(t *testing.
 	small := quick
 	small.Limits.Body = 64
 	svc2 := dovetail.New("mail", f, small)
-	svc2.Sends(welcome)
+	svc2.Declare(welcome)
 	var wg sync.WaitGroup
 	var bad atomic.Int32
 	for n := range 200 {
@@ -288,7 +288,7 @@ func TestMessage_that_cannot_be_settled_comes_again_and_is_then_settled_alone(t 
 		svc, f := flakyService(t, quick)
 		var n atomic.Int32
 		welcome.Handle(svc, func(context.Context, item) error { n.Add(1); return nil })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		f.deny.Store(1)
 		defer runBubble(t, svc)()
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
@@ -315,11 +315,11 @@ func TestRequeue_of_a_broadcast_finds_the_handler_in_another_instance(t *testing
 		if broken.Load() {
 			return errors.New("no view yet")
 		}
-		got <- dovetail.Current(ctx).Instance
+		got <- dovetail.DeliveryFromContext(ctx).Instance
 		return nil
 	}
 	ranLow.Subscribe(svc, handle, dovetail.Broadcast())
-	svc.Sends(ranLow)
+	svc.Declare(ranLow)
 	opts.Instance = "after"
 	next := open(t, "catalog", opts)
 	ranLow.Subscribe(next, handle, dovetail.Broadcast())
@@ -356,7 +356,7 @@ func TestReceiver_opened_anew_brings_what_had_not_begun_once(t *testing.T) {
 			<-time.After(time.Second)
 			return nil
 		}, dovetail.Concurrency(1))
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		stop := runBubble(t, svc)
 		defer stop()
 		f.deny.Store(1)
@@ -419,7 +419,7 @@ func TestSettlement_that_fails_on_a_receiver_already_replaced_does_not_close_the
 		conn := &replaced{Conn: scriptedConn(t).Conn, channel: welcome.Spec().Channel.Name, second: make(chan struct{})}
 		svc := dovetail.New("mail", conn, quick)
 		welcome.Handle(svc, func(context.Context, item) error { return nil })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 			t.Fatal(err)

@@ -50,7 +50,7 @@ func (b *groupConsumer) appendOutgoing(due []outgoing, t *item) []outgoing {
 	}
 	if !b.asked(t) {
 		if t.in.answer != nil {
-			b.s.notice(Notice{Kind: NoticeLostCaller, Channel: b.channel.Name, Group: b.group, Message: m,
+			b.s.notice(Notice{Kind: NoticeReplyFailed, Channel: b.channel.Name, Group: b.group, Message: m,
 				Err: fmt.Errorf("channel %s is none on which answers are awaited", m.ReplyTo)})
 		}
 		return due

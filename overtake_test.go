@@ -81,7 +81,7 @@ func TestMessage_that_is_delivered_again_while_it_is_handled_and_fails_is_not_ov
 				opts.Retry = dovetail.RetryPolicy{Attempts: 5, First: 3 * time.Second, Factor: 1, Jitter: -1}
 				svc := dovetail.New("mail", conn, opts)
 				keyed := welcome.Keyed(func(i item) string { return i.SKU })
-				svc.Sends(keyed)
+				svc.Declare(keyed)
 				var mu sync.Mutex
 				var handled []int
 				failed := false

@@ -26,7 +26,7 @@ func TestWorkers_start_as_they_are_needed_and_end_when_they_have_nothing_to_do(t
 			at.Add(-1)
 			return nil
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		idle := runtime.NumGoroutine()
 		if idle > 60*7 {

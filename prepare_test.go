@@ -18,7 +18,7 @@ func TestPrepare_names_the_field_that_no_broker_or_database_would_take(t *testin
 	opts := quick
 	opts.Limits.HeaderBytes = 64 << 10
 	svc := dovetail.New("mail", scriptedConn(t), opts)
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	binary := string([]byte{0x01, 0x8f, 0xff, 0xfe})
 	for _, c := range []struct {
 		field  string
@@ -63,7 +63,7 @@ func TestPrepare_knows_the_limit_of_the_transport(t *testing.T) {
 	opts.Limits.Body = 32 << 20
 	svc := dovetail.New("mail", conn, opts)
 	raw := dovetail.NewCommand[[]byte]("mail.raw")
-	svc.Sends(raw)
+	svc.Declare(raw)
 	m := &driver.Message{ID: "1", Source: "mail", Channel: "mail.raw", Type: "mail.raw.v1", Body: make([]byte, 20<<20)}
 	m.Body = m.Body[:len(m.Body)-(m.Size()-conn.Capabilities().MaxBytes)]
 	if err := svc.Prepare(t.Context(), []*driver.Message{m}); err != nil {
@@ -78,7 +78,7 @@ func TestPrepare_knows_the_limit_of_the_transport(t *testing.T) {
 func TestReply_to_a_request_with_a_long_id_arrives(t *testing.T) {
 	shop, catalog := open(t, "shop", quick), open(t, "catalog", quick)
 	reserve.Handle(catalog, func(_ context.Context, i item) (item, error) { return i, nil })
-	shop.Sends(reserve)
+	shop.Declare(reserve)
 	start(t, shop, catalog)
 	if _, err := reserve.Request(t.Context(), shop, item{"x", 1}, dovetail.ID(strings.Repeat("i", driver.MaxID))); err != nil {
 		t.Error(err)
@@ -92,7 +92,7 @@ func FuzzPrepare(f *testing.F) {
 	f.Add("ä", "k\xff", "", "", "", "", "a:b", "c\nd", int64(1)<<60, int64(-1)<<60, int64(1)<<62)
 	f.Add("x", ": ", " ", "", "", "", "transient", "true", int64(1790000000), int64(1800000000), int64(1))
 	svc := dovetail.New("mail", tiny{}, quick)
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	f.Fuzz(func(t *testing.T, id, key, contentType, correlation, causation, replyTo, name, value string, at, due, timeout int64) {
 		want := &driver.Message{
 			Channel: welcome.Spec().Channel.Name, Type: welcome.Spec().Type(), ID: id, Key: key, ContentType: contentType,

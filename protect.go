@@ -40,7 +40,7 @@ func apart(f func() error) error {
 }
 
 // protect calls a handler, and turns its panic into an error with its stack.
-func protect(h Handler, ctx context.Context, in *Incoming) (err error) {
+func protect(h Handler, ctx context.Context, in *Delivery) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{v, debug.Stack()}
@@ -50,7 +50,7 @@ func protect(h Handler, ctx context.Context, in *Incoming) (err error) {
 }
 
 // protectBatch is protect for a batch handler; broken is its panic.
-func protectBatch(h BatchHandler, ctx context.Context, ins []*Incoming) (errs []error, broken error) {
+func protectBatch(h BatchHandler, ctx context.Context, ins []*Delivery) (errs []error, broken error) {
 	defer func() {
 		if v := recover(); v != nil {
 			errs, broken = nil, asPanic(v)
@@ -120,7 +120,7 @@ func (s *Service) sendHook(ctx context.Context, messages []*driver.Message) (con
 }
 
 // handleHook calls the hooks for an attempt, as sendHook does for what is sent.
-func (s *Service) handleHook(ctx context.Context, in *Incoming) (context.Context, func(error)) {
+func (s *Service) handleHook(ctx context.Context, in *Delivery) (context.Context, func(error)) {
 	var after []func(error)
 	for _, handle := range s.hooks.handle {
 		ctx = s.around("Handle", ctx, &after, func() (context.Context, func(error)) { return handle(ctx, in) })

@@ -62,7 +62,7 @@ func TestPanics_of_user_code_are_errors(t *testing.T) {
 			case "brittle":
 				return brittle{}
 			case "on dead letter":
-				dovetail.Current(ctx).OnDeadLetter(func(context.Context) error {
+				dovetail.DeliveryFromContext(ctx).OnDeadLetter(func(context.Context) error {
 					if handled == 0 {
 						handled++
 						panic("told")
@@ -83,7 +83,7 @@ func TestPanics_of_user_code_are_errors(t *testing.T) {
 			}
 			return errs
 		})
-		svc.Sends(welcome, ranLow)
+		svc.Declare(welcome, ranLow)
 		h.Start()
 		inputs := []string{"typed nil", "wrapped typed nil", "brittle", "on dead letter"}
 		for i, in := range inputs {
@@ -122,8 +122,8 @@ func TestPanics_of_hooks_and_the_log_change_nothing(t *testing.T) {
 		"after send": {Send: func(context.Context, []*driver.Message) (context.Context, func(error)) {
 			return nil, func(error) { panic("x") }
 		}},
-		"handle": {Handle: func(context.Context, *dovetail.Incoming) (context.Context, func(error)) { panic("x") }},
-		"after handle": {Handle: func(context.Context, *dovetail.Incoming) (context.Context, func(error)) {
+		"handle": {Handle: func(context.Context, *dovetail.Delivery) (context.Context, func(error)) { panic("x") }},
+		"after handle": {Handle: func(context.Context, *dovetail.Delivery) (context.Context, func(error)) {
 			return nil, func(error) { panic("x") }
 		}},
 		"notice": {Notice: func(dovetail.Notice) { panic("x") }},
@@ -133,13 +133,13 @@ func TestPanics_of_hooks_and_the_log_change_nothing(t *testing.T) {
 				svc := h.Service("mail", dovetail.Options{Hooks: hooks, Logger: slog.New(panicking{slog.DiscardHandler})})
 				var n atomic.Int32
 				welcome.Handle(svc, func(ctx context.Context, _ item) error {
-					if n.Add(1); dovetail.Current(ctx).Attempt == 1 {
+					if n.Add(1); dovetail.DeliveryFromContext(ctx).Attempt == 1 {
 						return errors.New("again")
 					}
 					return nil
 				})
 				ranLow.SubscribeBatch(svc, func(context.Context, []item) []error { n.Add(1); return nil })
-				svc.Sends(welcome, ranLow)
+				svc.Declare(welcome, ranLow)
 				h.Start()
 				if err := errors.Join(welcome.Send(t.Context(), svc, item{}), ranLow.Publish(t.Context(), svc, item{})); err != nil {
 					t.Fatal(err)
@@ -161,7 +161,7 @@ func TestPanics_of_codecs_and_keys_are_errors_of_their_message(t *testing.T) {
 		keyed := dovetail.NewCommand[item]("mail.keyed").Keyed(func(i item) string { panic("key") })
 		svc := h.Service("mail")
 		odd.Handle(svc, func(context.Context, string) (string, error) { marshal = true; return "", nil })
-		svc.Sends(odd, keyed)
+		svc.Declare(odd, keyed)
 		h.Start()
 		if err := keyed.Send(t.Context(), svc, item{}); !errors.Is(err, dovetail.ErrInvalid) {
 			t.Errorf("key: %v", err)

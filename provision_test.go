@@ -33,7 +33,7 @@ func TestSend_ends_with_its_context_while_topology_is_provisioned(t *testing.T) 
 	synctest.Test(t, func(t *testing.T) {
 		conn := &provisioned{scripted: scriptedConn(t), how: func() error { <-time.After(5 * time.Second); return nil }}
 		svc := dovetail.New("mail", conn, quick)
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		var sending sync.WaitGroup
 		for n := range 50 {
 			sending.Go(func() {
@@ -61,7 +61,7 @@ func TestProvisionings_that_fail_follow_each_other_slowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn := &provisioned{scripted: scriptedConn(t), how: func() error { return fmt.Errorf("link is down: %w", driver.ErrRetryable) }}
 		svc := dovetail.New("mail", conn, quick)
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		var sending sync.WaitGroup
 		for range 200 {
 			sending.Go(func() {
@@ -88,7 +88,7 @@ func TestChannel_that_stays_lost_is_provisioned_slowly(t *testing.T) {
 		})
 		svc := dovetail.New("mail", conn, quick)
 		welcome.Handle(svc, func(context.Context, item) error { return errors.New("no") })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		stop := runBubble(t, svc)
 		before := conn.count.Load()
 		if err := welcome.SendAll(t.Context(), svc, make([]item, 100)); err != nil {
@@ -112,7 +112,7 @@ func TestProvisioning_that_is_refused_fails_all_who_wait_and_comes_right_later(t
 		why := driver.ErrDenied
 		conn := &provisioned{scripted: scriptedConn(t), how: func() error { <-time.After(time.Second); return why }}
 		svc := dovetail.New("mail", conn, quick)
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		var sending sync.WaitGroup
 		for range 20 {
 			sending.Go(func() {

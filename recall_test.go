@@ -69,7 +69,7 @@ func TestMessage_whose_settlement_came_too_late_is_not_handled_again(t *testing.
 			}
 			return nil
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		for n := range 100 {
 			if err := welcome.Send(t.Context(), svc, item{Count: n}); err != nil {
@@ -105,7 +105,7 @@ func TestMessage_that_is_delivered_again_while_it_is_handled_waits(t *testing.T)
 			<-time.After(15 * time.Second)
 			return nil
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 			t.Fatal(err)
@@ -132,7 +132,7 @@ func TestAttempts_are_counted_on_when_a_receiver_is_opened_anew(t *testing.T) {
 		svc := dovetail.New("mail", conn, opts)
 		var attempts atomic.Int32
 		welcome.Handle(svc, func(context.Context, item) error { attempts.Add(1); return errors.New("no") })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 			t.Fatal(err)
@@ -188,7 +188,7 @@ func TestAttempt_is_waited_for_although_a_receiver_is_opened_again(t *testing.T)
 		svc := dovetail.New("mail", conn, opts)
 		var attempts atomic.Int32
 		welcome.Handle(svc, func(context.Context, item) error { attempts.Add(1); return errors.New("no") })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 			t.Fatal(err)

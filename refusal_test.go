@@ -18,7 +18,7 @@ func TestRefusal_of_another_service_is_a_failure_of_the_handler_that_returns_it(
 			return item{}, dovetail.Refuse("out-of-stock", "no %s", "tea")
 		})
 		shop := h.Service("shop", dovetail.Options{Retry: dovetail.RetryPolicy{Attempts: 3}})
-		shop.Sends(reserve, welcome, ranLow)
+		shop.Declare(reserve, welcome, ranLow)
 		attempts := 0
 		welcome.Handle(shop, func(ctx context.Context, i item) error {
 			attempts++

@@ -93,29 +93,31 @@ var mistakes = map[string]mistake{
 		wrong: func(s *dovetail.Service) { dovetail.Event[item]{}.Subscribe(s, handles) },
 		right: func(s *dovetail.Service) { dovetail.NewEvent[item]("catalog.new").Subscribe(s, handles) }},
 	"sends nothing": {says: "leave it out",
-		wrong: func(s *dovetail.Service) { s.Sends(nil) },
-		right: func(s *dovetail.Service) { s.Sends() }},
+		wrong: func(s *dovetail.Service) { s.Declare(nil) },
+		right: func(s *dovetail.Service) { s.Declare() }},
 	"two kinds on a channel": {says: "give them channels of their own with On",
 		wrong: func(s *dovetail.Service) {
 			welcome.On(dovetail.NewChannel("catalog.stock-ran-low")).Handle(s, handles)
-			s.Sends(loud)
+			s.Declare(loud)
 		},
 		right: func(s *dovetail.Service) {
 			welcome.On(dovetail.NewChannel("mail.own")).Handle(s, handles)
-			s.Sends(loud)
+			s.Declare(loud)
 		}},
 	"one type on two channels": {says: "give one of them another name or Version",
-		wrong: func(s *dovetail.Service) { s.Sends(welcome, welcome.On(dovetail.NewChannel("mail.other"))) },
-		right: func(s *dovetail.Service) { s.Sends(welcome, welcome.On(dovetail.NewChannel("mail.other")).Version(2)) }},
+		wrong: func(s *dovetail.Service) { s.Declare(welcome, welcome.On(dovetail.NewChannel("mail.other"))) },
+		right: func(s *dovetail.Service) {
+			s.Declare(welcome, welcome.On(dovetail.NewChannel("mail.other")).Version(2))
+		}},
 	"too many partitions": {says: "want at most 1024",
-		wrong: func(s *dovetail.Service) { s.Sends(welcome.On(dovetail.NewChannel("mail.many").Partitions(5000))) },
-		right: func(s *dovetail.Service) { s.Sends(welcome.On(dovetail.NewChannel("mail.many").Partitions(1024))) }},
+		wrong: func(s *dovetail.Service) { s.Declare(welcome.On(dovetail.NewChannel("mail.many").Partitions(5000))) },
+		right: func(s *dovetail.Service) { s.Declare(welcome.On(dovetail.NewChannel("mail.many").Partitions(1024))) }},
 	"no codec": {says: "leave Encoded out for JSON",
-		wrong: func(s *dovetail.Service) { s.Sends(welcome.Encoded(nil)) },
-		right: func(s *dovetail.Service) { s.Sends(welcome) }},
+		wrong: func(s *dovetail.Service) { s.Declare(welcome.Encoded(nil)) },
+		right: func(s *dovetail.Service) { s.Declare(welcome) }},
 	"a reserved name": {says: "choose another",
-		wrong: func(s *dovetail.Service) { s.Sends(dovetail.NewCommand[item]("dead.letters")) },
-		right: func(s *dovetail.Service) { s.Sends(dovetail.NewCommand[item]("mail.letters")) }},
+		wrong: func(s *dovetail.Service) { s.Declare(dovetail.NewCommand[item]("dead.letters")) },
+		right: func(s *dovetail.Service) { s.Declare(dovetail.NewCommand[item]("mail.letters")) }},
 	"a negative option": {says: "Options.Window: -1: want a positive value, or 0 for the default",
 		wrong: func(*dovetail.Service) {}, right: func(*dovetail.Service) {}, opts: dovetail.Options{Window: -1}},
 	"a negative wait": {says: "want positive times, or 0 for the default",
@@ -181,9 +183,9 @@ func TestSends_are_refused_with_a_remedy_that_is_right(t *testing.T) {
 		then  dovetail.Options
 		right func(*dovetail.Service) error
 	}{
-		"undeclared": {"add svc.Sends(…) with it before Run", dovetail.Options{},
+		"undeclared": {"add svc.Declare(…) with it before Run", dovetail.Options{},
 			func(s *dovetail.Service) error { return plainly.Publish(t.Context(), s, item{}) }, dovetail.Options{},
-			func(s *dovetail.Service) error { s.Sends(plainly); return plainly.Publish(t.Context(), s, item{}) }},
+			func(s *dovetail.Service) error { s.Declare(plainly); return plainly.Publish(t.Context(), s, item{}) }},
 		"a large body": {"raise Options.Limits.Body here and where it is handled", dovetail.Options{},
 			func(s *dovetail.Service) error { return welcome.Send(t.Context(), s, big) }, dovetail.Options{Limits: dovetail.Limits{Body: 4 << 20}},
 			func(s *dovetail.Service) error { return welcome.Send(t.Context(), s, big) }},
@@ -206,7 +208,7 @@ func TestSends_are_refused_with_a_remedy_that_is_right(t *testing.T) {
 			service := func(opts dovetail.Options) *dovetail.Service {
 				opts.Logger = quick.Logger
 				s := dovetail.New("mail", scriptedConn(t), opts)
-				s.Sends(welcome)
+				s.Declare(welcome)
 				return s
 			}
 			if err := m.wrong(service(m.opts)); err == nil || !strings.Contains(err.Error(), m.says) {
@@ -225,7 +227,7 @@ func TestMessage_over_a_limit_of_its_handler_names_the_option(t *testing.T) {
 		sender := open(t, "shop", dovetail.Options{Limits: dovetail.Limits{Body: 4 << 20}})
 		mail := open(t, "mail", dovetail.Options{Limits: dovetail.Limits{Body: limit}})
 		welcome.Handle(mail, handles)
-		sender.Sends(welcome)
+		sender.Declare(welcome)
 		stop := start(t, sender, mail)
 		if err := welcome.Send(t.Context(), sender, item{SKU: strings.Repeat("x", 2<<20)}); err != nil {
 			t.Fatal(err)

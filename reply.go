@@ -56,12 +56,12 @@ func (b *groupConsumer) prepared(t *item, m *driver.Message) *driver.Message {
 // replyLost is the reply in place of an answer that is over a limit.
 func (b *groupConsumer) replyLost(t *item, err error) *driver.Message {
 	err = fmt.Errorf("reply to %s: %w", t.in.Message.Type, err)
-	b.s.notice(Notice{Kind: NoticeLostCaller, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
+	b.s.notice(Notice{Kind: NoticeReplyFailed, Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Err: err})
 	return b.prepared(t, t.in.reply(failedReply(err)))
 }
 
 // reply makes the message that carries r to who asked.
-func (in *Incoming) reply(r *Reply) *driver.Message {
+func (in *Delivery) reply(r *Reply) *driver.Message {
 	req := in.Message
 	m := &driver.Message{
 		Channel:       req.ReplyTo,

@@ -16,7 +16,7 @@ func TestRequests_under_one_id_each_get_their_own_answer(t *testing.T) {
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
 		charge := dovetail.NewCall[item, string]("bank.charge")
 		shop, catalog := h.Service("shop"), h.Service("catalog")
-		shop.Sends(reserve, charge)
+		shop.Declare(reserve, charge)
 		reserve.Handle(catalog, func(ctx context.Context, i item) (item, error) {
 			<-time.After(time.Duration(i.Count) * time.Second)
 			return item{"reserved", i.Count}, nil
@@ -63,11 +63,11 @@ func TestRequests_under_one_id_each_get_their_own_answer(t *testing.T) {
 func TestReply_of_a_stranger_is_not_taken_for_the_answer(t *testing.T) {
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
 		shop := h.Service("shop", dovetail.Options{Instance: "one"})
-		shop.Sends(reserve)
+		shop.Declare(reserve)
 		catalog := h.Service("catalog")
 		plain := make(chan *driver.Message, 1)
 		opts := []dovetail.SubscribeOption{dovetail.Use(func(dovetail.Handler) dovetail.Handler {
-			return func(ctx context.Context, in *dovetail.Incoming) error { // a program that answers by itself, or not at all
+			return func(ctx context.Context, in *dovetail.Delivery) error { // a program that answers by itself, or not at all
 				plain <- in.Message
 				<-time.After(2 * time.Second)
 				return dovetail.Discard(nil)
@@ -117,11 +117,11 @@ func TestGather_keeps_a_bounded_number_of_answers(t *testing.T) {
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
 		const window = 1 << 20
 		shop := h.Service("shop", dovetail.Options{Instance: "one", WindowBytes: window})
-		shop.Sends(view)
+		shop.Declare(view)
 		catalog := h.Service("catalog")
 		asked := make(chan string, 1)
 		view.Handle(catalog, func(ctx context.Context, _ string) (item, error) {
-			asked <- dovetail.Current(ctx).Message.ID
+			asked <- dovetail.DeliveryFromContext(ctx).Message.ID
 			return item{}, nil
 		})
 		h.Start()
@@ -154,7 +154,7 @@ func TestGather_keeps_a_bounded_number_of_answers(t *testing.T) {
 func TestSend_refuses_headers_that_only_Dovetail_writes(t *testing.T) {
 	svc := open(t, "shop", quick)
 	defer svc.Close(t.Context())
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	if err := welcome.Send(t.Context(), svc, item{}, dovetail.WithHeader("Dovetail-Dead-Group", "x")); !errors.Is(err, dovetail.ErrInvalid) {
 		t.Errorf("got %v", err)
 	}

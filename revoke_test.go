@@ -54,7 +54,7 @@ func rebalanced(t *testing.T, opts dovetail.Options) (*dovetail.Service, *revoca
 	r.receive = func(ctx context.Context, max int) ([]*driver.Delivery, error) { return r.Receiver.Receive(ctx, max) }
 	conn := &rebalancing{Conn: scriptedConn(t).Conn, channel: welcome.Spec().Channel.Name, r: r}
 	svc := dovetail.New("mail", conn, opts)
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	return svc, r
 }
 
@@ -132,7 +132,7 @@ func TestPartitions_without_a_slow_handler_are_released_at_once_and_the_rest_in_
 		inPartitions(r)
 		conn := &rebalancing{Conn: scriptedConn(t).Conn, channel: ranLow.Spec().Channel.Name, r: r}
 		svc := dovetail.New("mail", conn, quick)
-		svc.Sends(ranLow)
+		svc.Declare(ranLow)
 		waits := map[string]time.Duration{"0": 0, "1": 3 * time.Second, "2": time.Minute, "3": 0}
 		var mu sync.Mutex
 		begun := map[item]int{}
@@ -184,7 +184,7 @@ func TestMessage_whose_partition_was_released_before_its_handler_ended_is_not_se
 		scripted := scriptedConn(t)
 		conn := &rebalancing{Conn: scripted.Conn, channel: ranLow.Spec().Channel.Name, r: r}
 		svc := dovetail.New("mail", conn, quick)
-		svc.Sends(ranLow)
+		svc.Declare(ranLow)
 		ranLow.Subscribe(svc, func(_ context.Context, i item) error {
 			<-time.After(time.Minute)
 			return nil

@@ -242,7 +242,7 @@ func (r *run) plan() {
 	r.groups()
 	for _, b := range r.consumers {
 		b.wrap()
-		b.sched = newScheduler(b.window(), s.opts.Held, s.opts.WindowBytes)
+		b.sched = newScheduler(b.window(), s.opts.MaxDeferred, s.opts.WindowBytes)
 		b.sched.sizeEstimate = s.opts.Limits.Body // until it is known how large they are
 		r.sources = append(r.sources, &source{
 			s:     s,
@@ -291,7 +291,7 @@ func (b *groupConsumer) window() int { return max(b.s.opts.Window, 4*b.concurren
 func (b *groupConsumer) subscription() driver.Subscription {
 	return driver.Subscription{
 		Channel: b.channel, Group: b.group, Instance: b.s.opts.Instance,
-		Broadcast: b.broadcast, Ordered: b.ordered, Window: b.window() + b.s.opts.Held,
+		Broadcast: b.broadcast, Ordered: b.ordered, Window: b.window() + b.s.opts.MaxDeferred,
 		WindowBytes: b.s.opts.WindowBytes,
 	}
 }

@@ -20,7 +20,7 @@ func (s *Service) Prepare(ctx context.Context, messages []*driver.Message) error
 	declared := *s.sends.Load()
 	for _, m := range messages {
 		if _, ok := declared[m.Type]; !ok {
-			return fmt.Errorf("%w: service %s sends %s: add svc.Sends(…) with it before Run", ErrUndeclared, s.name, m.Type)
+			return fmt.Errorf("%w: service %s sends %s: add svc.Declare(…) with it before Run", ErrUndeclared, s.name, m.Type)
 		}
 		if m.Source == "" {
 			m.Source = s.name

@@ -31,7 +31,7 @@ func TestSend_that_may_have_arrived_stays_unknown_whatever_follows(t *testing.T)
 						Failures: []driver.SendFailure{{Err: driver.ErrRetryable, Unknown: true}}})
 				}
 				svc := dovetail.New("mail", conn, quick)
-				svc.Sends(welcome)
+				svc.Declare(welcome)
 				if err := welcome.Send(t.Context(), svc, item{}); !errors.Is(err, dovetail.ErrUnknownOutcome) {
 					t.Errorf("got %v", err)
 				}
@@ -43,7 +43,7 @@ func TestSend_that_may_have_arrived_stays_unknown_whatever_follows(t *testing.T)
 func TestSend_of_a_batch_comes_through_after_the_broker_lost_its_topology(t *testing.T) {
 	conn := scriptedConn(t)
 	svc := dovetail.New("mail", conn, quick)
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 		t.Fatal(err)
 	}
@@ -58,14 +58,14 @@ func TestSend_of_a_batch_comes_through_after_the_broker_lost_its_topology(t *tes
 func TestFirst_send_waits_for_a_broker_that_is_away(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc, f := flakyService(t, quick)
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		f.away.Store(true)
 		time.AfterFunc(5*time.Second, func() { f.away.Store(false) })
 		if err := welcome.Send(t.Context(), svc, item{}); err != nil {
 			t.Error(err)
 		}
 		svc, f = flakyService(t, quick)
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		f.away.Store(true)
 		from := time.Now()
 		var se *dovetail.SendError
@@ -81,11 +81,11 @@ func TestChannel_that_is_slow_holds_up_no_other(t *testing.T) {
 		conn.refuse(driver.ErrRetryable, func(m *driver.Message) bool { return m.Channel == "slow" })
 		svc := dovetail.New("mail", conn, quick)
 		slow := dovetail.NewCommand[item]("slow")
-		svc.Sends(slow)
+		svc.Declare(slow)
 		var others []dovetail.Command[item]
 		for i := range 64 {
 			others = append(others, dovetail.NewCommand[item](fmt.Sprintf("fast-%d", i)))
-			svc.Sends(others[i])
+			svc.Declare(others[i])
 		}
 		go slow.Send(t.Context(), svc, item{})
 		synctest.Wait()
@@ -117,7 +117,7 @@ func TestHooks_add_headers_to_each_message_of_a_batch(t *testing.T) {
 		return nil
 	}
 	svc := dovetail.New("mail", conn, opts)
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	with := dovetail.WithHeader
 	if err := welcome.SendAll(t.Context(), svc, make([]item, 3), with("a", "1"), with("b", "2"), with("c", "3")); err != nil {
 		t.Fatal(err)

@@ -92,7 +92,7 @@ func (c *contract[T]) fill(m *driver.Message, ctx context.Context, v T, o *sendO
 	m.Headers = slices.Clone(o.headers) // hooks may add to them, and options are shared by a batch
 	m.Body, m.Key = body, key
 	m.ID = o.id
-	if in := Current(ctx); in != nil {
+	if in := DeliveryFromContext(ctx); in != nil {
 		in.causes(m)
 	} else if m.ID == "" {
 		m.ID = newID(at)

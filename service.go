@@ -136,7 +136,7 @@ func (s *Service) caller() *Service { return s }
 // Sends declares what the service sends: it is provisioned, and documented. It
 // must be called before the contract is first sent. What goes wrong is returned
 // by Run.
-func (s *Service) Sends(contracts ...Contract) {
+func (s *Service) Declare(contracts ...Contract) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := make(map[string]declared, len(*s.sends.Load())+len(contracts))

@@ -99,7 +99,7 @@ func TestEvent_reaches_every_group_once(t *testing.T) {
 	}
 	ranLow.Subscribe(mail, note("mail"))
 	ranLow.Subscribe(mail, note("audit"), dovetail.As("audit"))
-	shop.Sends(ranLow)
+	shop.Declare(ranLow)
 	start(t, shop, mail)
 	if err := ranLow.Publish(t.Context(), shop, item{"85123A", 6}); err != nil {
 		t.Fatal(err)
@@ -126,7 +126,7 @@ func TestRequest_gets_answer_refusal_and_failure(t *testing.T) {
 		}
 		return item{want.SKU, 100 - want.Count}, nil
 	})
-	shop.Sends(reserve)
+	shop.Declare(reserve)
 	start(t, shop, catalog)
 
 	got, err := reserve.Request(t.Context(), shop, item{"85123A", 6})
@@ -158,19 +158,19 @@ func TestFailedMessage_becomes_a_dead_letter_and_is_handled_when_requeued(t *tes
 		if broken.Load() {
 			return fmt.Errorf("mail server is down")
 		}
-		if got := dovetail.Current(context.Background()); got != nil {
+		if got := dovetail.DeliveryFromContext(context.Background()); got != nil {
 			t.Error("no handler, yet a message")
 		}
 		handled <- i
 		return nil
 	})
-	svc.Sends(welcome)
+	svc.Declare(welcome)
 	start(t, svc)
 	if err := welcome.Send(t.Context(), svc, item{"x", 1}, dovetail.ID("first"), dovetail.WithHeader("shade", "grün")); err != nil {
 		t.Fatal(err)
 	}
 	browser := svc.Conn().(driver.Browser)
-	var dead []driver.Stored
+	var dead []driver.StoredMessage
 	waitFor(t, "a dead letter", func() bool {
 		var err error
 		dead, err = browser.Browse(t.Context(), dovetail.DeadLetterChannel("mail"), "", 10)
@@ -226,7 +226,7 @@ func TestKeys_keep_their_order_while_a_failing_key_holds_no_neighbour(t *testing
 		seen[i.SKU] = append(seen[i.SKU], i.Count)
 		return nil
 	}, dovetail.Concurrency(8))
-	svc.Sends(ranLow)
+	svc.Declare(ranLow)
 	start(t, svc)
 	var all []item
 	for n := range 100 {
@@ -249,7 +249,7 @@ func TestKeys_keep_their_order_while_a_failing_key_holds_no_neighbour(t *testing
 
 func TestGather_counts_instances_and_says_when_the_quorum_is_short(t *testing.T) {
 	asker := open(t, "shop", quick)
-	asker.Sends(view)
+	asker.Declare(view)
 	services := []*dovetail.Service{asker}
 	for n := range 3 {
 		opts := quick
@@ -291,7 +291,7 @@ func TestRun_returns_every_registration_error(t *testing.T) {
 	ranLow.Subscribe(svc, func(context.Context, item) error { return nil })
 	ranLow.Subscribe(svc, nil, dovetail.As("other"))
 	welcome.Handle(svc, func(context.Context, item) error { return nil }, dovetail.As("group"))
-	svc.Sends(dovetail.NewCommand[item]("Bad Name"), welcome.On(dovetail.NewChannel("catalog.stock-ran-low")))
+	svc.Declare(dovetail.NewCommand[item]("Bad Name"), welcome.On(dovetail.NewChannel("catalog.stock-ran-low")))
 	err := svc.Run(t.Context())
 	if err == nil {
 		t.Fatal("want errors")
@@ -317,9 +317,9 @@ func TestHandler_that_no_retry_can_help_is_not_tried_again(t *testing.T) {
 		t.Run(remedy, func(t *testing.T) {
 			svc := open(t, "catalog", quick)
 			reserve.Handle(svc, func(ctx context.Context, i item) (item, error) { return i, send(ctx, svc) })
-			svc.Sends(reserve)
+			svc.Declare(reserve)
 			if remedy != "Sends" {
-				svc.Sends(welcome)
+				svc.Declare(welcome)
 			}
 			start(t, svc)
 			_, err := reserve.Request(t.Context(), svc, item{})
@@ -341,7 +341,7 @@ func TestLog_warns_of_failing_attempts_once_a_minute(t *testing.T) {
 		opts.Retry = dovetail.RetryPolicy{Attempts: 1000, First: time.Second, Max: time.Second, Jitter: -1}
 		svc := open(t, "mail", opts)
 		welcome.Handle(svc, func(context.Context, item) error { return errors.New("no route to host") })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer start(t, svc)()
 		for range 20 {
 			if err := welcome.Send(t.Context(), svc, item{}); err != nil {

@@ -46,7 +46,7 @@ func TestLog_has_one_line_for_settlements_that_fail_in_many_groups(t *testing.T)
 		for i := range groups {
 			ranLow.Subscribe(svc, func(context.Context, item) error { handled.Add(1); return nil }, dovetail.As(fmt.Sprint("g", i)))
 		}
-		svc.Sends(ranLow)
+		svc.Declare(ranLow)
 		stop := runBubble(t, svc)
 		conn.broken.Store(true)
 		if err := ranLow.Publish(t.Context(), svc, item{}); err != nil {

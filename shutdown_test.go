@@ -58,7 +58,7 @@ func TestDrain_lets_handlers_await_their_replies(t *testing.T) {
 			<-time.After(time.Second)
 			return i, nil
 		})
-		mail.Sends(welcome, reserve)
+		mail.Declare(welcome, reserve)
 		begun, result := make(chan struct{}), make(chan error, 1)
 		welcome.Handle(mail, func(ctx context.Context, i item) error {
 			close(begun)
@@ -85,7 +85,7 @@ func TestDrain_lets_handlers_await_their_replies(t *testing.T) {
 func TestRequest_does_not_outlive_Run(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		svc := dovetail.New("mail", scriptedConn(t), quick)
-		svc.Sends(reserve, view)
+		svc.Declare(reserve, view)
 		stop := runBubble(t, svc)
 		from := time.Now()
 		results := make(chan error, 2)
@@ -117,7 +117,7 @@ func TestHandler_that_fails_because_the_service_ends_is_not_a_dead_letter(t *tes
 			<-ctx.Done()
 			return errors.New("cut short")
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- svc.Run(ctx) }()
@@ -162,7 +162,7 @@ func TestDrain_settles_what_ends_well_when_its_context_is_cancelled(t *testing.T
 			<-ctx.Done() // time to come to an end
 			return nil
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- svc.Run(ctx) }()
@@ -220,7 +220,7 @@ func TestReceiver_is_told_of_the_end_while_all_its_room_is_taken(t *testing.T) {
 			<-end
 			return nil
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		stop := runBubble(t, svc)
 		for range 6 {
 			if err := welcome.Send(t.Context(), svc, item{}); err != nil {

@@ -71,7 +71,7 @@ func (c *counters) add(kind NoticeKind) {
 		c.unhandled.Add(1)
 	case NoticeLateReply:
 		c.late.Add(1)
-	case NoticeLostCaller:
+	case NoticeReplyFailed:
 		c.lost.Add(1)
 	case NoticeStall:
 		c.stalls.Add(1)

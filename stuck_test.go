@@ -49,7 +49,7 @@ func TestStuck_tells_of_keys_that_are_held_and_handlers_that_run_long(t *testing
 			}
 			return nil
 		}, dovetail.Retry(dovetail.RetryPolicy{Attempts: 9, First: time.Minute, Max: time.Minute, Factor: 1, Jitter: -1}))
-		svc.Sends(ranLow)
+		svc.Declare(ranLow)
 		h.Start()
 		began := time.Now()
 		if err := ranLow.PublishAll(t.Context(), svc, []item{{"held", 1}, {"held", 2}, {"held", 3}, {"hung", 1}, {"fine", 1}}); err != nil {
@@ -88,7 +88,7 @@ func TestStuck_tells_of_handlers_that_cannot_begin(t *testing.T) {
 			}
 			return nil
 		})
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		h.Start()
 		if err := welcome.SendAll(t.Context(), svc, make([]item, 5)); err != nil {
 			t.Fatal(err)
@@ -217,7 +217,7 @@ func TestUnsent_dead_letters_are_one_line_with_a_count_and_a_remedy(t *testing.T
 		var log lines
 		svc := dovetail.New("mail", conn, dovetail.Options{Logger: slog.New(slog.NewTextHandler(io.Writer(&log), nil))})
 		welcome.Handle(svc, func(context.Context, item) error { return dovetail.Permanent(errors.New("no")) })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		stop := runBubble(t, svc)
 		const n = 200
 		if err := welcome.SendAll(t.Context(), svc, make([]item, n)); err != nil {

@@ -83,7 +83,7 @@ func (c Survey[Req, Res]) Ask(ctx context.Context, to Sender, req Req, opts ...S
 // channel of the service's own, by any of its instances. An answer that is a
 // refusal or a failure comes with its error.
 func (c Survey[Req, Res]) Answers(svc *Service, handle func(ctx context.Context, a Answer[Res], err error) error, opts ...SubscribeOption) {
-	svc.handleAnswers(&c, func(ctx context.Context, in *Incoming) error {
+	svc.handleAnswers(&c, func(ctx context.Context, in *Delivery) error {
 		m := in.Message
 		a := Answer[Res]{Service: m.Source, Instance: m.Headers.Get(headerInstance), Request: m.CausationID}
 		return handle(ctx, a, decodeReply(m, c.reply, &a.Value))

@@ -15,7 +15,7 @@ func typed[T any](c *contract[T], handle func(context.Context, T) error) Handler
 	if handle == nil {
 		return nil
 	}
-	return func(ctx context.Context, in *Incoming) error {
+	return func(ctx context.Context, in *Delivery) error {
 		v, err := c.decode(in.Message)
 		if err != nil {
 			return err
@@ -29,7 +29,7 @@ func typedAnswer[Req, Res any](c *contract[Req], cd codec.Codec, answer func(con
 	if answer == nil {
 		return nil
 	}
-	return func(ctx context.Context, in *Incoming) error {
+	return func(ctx context.Context, in *Delivery) error {
 		req, err := c.decode(in.Message)
 		if err != nil {
 			return err
@@ -52,10 +52,10 @@ func typedBatch[T any](c *contract[T], handle func(context.Context, []T) []error
 	if handle == nil {
 		return nil
 	}
-	return func(ctx context.Context, ins []*Incoming) []error {
+	return func(ctx context.Context, ins []*Delivery) []error {
 		errs := make([]error, len(ins))
 		values := make([]T, 0, len(ins))
-		sound := make([]*Incoming, 0, len(ins))
+		sound := make([]*Delivery, 0, len(ins))
 		index := make([]int, 0, len(ins))
 		for i, in := range ins {
 			v, err := c.decode(in.Message)

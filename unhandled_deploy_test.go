@@ -45,7 +45,7 @@ func TestRollingDeploy_loses_nothing_under_load(t *testing.T) {
 	paidV1.Subscribe(old, handle("paid"))
 	billV1.Handle(old, handle("bill"))
 	shop := dovetail.New("shop", conn, quick)
-	shop.Sends(paidV1, paidV2, billV1, billV2)
+	shop.Declare(paidV1, paidV2, billV1, billV2)
 	start(t, old, shop)
 	send := func(from, to int) {
 		var wg sync.WaitGroup

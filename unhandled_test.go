@@ -48,7 +48,7 @@ func TestUnhandled_versions_wait_for_an_instance_that_handles_them(t *testing.T)
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
 		var got handled
 		shop := h.Service("shop")
-		shop.Sends(paidV1, paidV2, billV1, billV2)
+		shop.Declare(paidV1, paidV2, billV1, billV2)
 		old := h.Service("billing", dovetail.Options{Instance: "old"})
 		paidV1.Subscribe(old, got.by("old paid"))
 		billV1.Handle(old, got.by("old bill"))
@@ -117,7 +117,7 @@ func TestUnhandled_types_of_others_on_a_shared_channel_are_settled_and_counted(t
 		var got handled
 		svc := h.Service("catalog")
 		placed.Subscribe(svc, got.by("placed"))
-		svc.Sends(placed, other, placed.Version(3))
+		svc.Declare(placed, other, placed.Version(3))
 		h.Start()
 		if err := errors.Join(other.Publish(t.Context(), svc, item{}), placed.Version(3).Publish(t.Context(), svc, item{})); err != nil {
 			t.Fatal(err)
@@ -136,7 +136,7 @@ func TestUnhandled_call_is_answered_by_an_instance_that_handles_it(t *testing.T)
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
 		ask := dovetail.NewCall[item, item]("billing.quote")
 		shop, old := h.Service("shop"), h.Service("billing", dovetail.Options{Instance: "old"})
-		shop.Sends(ask.Version(2))
+		shop.Declare(ask.Version(2))
 		ask.Handle(old, func(_ context.Context, i item) (item, error) { return i, nil })
 		h.Start()
 		_, err := ask.Version(2).Request(t.Context(), shop, item{}, dovetail.Within(time.Second))
@@ -217,7 +217,7 @@ func TestUnhandled_letter_that_is_requeued_to_an_old_instance_waits_again(t *tes
 		var got handled
 		svc := h.Service("billing", dovetail.Options{Instance: "old"})
 		billV1.Handle(svc, got.by("bill"))
-		svc.Sends(billV2)
+		svc.Declare(billV2)
 		h.Start()
 		if err := billV2.Send(t.Context(), svc, item{SKU: "x"}, dovetail.ID("1")); err != nil {
 			t.Fatal(err)
@@ -234,7 +234,7 @@ func TestUnhandled_letter_that_is_requeued_to_an_old_instance_waits_again(t *tes
 		}
 		fresh := h.Service("billing", dovetail.Options{Instance: "new"})
 		billV2.Handle(fresh, func(ctx context.Context, i item) error {
-			if in := dovetail.Current(ctx); in.Message.ID != "1" || in.Requeues != 1 || in.Handler != "billing.bill.v2" || in.Group != "billing" {
+			if in := dovetail.DeliveryFromContext(ctx); in.Message.ID != "1" || in.Requeues != 1 || in.Handler != "billing.bill.v2" || in.Group != "billing" {
 				t.Errorf("%+v", in.Message)
 			}
 			return got.by("new")(ctx, i)

@@ -15,7 +15,7 @@ func TestUses_are_the_contracts_channels_and_the_services_own(t *testing.T) {
 	reserve := dovetail.NewCall[item, item]("catalog.reserve")
 	views := dovetail.NewSurvey[item, item]("catalog.views")
 	svc := dovetail.New("mail", conn.Conn, quick)
-	svc.Sends(shipped)
+	svc.Declare(shipped)
 	shipped.Subscribe(svc, func(context.Context, item) error { return nil })
 	reserve.Handle(svc, func(_ context.Context, i item) (item, error) { return i, nil })
 	views.Handle(svc, func(_ context.Context, i item) (item, error) { return i, nil })

@@ -34,7 +34,7 @@ func TestOutage_of_the_broker_is_over_although_a_waiting_channel_was_given_up(t 
 		opts2.Instance = "old"
 		old := dovetail.New("billing", conn.Conn, opts2)
 		billV1.Handle(old, func(context.Context, item) error { return nil })
-		old.Sends(billV2)
+		old.Declare(billV2)
 		stopOld := runBubble(t, old)
 		if err := billV2.Send(t.Context(), old, item{}); err != nil {
 			t.Fatal(err)
@@ -84,7 +84,7 @@ func TestWaitingChannel_that_cannot_be_provisioned_holds_up_dead_letters_for_a_s
 		conn.slow.Store(true)
 		svc := dovetail.New("billing", conn, quick)
 		billV1.Handle(svc, func(context.Context, item) error { return dovetail.Permanent(errors.New("no")) })
-		svc.Sends(billV1, billV2)
+		svc.Declare(billV1, billV2)
 		defer runBubble(t, svc)()
 		for range 50 {
 			if err := billV2.Send(t.Context(), svc, item{}); err != nil {

@@ -57,7 +57,7 @@ func TestReceiver_with_nothing_to_do_is_not_opened_anew_for_ever(t *testing.T) {
 		conn := &backlogged{Conn: scriptedConn(t).Conn, channel: welcome.Spec().Channel.Name, backlog: func() int64 { return 5 }}
 		svc := dovetail.New("mail", conn, quick)
 		welcome.Handle(svc, func(context.Context, item) error { return nil })
-		svc.Sends(welcome)
+		svc.Declare(welcome)
 		defer runBubble(t, svc)()
 		<-time.After(24 * time.Hour)
 		if n := conn.opened.Load(); n > 40 {
@@ -98,7 +98,7 @@ func TestReceiver_of_replies_that_stalls_is_opened_anew(t *testing.T) {
 		conn.deaf.Store(true)
 		svc := dovetail.New("catalog", conn, opts)
 		reserve.Handle(svc, func(_ context.Context, i item) (item, error) { return i, nil })
-		svc.Sends(reserve)
+		svc.Declare(reserve)
 		defer runBubble(t, svc)()
 		conn.deaf.Store(false)
 		if _, err := reserve.Request(t.Context(), svc, item{}, dovetail.Within(10*time.Minute)); err != nil {

@@ -59,7 +59,7 @@ func (o *oursBox[Tx]) round(ctx context.Context, w work, wrap func(driver.Conn) 
 	}
 	defer func() { err = errors.Join(err, r.leave(w.channel)) }()
 	r.box = outbox.New(r.Service, db, opts)
-	r.Sends(r.doc)
+	r.Declare(r.doc)
 	return do(r)
 }
 
@@ -194,7 +194,7 @@ func (o *oursBox[Tx]) inbox(ctx context.Context, w work) (s sample, err error) {
 	defer func() { err = errors.Join(err, m.leave(w.channel)) }()
 	box := outbox.New(m.Service, db)
 	doc := document(w)
-	m.Sends(doc)
+	m.Declare(doc)
 	fill := w
 	fill.callers, fill.batch, fill.tick = 0, 1000, func(int) {}
 	if _, err := publish(ctx, fill, m.Service, doc); err != nil {

@@ -75,7 +75,7 @@ func (o *ours) typed(ctx context.Context, w work) (s sample, err error) {
 	a := newArrival(w)
 	// One consumer, as the raw side has: more would use the other cores.
 	doc.Handle(to.Service, func(context.Context, invoice) error { a.add(); return nil }, dovetail.Concurrency(1))
-	from.Sends(doc)
+	from.Declare(doc)
 	if err := to.start(ctx); err != nil {
 		return s, err
 	}

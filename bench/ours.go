@@ -18,7 +18,7 @@ type ours struct {
 }
 
 func pass(next dovetail.Handler) dovetail.Handler {
-	return func(ctx context.Context, in *dovetail.Incoming) error { return next(ctx, in) }
+	return func(ctx context.Context, in *dovetail.Delivery) error { return next(ctx, in) }
 }
 
 func (o *ours) close(context.Context) error { return nil }
@@ -119,7 +119,7 @@ func (o *ours) send(ctx context.Context, w work) (s sample, err error) {
 	}
 	defer func() { err = errors.Join(err, m.leave(w.channel)) }()
 	doc := document(w)
-	m.Sends(doc)
+	m.Declare(doc)
 	if err := doc.Send(ctx, m, bodies(w.size)[0]); err != nil { // provisions
 		return s, err
 	}
@@ -154,7 +154,7 @@ func (o *ours) receive(ctx context.Context, w work) (s sample, err error) {
 	}
 	defer func() { err = errors.Join(err, m.leave(w.channel)) }()
 	doc := document(w)
-	m.Sends(doc)
+	m.Declare(doc)
 	fill := w
 	fill.callers, fill.batch, fill.tick = 0, 1000, func(int) {}
 	if _, err := publish(ctx, fill, m.Service, doc); err != nil {
@@ -182,7 +182,7 @@ func (o *ours) flow(ctx context.Context, w work) (s sample, err error) {
 	doc := document(w)
 	a := newArrival(w)
 	doc.Handle(to.Service, func(context.Context, []byte) error { a.add(); return nil })
-	from.Sends(doc)
+	from.Declare(doc)
 	if err := to.start(ctx); err != nil {
 		return s, err
 	}
@@ -219,7 +219,7 @@ func (o *ours) latency(ctx context.Context, w work) (s sample, err error) {
 	doc := document(w)
 	watch := newStopwatch(w)
 	doc.Handle(to.Service, func(_ context.Context, b []byte) error { watch.see(b); return nil })
-	from.Sends(doc)
+	from.Declare(doc)
 	if err := to.start(ctx); err != nil {
 		return s, err
 	}
@@ -249,7 +249,7 @@ func (o *ours) ask(ctx context.Context, w work, call dovetail.Call[[]byte, []byt
 		err = errors.Join(err, from.leave(), to.leave(w.channel))
 	}()
 	call.Handle(to.Service, func(_ context.Context, b []byte) ([]byte, error) { return b, nil }, dovetail.Concurrency(max(16, w.callers)))
-	from.Sends(call)
+	from.Declare(call)
 	if err := to.start(ctx); err != nil {
 		return s, err
 	}

@@ -251,7 +251,7 @@ func (h *Harness) Requeue(d dovetail.DeadLetter) {
 		if err != nil {
 			h.tb.Fatal(err)
 		}
-		i := slices.IndexFunc(stored, func(s driver.Stored) bool { return s.Message.ID == d.ID })
+		i := slices.IndexFunc(stored, func(s driver.StoredMessage) bool { return s.Message.ID == d.ID })
 		if i < 0 {
 			continue
 		}

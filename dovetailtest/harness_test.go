@@ -69,7 +69,7 @@ func TestHarness_retries_without_waiting_and_shows_dead_letters(t *testing.T) {
 			seen = append(seen, o.ID)
 			return nil
 		})
-		svc.Sends(place, placed)
+		svc.Declare(place, placed)
 		h.Start()
 		if err := place.Send(t.Context(), svc, order{"7", 100}); err != nil {
 			t.Fatal(err)

@@ -42,8 +42,8 @@ type Backlogger interface {
 	Backlog(ctx context.Context) (int64, error)
 }
 
-// Stored is a message at rest in a channel.
-type Stored struct {
+// StoredMessage is a message at rest in a channel.
+type StoredMessage struct {
 	Position string // the transport's own; opaque, ordered as the channel is
 	Message  *Message
 }
@@ -53,7 +53,7 @@ type Stored struct {
 type Browser interface {
 	// Browse returns at most max messages of the channel that come after the
 	// position ("" for the beginning), oldest first, and none at the end.
-	Browse(ctx context.Context, channel, after string, max int) ([]Stored, error)
+	Browse(ctx context.Context, channel, after string, max int) ([]StoredMessage, error)
 
 	// Remove takes the messages at these positions out of the channel.
 	// Positions that are not there are passed over.
@@ -103,11 +103,11 @@ type Finding struct {
 	Stops    bool     // something does not work now; else one more fault may have that come
 }
 
-// Volatile is a Conn whose engine confirms messages before they would survive
+// An Incarnated is a Conn whose engine confirms messages before they would survive
 // a loss of power. After an unclean start of the engine its incarnation is
 // another, and what was confirmed within the window before may be gone: a
 // relay publishes its retained rows of that time again. ErrUnsupported says
 // that this engine cannot tell.
-type Volatile interface {
+type Incarnated interface {
 	Incarnation(ctx context.Context) (id string, window time.Duration, err error)
 }

@@ -38,7 +38,7 @@ func TestBatch_that_fails_as_a_whole_goes_one_by_one(t *testing.T) {
 				svc := h.Service("shop", dovetail.Options{Retry: dovetail.RetryPolicy{Attempts: 1}})
 				db := deferred{memstore.New()}
 				box := outbox.New(svc, db)
-				svc.Sends(arrived, ranLow)
+				svc.Declare(arrived, ranLow)
 				arrived.SubscribeBatch(svc, inbox.Batch(box, func(ctx context.Context, tx *memstore.Tx, out dovetail.Sender, i item) error {
 					if how == "panic" && i.Count == 13 {
 						panic("thirteen")
@@ -48,7 +48,7 @@ func TestBatch_that_fails_as_a_whole_goes_one_by_one(t *testing.T) {
 				}), dovetail.Concurrency(1))
 				events := map[string]int{}
 				ranLow.Subscribe(svc, func(ctx context.Context, i item) error {
-					events[dovetail.Current(ctx).Message.ID]++
+					events[dovetail.DeliveryFromContext(ctx).Message.ID]++
 					return nil
 				}, dovetail.Concurrency(1))
 				h.Start()

@@ -30,7 +30,7 @@ func Batch[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, ou
 	return func(ctx context.Context, vs []T) []error {
 		ins := dovetail.Batch(ctx)
 		if len(ins) != len(vs) {
-			return every(len(vs), ErrOutside)
+			return every(len(vs), ErrNoMessage)
 		}
 		for _, in := range ins {
 			buryWith(box, in)
@@ -85,12 +85,12 @@ func every(n int, err error) []error {
 // batch is one attempt at several messages.
 type batch[Tx any] struct {
 	box     *outbox.Box[Tx]
-	ins     []*dovetail.Incoming
+	ins     []*dovetail.Delivery
 	errs    []error
 	t       *outbox.Transaction[Tx]
 	entries []store.Entry // sorted and distinct
 	items   [][]int       // of each entry: the messages that are the same
-	found   []store.Found
+	found   []store.InboxRow
 }
 
 func (b *batch[Tx]) run(ctx context.Context, f func(ctx context.Context, i int) error) error {
@@ -101,10 +101,10 @@ func (b *batch[Tx]) run(ctx context.Context, f func(ctx context.Context, i int) 
 	}
 	b.t = t
 	defer t.Rollback(ctx) // after the commit it does nothing
-	if b.found, err = b.box.DB().Enter(ctx, t.Tx(), b.entries); err != nil {
+	if b.found, err = b.box.DB().Insert(ctx, t.Tx(), b.entries); err != nil {
 		return dovetail.NotBegun(fmt.Errorf("inbox: %w", err))
 	}
-	fresh := slices.ContainsFunc(b.found, func(f store.Found) bool { return f.State == "" || f.State == store.Released })
+	fresh := slices.ContainsFunc(b.found, func(f store.InboxRow) bool { return f.State == "" || f.State == store.Released })
 	if fresh {
 		for _, in := range b.ins {
 			in.Begun()
@@ -167,9 +167,9 @@ func (b *batch[Tx]) handle(ctx context.Context, f func(ctx context.Context, i in
 		if e < 0 {
 			continue
 		}
-		err := b.t.Part(ctx, func() error { return f(ctx, i) })
+		err := b.t.Savepoint(ctx, func() error { return f(ctx, i) })
 		b.set(b.items[e], err)
-		var broken *outbox.PartError
+		var broken *outbox.SavepointError
 		switch {
 		case err == nil:
 		case errors.As(err, &broken):
@@ -199,7 +199,7 @@ func (b *batch[Tx]) whole(ctx context.Context, first []int, f func(ctx context.C
 	if len(fresh) < 2 {
 		return len(fresh) == 0, nil
 	}
-	err := b.t.Part(ctx, func() error {
+	err := b.t.Savepoint(ctx, func() error {
 		for _, i := range fresh {
 			if err := f(ctx, i); err != nil {
 				return err
@@ -207,7 +207,7 @@ func (b *batch[Tx]) whole(ctx context.Context, first []int, f func(ctx context.C
 		}
 		return nil
 	})
-	var broken *outbox.PartError
+	var broken *outbox.SavepointError
 	if errors.As(err, &broken) {
 		return false, broken
 	}
@@ -227,11 +227,11 @@ func (b *batch[Tx]) leave(ctx context.Context, failed []int) error {
 	}
 	slices.Sort(failed)
 	entries := make([]store.Entry, len(failed))
-	found := make([]store.Found, len(failed))
+	found := make([]store.InboxRow, len(failed))
 	for i, e := range failed {
 		entries[i], found[i] = b.entries[e], b.found[e]
 	}
-	if err := b.box.DB().Leave(ctx, b.t.Tx(), entries, found); err != nil {
+	if err := b.box.DB().Undo(ctx, b.t.Tx(), entries, found); err != nil {
 		return fmt.Errorf("inbox: %w", err)
 	}
 	return nil

@@ -95,7 +95,7 @@ func serve(use func(context.Context, *dovetail.Service), register func(*dovetail
 		return
 	}
 	svc := dovetail.New("catalog", bus.Connect(), dovetail.Options{})
-	svc.Sends(reserve, arrived, ranLow)
+	svc.Declare(reserve, arrived, ranLow)
 	register(svc, outbox.New(svc, memstore.New()))
 	ended := make(chan error)
 	go func() { ended <- svc.Run(ctx) }()

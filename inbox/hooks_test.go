@@ -47,7 +47,7 @@ func (tr *tracing) hooks() dovetail.Hooks {
 				}
 			}
 		},
-		Handle: func(ctx context.Context, in *dovetail.Incoming) (context.Context, func(error)) {
+		Handle: func(ctx context.Context, in *dovetail.Delivery) (context.Context, func(error)) {
 			return context.WithValue(ctx, traceKey{}, in.Message.Headers.Get("traceparent")), nil
 		},
 	}
@@ -58,7 +58,7 @@ func TestHooks_carry_the_trace_through_outbox_and_inbox(t *testing.T) {
 		var tr tracing
 		svc := h.Service("shop", dovetail.Options{Hooks: tr.hooks()})
 		box := outbox.New(svc, memstore.New())
-		svc.Sends(reserve, arrived, ranLow)
+		svc.Declare(reserve, arrived, ranLow)
 		var mu sync.Mutex
 		var traces []string
 		reserve.Handle(svc, inbox.Answer(box, func(ctx context.Context, _ *memstore.Tx, out dovetail.Sender, i item) (item, error) {

@@ -14,8 +14,8 @@ import (
 
 // Errors that handlers return without f having run.
 var (
-	// ErrOutside: the handler was called without a message.
-	ErrOutside = errors.New("inbox: not called for a message: pass the function to Handle or Subscribe, and give it the context that the service gives")
+	// ErrNoMessage: the handler was called without a message.
+	ErrNoMessage = errors.New("inbox: not called for a message: pass the function to Handle or Subscribe, and give it the context that the service gives")
 	// ErrDead: the message is among the dead letters and was not sent again
 	// from there.
 	ErrDead = errors.New("inbox: among the dead letters already: requeue that (dovetail dead requeue), rather than send it again")
@@ -60,14 +60,14 @@ func Once[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, out
 // run is one attempt at one message.
 type run[Tx any] struct {
 	box *outbox.Box[Tx]
-	in  *dovetail.Incoming
+	in  *dovetail.Delivery
 }
 
 // once runs f unless the message was handled; the kept answer goes to res, if
 // it is not nil.
 func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx, dovetail.Sender) (any, error)) error {
-	if r.in = dovetail.Current(ctx); r.in == nil {
-		return ErrOutside
+	if r.in = dovetail.DeliveryFromContext(ctx); r.in == nil {
+		return ErrNoMessage
 	}
 	if res == nil || r.in.Message.ReplyTo == "" {
 		buryWith(r.box, r.in)
@@ -78,7 +78,7 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 		return dovetail.NotBegun(err)
 	}
 	defer t.Rollback(ctx) // after the commit it does nothing
-	found, err := r.box.DB().Enter(ctx, t.Tx(), []store.Entry{entry})
+	found, err := r.box.DB().Insert(ctx, t.Tx(), []store.Entry{entry})
 	if err != nil {
 		return dovetail.NotBegun(fmt.Errorf("inbox: %w", err))
 	}
@@ -88,13 +88,13 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 	}
 	var v any
 	begun := false
-	err = t.Part(ctx, func() (err error) {
+	err = t.Savepoint(ctx, func() (err error) {
 		begun = true
 		r.in.Begun()
 		v, err = f(ctx, t.Tx(), t.Sender())
 		return err
 	})
-	var broken *outbox.PartError
+	var broken *outbox.SavepointError
 	switch {
 	case errors.As(err, &broken):
 		return broken // and not the refusal that it came with
@@ -141,7 +141,7 @@ func (r *run[Tx]) encode(res, v any, err error) (*store.Reply, error) {
 // known answers a message whose row was there. The row may have been seen before
 // the commit that wrote it was safe, as on a primary whose standby is away; this
 // transaction, which has locked it, commits only when it is.
-func (r *run[Tx]) known(ctx context.Context, t *outbox.Transaction[Tx], f store.Found, res any) error {
+func (r *run[Tx]) known(ctx context.Context, t *outbox.Transaction[Tx], f store.InboxRow, res any) error {
 	if err := t.Commit(ctx); err != nil {
 		return dovetail.NotBegun(fmt.Errorf("%w: %w", errAway, err))
 	}
@@ -149,7 +149,7 @@ func (r *run[Tx]) known(ctx context.Context, t *outbox.Transaction[Tx], f store.
 }
 
 // again answers a message that was handled, or must not be.
-func (r *run[Tx]) again(f store.Found, res any) error {
+func (r *run[Tx]) again(f store.InboxRow, res any) error {
 	switch f.State {
 	case store.Dead:
 		return dovetail.Discard(ErrDead)
@@ -175,7 +175,7 @@ func (r *run[Tx]) resolve(ctx context.Context, entry store.Entry, res any, cause
 		return dovetail.NotBegun(errors.Join(errAway, unknown, err))
 	}
 	defer t.Rollback(ctx)
-	found, err := r.box.DB().Enter(ctx, t.Tx(), []store.Entry{entry})
+	found, err := r.box.DB().Insert(ctx, t.Tx(), []store.Entry{entry})
 	switch {
 	case err != nil:
 		return dovetail.NotBegun(errors.Join(unknown, err))
@@ -186,7 +186,7 @@ func (r *run[Tx]) resolve(ctx context.Context, entry store.Entry, res any, cause
 }
 
 // buryWith has the row say so when the message becomes a dead letter.
-func buryWith[Tx any](box *outbox.Box[Tx], in *dovetail.Incoming) {
+func buryWith[Tx any](box *outbox.Box[Tx], in *dovetail.Delivery) {
 	in.OnDeadLetter(func(ctx context.Context) error {
 		t, ctx, err := box.Begin(ctx)
 		if err != nil {
@@ -207,7 +207,7 @@ const maxAhead = time.Hour
 
 // entryOf is the inbox entry of a message. Its age counts from the later of now
 // and when it was to be delivered.
-func entryOf(in *dovetail.Incoming, now time.Time) store.Entry {
+func entryOf(in *dovetail.Delivery, now time.Time) store.Entry {
 	since := now
 	if in.Message.Due.After(since) {
 		since = in.Message.Due

@@ -77,11 +77,11 @@ func withinOf(t *testing.T, opts outbox.Options, test func(s *shop)) {
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
 		s := &shop{T: t, h: h, svc: h.Service("shop"), db: &flaky{Store: memstore.New()}}
 		s.box = outbox.New(s.svc, s.db, opts)
-		s.svc.Sends(reserve, arrived, ranLow)
+		s.svc.Declare(reserve, arrived, ranLow)
 		ranLow.Subscribe(s.svc, func(ctx context.Context, i item) error {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.low = append(s.low, dovetail.Current(ctx).Message.ID)
+			s.low = append(s.low, dovetail.DeliveryFromContext(ctx).Message.ID)
 			return nil
 		})
 		test(s)
@@ -251,7 +251,7 @@ func TestAnswer_gives_the_kept_answer_to_a_copy_that_comes_too_late(t *testing.T
 		var copied *driver.Message
 		reserve.Handle(s.svc, inbox.Answer(s.box, func(ctx context.Context, tx *memstore.Tx, out dovetail.Sender, i item) (item, error) {
 			s.ran()
-			m := *dovetail.Current(ctx).Message
+			m := *dovetail.DeliveryFromContext(ctx).Message
 			copied = &m
 			return add(ctx, tx, out, i)
 		}))
@@ -375,10 +375,10 @@ func TestOnce_does_not_run_what_was_cancelled(t *testing.T) {
 func TestHandlers_outside_a_service_say_so(t *testing.T) {
 	within(t, func(s *shop) {
 		nothing := func(context.Context, *memstore.Tx, dovetail.Sender, item) error { return nil }
-		if err := inbox.Once(s.box, nothing)(s.Context(), item{}); !errors.Is(err, inbox.ErrOutside) {
+		if err := inbox.Once(s.box, nothing)(s.Context(), item{}); !errors.Is(err, inbox.ErrNoMessage) {
 			s.Errorf("Once: %v", err)
 		}
-		if errs := inbox.Batch(s.box, nothing)(s.Context(), make([]item, 2)); len(errs) != 2 || !errors.Is(errs[1], inbox.ErrOutside) {
+		if errs := inbox.Batch(s.box, nothing)(s.Context(), make([]item, 2)); len(errs) != 2 || !errors.Is(errs[1], inbox.ErrNoMessage) {
 			s.Errorf("Batch: %v", errs)
 		}
 	})
@@ -400,7 +400,7 @@ func TestBatch_handles_each_message_once_and_undoes_failures_alone(t *testing.T)
 				return errors.New("not yet")
 			case i.SKU == "c":
 				return dovetail.Refuse("no", "not this one")
-			case dovetail.Current(ctx) == nil:
+			case dovetail.DeliveryFromContext(ctx) == nil:
 				s.Error("an item's context has no message")
 			}
 			return nil
@@ -575,7 +575,7 @@ func TestOnce_hides_that_a_message_waited_twice(t *testing.T) {
 		}
 		fresh := s.h.Service("shop")
 		box := outbox.New(fresh, s.db)
-		fresh.Sends(ranLow)
+		fresh.Declare(ranLow)
 		v2.Subscribe(fresh, inbox.Once(box, func(ctx context.Context, tx *memstore.Tx, out dovetail.Sender, i item) error {
 			s.ran()
 			_, err := add(ctx, tx, out, i)

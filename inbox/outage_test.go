@@ -39,11 +39,11 @@ func (a *absent) Begin(ctx context.Context) (*memstore.Tx, error) {
 	return a.Store.Begin(ctx)
 }
 
-func (a *absent) Enter(ctx context.Context, tx *memstore.Tx, es []store.Entry) ([]store.Found, error) {
+func (a *absent) Insert(ctx context.Context, tx *memstore.Tx, es []store.Entry) ([]store.InboxRow, error) {
 	if a.refuses != nil && slices.ContainsFunc(es, a.refuses) {
 		return nil, errors.New("invalid byte sequence")
 	}
-	return a.Store.Enter(ctx, tx, es)
+	return a.Store.Insert(ctx, tx, es)
 }
 
 // lines is a log that counts its lines.
@@ -70,7 +70,7 @@ func outage(t *testing.T, batch bool) {
 		svc := h.Service("shop", dovetail.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
 		db := &absent{Store: memstore.New()}
 		box := outbox.New(svc, db, outbox.Options{NoRelay: true})
-		svc.Sends(arrived)
+		svc.Declare(arrived)
 		var mu sync.Mutex
 		var handled int
 		last := map[string]int{}
@@ -82,7 +82,7 @@ func outage(t *testing.T, batch bool) {
 				t.Errorf("key %s: %d came, want %d", i.SKU, i.Count, last[i.SKU])
 			}
 			last[i.SKU]++
-			if a := dovetail.Current(ctx).Attempt; a != 1 {
+			if a := dovetail.DeliveryFromContext(ctx).Attempt; a != 1 {
 				t.Errorf("attempt %d", a)
 			}
 			return nil
@@ -137,7 +137,7 @@ func TestOutage_does_not_hold_up_a_shutdown(t *testing.T) {
 		db := &absent{Store: memstore.New()}
 		db.away.Store(true)
 		box := outbox.New(svc, db, outbox.Options{NoRelay: true})
-		svc.Sends(arrived)
+		svc.Declare(arrived)
 		arrived.Subscribe(svc, inbox.Once(box, func(context.Context, *memstore.Tx, dovetail.Sender, item) error { return nil }))
 		h.Start()
 		for n := range 100 {
@@ -158,7 +158,7 @@ func TestMessage_that_alone_cannot_begin_holds_its_key_only(t *testing.T) {
 			svc := h.Service("shop", dovetail.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
 			db := &absent{Store: memstore.New(), refuses: func(e store.Entry) bool { return e.ID == "poison" }}
 			box := outbox.New(svc, db, outbox.Options{NoRelay: true})
-			svc.Sends(arrived)
+			svc.Declare(arrived)
 			var handled atomic.Int64
 			f := func(context.Context, *memstore.Tx, dovetail.Sender, item) error { handled.Add(1); return nil }
 			if batch {
@@ -192,7 +192,7 @@ func TestMessage_that_alone_cannot_begin_holds_its_key_only(t *testing.T) {
 // remote is a store whose answers take a while, as over a network.
 type remote struct{ absent }
 
-func (r *remote) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, error) {
+func (r *remote) Lookup(ctx context.Context, keys []store.Key) ([]store.InboxRow, error) {
 	<-time.After(100 * time.Millisecond)
 	if r.away.Load() {
 		return nil, errors.New("connection refused")
@@ -208,7 +208,7 @@ func TestOutage_is_over_with_the_first_old_request_that_is_looked_up(t *testing.
 		svc := h.Service("shop")
 		db := &remote{absent{Store: memstore.New()}}
 		box := outbox.New(svc, db, outbox.Options{NoRelay: true})
-		svc.Sends(reserve)
+		svc.Declare(reserve)
 		reserve.Handle(svc, inbox.Answer(box, func(_ context.Context, _ *memstore.Tx, _ dovetail.Sender, i item) (item, error) { return i, nil }),
 			dovetail.Concurrency(50))
 		h.Start()

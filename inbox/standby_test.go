@@ -42,7 +42,7 @@ func TestBatch_that_was_handled_waits_until_a_commit_goes_through(t *testing.T) 
 				svc := h.Service("shop", dovetail.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
 				db := &unsynced{Store: memstore.New()}
 				box := outbox.New(svc, db, outbox.Options{NoRelay: true})
-				svc.Sends(arrived)
+				svc.Declare(arrived)
 				var handled atomic.Int64
 				arrived.SubscribeBatch(svc, inbox.Batch(box, func(context.Context, *memstore.Tx, dovetail.Sender, item) error {
 					handled.Add(1)

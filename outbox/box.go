@@ -40,10 +40,10 @@ type Options struct {
 	// wrote wakes it at once.
 	Poll time.Duration
 
-	// Advance is how long the relay may put off writing down how far it is, so
+	// CursorInterval is how long the relay may put off writing down how far it is, so
 	// that it does not compete with the service for commits; a crash repeats
 	// what was published meanwhile. Default 100 ms.
-	Advance time.Duration
+	CursorInterval time.Duration
 
 	// Lease is how long a relay that dies keeps others from taking over;
 	// default 10 s.
@@ -61,7 +61,7 @@ type Options struct {
 
 	// Retention is how long published messages are kept. It is at least twice
 	// the window within which a broker may forget what it confirmed
-	// (driver.Volatile), and must be less than InboxRetention. Default: until the
+	// (driver.Incarnated), and must be less than InboxRetention. Default: until the
 	// relay tidies up, every few seconds.
 	Retention time.Duration
 
@@ -70,14 +70,14 @@ type Options struct {
 	// keeps messages.
 	InboxRetention time.Duration
 
-	// Tidy is how often retired messages, tokens and inbox rows are deleted;
+	// CleanupInterval is how often retired messages, tokens and inbox rows are deleted;
 	// default 5 s.
-	Tidy time.Duration
+	CleanupInterval time.Duration
 
-	// Flush is how long the relay goes on publishing when the service ends;
+	// DrainTimeout is how long the relay goes on publishing when the service ends;
 	// what is left is published by the next start or another instance. Default
 	// 5 s.
-	Flush time.Duration
+	DrainTimeout time.Duration
 
 	// Resolve is how long a commit that was not answered is looked into before
 	// its outcome is called unknown; default 10 s.
@@ -92,13 +92,13 @@ func (o Options) withDefaults() Options {
 	orDefault(&o.Batch, 500)
 	orDefault(&o.BatchBytes, 8<<20)
 	orDefault(&o.Poll, 200*time.Millisecond)
-	orDefault(&o.Advance, 100*time.Millisecond)
+	orDefault(&o.CursorInterval, 100*time.Millisecond)
 	orDefault(&o.Lease, 10*time.Second)
 	orDefault(&o.SendTimeout, 30*time.Second)
 	orDefault(&o.HoldAfter, time.Second)
 	orDefault(&o.InboxRetention, 7*24*time.Hour)
-	orDefault(&o.Tidy, 5*time.Second)
-	orDefault(&o.Flush, 5*time.Second)
+	orDefault(&o.CleanupInterval, 5*time.Second)
+	orDefault(&o.DrainTimeout, 5*time.Second)
 	orDefault(&o.Resolve, 10*time.Second)
 	return o
 }
@@ -114,9 +114,9 @@ func (o *Options) check() error {
 		name  string
 		value int64
 	}{
-		{"Batch", int64(o.Batch)}, {"BatchBytes", int64(o.BatchBytes)}, {"Poll", int64(o.Poll)}, {"Advance", int64(o.Advance)},
+		{"Batch", int64(o.Batch)}, {"BatchBytes", int64(o.BatchBytes)}, {"Poll", int64(o.Poll)}, {"CursorInterval", int64(o.CursorInterval)},
 		{"Lease", int64(o.Lease)}, {"SendTimeout", int64(o.SendTimeout)}, {"HoldAfter", int64(o.HoldAfter)}, {"Retention", int64(o.Retention)},
-		{"InboxRetention", int64(o.InboxRetention)}, {"Tidy", int64(o.Tidy)}, {"Flush", int64(o.Flush)}, {"Resolve", int64(o.Resolve)},
+		{"InboxRetention", int64(o.InboxRetention)}, {"CleanupInterval", int64(o.CleanupInterval)}, {"DrainTimeout", int64(o.DrainTimeout)}, {"Resolve", int64(o.Resolve)},
 	} {
 		if f.value < 0 {
 			return fmt.Errorf("outbox: Options.%s: %d: want a positive value, or 0 for the default", f.name, f.value)
@@ -199,7 +199,7 @@ func (c component[Tx]) Run(ctx context.Context) error {
 func (c component[Tx]) Stuck() []dovetail.Stuck { return c.b.warnings.stuck() }
 
 // Replied looks for the reply that the inbox keeps for a request.
-func (c component[Tx]) Replied(ctx context.Context, in *dovetail.Incoming) (r dovetail.Reply, found bool, err error) {
+func (c component[Tx]) Replied(ctx context.Context, in *dovetail.Delivery) (r dovetail.Reply, found bool, err error) {
 	key := store.Key{Group: in.Group, Handler: in.Handler, Source: in.Message.Source, ID: in.Message.ID}
 	rows, err := c.b.db.Lookup(ctx, []store.Key{key})
 	if err != nil || rows[0].State != store.Handled {

@@ -244,10 +244,10 @@ func TestIn_writes_to_a_transaction_of_somebody_else(t *testing.T) {
 	within(t, outbox.Options{}, func(b *bench) {
 		tx, err := b.db.Begin(b.Context())
 		b.must(err)
-		b.must(send(b.Context(), b.box.In(tx), "1"))
+		b.must(send(b.Context(), b.box.Sender(tx), "1"))
 		buffered := b.box.Buffered(tx)
 		b.must(send(b.Context(), buffered, "3"))
-		b.must(send(b.Context(), b.box.In(tx), "2"))
+		b.must(send(b.Context(), b.box.Sender(tx), "2"))
 		b.must(buffered.Flush(b.Context()))
 		if err := send(b.Context(), buffered, "late"); err == nil {
 			b.Error("a flushed sender took a message")
@@ -259,7 +259,7 @@ func TestIn_writes_to_a_transaction_of_somebody_else(t *testing.T) {
 
 		tx, err = b.db.Begin(b.Context())
 		b.must(err)
-		b.must(send(b.Context(), b.box.In(tx), "undone"))
+		b.must(send(b.Context(), b.box.Sender(tx), "undone"))
 		b.must(b.db.Rollback(b.Context(), tx))
 		b.want(time.Minute, "1", "2", "3")
 	})

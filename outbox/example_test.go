@@ -27,7 +27,7 @@ func ExampleBox_Do() {
 	}
 	svc := dovetail.New("ordering", bus.Connect(), dovetail.Options{})
 	box := outbox.New(svc, memstore.New())
-	svc.Sends(orderPlaced)
+	svc.Declare(orderPlaced)
 	heard := make(chan order)
 	orderPlaced.Subscribe(svc, func(ctx context.Context, o order) error { heard <- o; return nil })
 	ended := make(chan error)
@@ -47,7 +47,7 @@ func ExampleBox_Do() {
 }
 
 // A transaction that other code begins and commits takes messages with it, too.
-func ExampleBox_In() {
+func ExampleBox_Sender() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	bus, err := membus.New(membus.Options{})
@@ -58,14 +58,14 @@ func ExampleBox_In() {
 	svc := dovetail.New("ordering", bus.Connect(), dovetail.Options{})
 	db := memstore.New()
 	box := outbox.New(svc, db)
-	svc.Sends(orderPlaced)
+	svc.Declare(orderPlaced)
 
 	tx, err := db.Begin(ctx)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(orderPlaced.Publish(ctx, box.In(tx), order{ID: "8"}))
+	fmt.Println(orderPlaced.Publish(ctx, box.Sender(tx), order{ID: "8"}))
 	fmt.Println(db.Commit(ctx, tx, store.Writes{}))
 	box.Wake()
 	stats, err := box.Stats(ctx)

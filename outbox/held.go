@@ -15,7 +15,7 @@ import (
 // HeldStore is what it takes to look at held messages and to repair them: a
 // store.DB of any kind.
 type HeldStore interface {
-	store.Holding
+	store.HeldQueue
 	Shards() int
 }
 

@@ -127,7 +127,7 @@ func (b *Box[Tx]) lead(ctx context.Context, term store.Term) (left bool, err err
 	left = errors.Is(cause, errHangs) || errors.Is(cause, errHandOver)
 	stop(nil)
 	beside.Wait()
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(b.opts.Flush, time.Second))
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(b.opts.DrainTimeout, time.Second))
 	defer cancel()
 	if fenced {
 		b.warnings.log.Info("the relay's lease was lost: another took over, or this process was stopped for too long", "shard", term.Shard, "term", term.Term)
@@ -179,7 +179,7 @@ func (t *term[Tx]) boundFlush(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 	case <-t.stopping:
-		backoff.Sleep(ctx, t.opts.Flush)
+		backoff.Sleep(ctx, t.opts.DrainTimeout)
 	}
 	t.endSend()
 }

@@ -346,10 +346,10 @@ func TestRelay_publishes_what_is_left_when_the_service_ends(t *testing.T) {
 }
 
 func TestRelay_ends_in_time_while_the_broker_hangs(t *testing.T) {
-	idle(t, outbox.Options{Flush: 3 * time.Second}, func(b *bench) {
+	idle(t, outbox.Options{DrainTimeout: 3 * time.Second}, func(b *bench) {
 		hanging := &hangingBroker{&broker{}}
 		b.svc.conn, b.svc.components = hanging, nil
-		b.box = outbox.New(b.svc, b.db, outbox.Options{Flush: 3 * time.Second})
+		b.box = outbox.New(b.svc, b.db, outbox.Options{DrainTimeout: 3 * time.Second})
 		b.publish("stock", "k", "1")
 		b.start()
 		b.pass(time.Second)
@@ -375,7 +375,7 @@ func TestRelay_has_the_cursor_moved_along_with_what_it_reads(t *testing.T) {
 	idle(t, outbox.Options{}, func(b *bench) {
 		f := &faulty{Store: b.db, along: true}
 		b.svc.components = nil
-		b.box = outbox.New(b.svc, f, outbox.Options{Advance: 100 * time.Millisecond})
+		b.box = outbox.New(b.svc, f, outbox.Options{CursorInterval: 100 * time.Millisecond})
 		b.start()
 		defer b.stop()
 		for i := range 40 { // something to read every 20 ms
@@ -400,7 +400,7 @@ func TestRelay_has_the_cursor_moved_along_with_what_it_reads(t *testing.T) {
 }
 
 func TestRelay_retires_what_was_published(t *testing.T) {
-	within(t, outbox.Options{Tidy: 5 * time.Second}, func(b *bench) {
+	within(t, outbox.Options{CleanupInterval: 5 * time.Second}, func(b *bench) {
 		b.publish("stock", "k", "1", "2", "3")
 		b.pass(20 * time.Second)
 		page, err := b.db.Next(b.Context(), store.Term{}, store.Position{}, store.Position{}, store.Limit{Rows: 10, Bytes: 1 << 20})
@@ -463,7 +463,7 @@ func TestRelay_loses_nothing_and_keeps_the_order_whatever_fails(t *testing.T) {
 	for seed := range uint64(24) {
 		batched := seed%2 == 1
 		t.Run(fmt.Sprintf("%d ordered batch %v", seed, batched), func(t *testing.T) {
-			idle(t, outbox.Options{Batch: 7, Advance: 30 * time.Millisecond, Tidy: time.Second, HoldAfter: 200 * time.Millisecond}, func(b *bench) {
+			idle(t, outbox.Options{Batch: 7, CursorInterval: 30 * time.Millisecond, CleanupInterval: time.Second, HoldAfter: 200 * time.Millisecond}, func(b *bench) {
 				r, faults := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2))
 				kinds := []error{driver.ErrRetryable, driver.ErrNotFound, driver.ErrDenied, errors.New("odd"), driver.ErrTooLarge}
 				sick := map[string]error{} // keys and channels that fail for a while
@@ -513,7 +513,7 @@ func TestRelay_loses_nothing_and_keeps_the_order_whatever_fails(t *testing.T) {
 					if r.IntN(80) == 0 {
 						b.stop() // and another process goes on
 						b.svc.components = nil
-						b.box = outbox.New(b.svc, b.db, outbox.Options{Batch: 7, Tidy: time.Second, HoldAfter: 200 * time.Millisecond})
+						b.box = outbox.New(b.svc, b.db, outbox.Options{Batch: 7, CleanupInterval: time.Second, HoldAfter: 200 * time.Millisecond})
 						b.start()
 					}
 				}

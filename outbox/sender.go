@@ -21,7 +21,7 @@ type buffer struct {
 
 	mu       sync.Mutex
 	messages []*driver.Message
-	causes   []*dovetail.Incoming // of each message: what the handler that sent it was handling; nil for none
+	causes   []*dovetail.Delivery // of each message: what the handler that sent it was handling; nil for none
 	ended    bool
 }
 
@@ -30,7 +30,7 @@ func (s *buffer) Name() string { return s.svc.Name() }
 
 // Send checks messages and keeps them until the commit.
 func (s *buffer) Send(ctx context.Context, messages []*driver.Message) error {
-	cause := dovetail.Current(ctx)
+	cause := dovetail.DeliveryFromContext(ctx)
 	if err := s.svc.Prepare(ctx, messages); err != nil {
 		undone(cause, messages...)
 		return err
@@ -48,7 +48,7 @@ func (s *buffer) Send(ctx context.Context, messages []*driver.Message) error {
 }
 
 // undone has a handler that sends messages again send the same ids.
-func undone(cause *dovetail.Incoming, messages ...*driver.Message) {
+func undone(cause *dovetail.Delivery, messages ...*driver.Message) {
 	if cause != nil {
 		cause.Undone(messages...)
 	}
@@ -109,7 +109,7 @@ func writes(messages []*driver.Message, delay bool) store.Writes {
 //
 // Order by key is promised only for what is sent while the transaction holds
 // the lock that orders it; Buffered makes that easier.
-func (b *Box[Tx]) In(tx Tx) dovetail.Sender { return &direct[Tx]{b, tx} }
+func (b *Box[Tx]) Sender(tx Tx) dovetail.Sender { return &direct[Tx]{b, tx} }
 
 type direct[Tx any] struct {
 	b  *Box[Tx]

@@ -9,7 +9,7 @@ import (
 )
 
 func TestStats_tell_rate_age_and_what_a_crash_would_repeat(t *testing.T) {
-	within(t, outbox.Options{Advance: 5 * time.Second}, func(b *bench) {
+	within(t, outbox.Options{CursorInterval: 5 * time.Second}, func(b *bench) {
 		for i := range 50 {
 			b.publish("stock", fmt.Sprint("k", i%5), fmt.Sprint(i))
 		}

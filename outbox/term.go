@@ -26,7 +26,7 @@ type term[Tx any] struct {
 	extended atomic.Pointer[time.Time]
 	stopping <-chan struct{} // the service has ended
 	stop     context.CancelCauseFunc
-	send     context.Context // ends Options.Flush later than the service
+	send     context.Context // ends Options.DrainTimeout later than the service
 	endSend  context.CancelFunc
 
 	// What only the main goroutine touches.
@@ -203,7 +203,7 @@ func (t *term[Tx]) round(ctx context.Context) (idle bool, next time.Time, err er
 
 // earliest is the first of next, the next poll and the next advance.
 func (t *term[Tx]) earliest(next time.Time) time.Time {
-	others := []time.Time{t.step.due(t.opts.Advance), t.unnoted.due()}
+	others := []time.Time{t.step.due(t.opts.CursorInterval), t.unnoted.due()}
 	if !t.full() && t.reader.page == nil {
 		others = append(others, t.reader.pollAt)
 	}
@@ -300,7 +300,7 @@ func (t *term[Tx]) advanceDue() bool {
 	if at := t.unnoted.due(); !at.IsZero() && !time.Now().Before(at) {
 		return true
 	}
-	at := p.due(t.opts.Advance)
+	at := p.due(t.opts.CursorInterval)
 	return !at.IsZero() && (!time.Now().Before(at) || len(p.hold) >= t.opts.Batch ||
 		p.passed >= 4*t.opts.Batch || p.pending && t.window.waiting == 0)
 }
@@ -331,12 +331,12 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 }
 
 // piggyback is what a read that begins now is told to write down: nothing before
-// half of Options.Advance is over, so that the cursor is not written with every
+// half of Options.CursorInterval is over, so that the cursor is not written with every
 // message.
 func (t *term[Tx]) piggyback() piggyback {
 	p := &t.step
 	now := time.Now()
-	if p.passed == 0 || len(p.hold)+len(t.unnoted.rows) > 0 || now.Sub(p.since) < t.opts.Advance/2 {
+	if p.passed == 0 || len(p.hold)+len(t.unnoted.rows) > 0 || now.Sub(p.since) < t.opts.CursorInterval/2 {
 		return piggyback{}
 	}
 	return piggyback{p.to, p.passed, now, p.written}

@@ -204,9 +204,9 @@ func (t *Transaction[Tx]) abandon(ctx context.Context) {
 	}
 }
 
-// Part runs f as a part of the transaction: if f returns an error or panics,
+// Savepoint runs f as a part of the transaction: if f returns an error or panics,
 // what it changed and sent is undone, and nothing else.
-func (t *Transaction[Tx]) Part(ctx context.Context, f func() error) (err error) {
+func (t *Transaction[Tx]) Savepoint(ctx context.Context, f func() error) (err error) {
 	if t.ended.Load() {
 		return errEnded
 	}
@@ -235,7 +235,7 @@ func (t *Transaction[Tx]) Part(ctx context.Context, f func() error) (err error) 
 			uerr = rerr
 		}
 		if uerr != nil {
-			err = errors.Join(err, &PartError{uerr})
+			err = errors.Join(err, &SavepointError{uerr})
 		}
 	}()
 	if err := f(); err != nil {
@@ -245,15 +245,15 @@ func (t *Transaction[Tx]) Part(ctx context.Context, f func() error) (err error) 
 	return nil
 }
 
-// A PartError says that a part could not be undone alone: the whole transaction
+// A SavepointError says that a part could not be undone alone: the whole transaction
 // must be rolled back.
-type PartError struct{ Err error }
+type SavepointError struct{ Err error }
 
 // Error tells why.
-func (e *PartError) Error() string { return "outbox: part of a transaction: " + e.Err.Error() }
+func (e *SavepointError) Error() string { return "outbox: part of a transaction: " + e.Err.Error() }
 
 // Unwrap returns why.
-func (e *PartError) Unwrap() error { return e.Err }
+func (e *SavepointError) Unwrap() error { return e.Err }
 
 // nested is a Do within the part p of t.
 func (t *Transaction[Tx]) nested(ctx context.Context, p *part, f func(ctx context.Context, tx Tx, out dovetail.Sender) error) error {
@@ -262,5 +262,5 @@ func (t *Transaction[Tx]) nested(ctx context.Context, p *part, f func(ctx contex
 		return errParts
 	}
 	defer t.part.Store(p)
-	return t.Part(ctx, func() error { return f(t.box.with(ctx, t, own), t.tx, t.out) })
+	return t.Savepoint(ctx, func() error { return f(t.box.with(ctx, t, own), t.tx, t.out) })
 }

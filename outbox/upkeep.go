@@ -76,7 +76,7 @@ func (t *term[Tx]) rest(ctx context.Context, wake <-chan struct{}, pause time.Du
 
 // tidy deletes what is not needed any more, now and then.
 func (t *term[Tx]) tidy(ctx context.Context) {
-	for t.rest(ctx, nil, backoff.Jitter(t.opts.Tidy)) {
+	for t.rest(ctx, nil, backoff.Jitter(t.opts.CleanupInterval)) {
 		err := t.tidyUp(ctx)
 		switch {
 		case errors.Is(err, store.ErrFenced):
@@ -192,13 +192,13 @@ func (t *term[Tx]) keep() time.Duration {
 // keepsUnknown reports whether the broker has not said yet how much it may
 // forget.
 func (t *term[Tx]) keepsUnknown() bool {
-	_, forgets := t.conn.(driver.Volatile)
+	_, forgets := t.conn.(driver.Incarnated)
 	return forgets && t.volatile.Load().window == 0
 }
 
 // watchBroker looks whether a broker that may forget has been started anew.
 func (t *term[Tx]) watchBroker(ctx context.Context) {
-	v, ok := t.conn.(driver.Volatile)
+	v, ok := t.conn.(driver.Incarnated)
 	if !ok {
 		return
 	}
@@ -216,7 +216,7 @@ func (t *term[Tx]) watchBroker(ctx context.Context) {
 	}
 }
 
-func (t *term[Tx]) look(ctx context.Context, v driver.Volatile) error {
+func (t *term[Tx]) look(ctx context.Context, v driver.Incarnated) error {
 	id, window, err := v.Incarnation(ctx)
 	if errors.Is(err, driver.ErrUnsupported) {
 		return nil // this server says nothing of itself
@@ -246,7 +246,7 @@ func (t *term[Tx]) look(ctx context.Context, v driver.Volatile) error {
 
 // checkBroker looks at once, after a send has failed.
 func (t *term[Tx]) checkBroker() {
-	if v, ok := t.conn.(driver.Volatile); ok {
+	if v, ok := t.conn.(driver.Incarnated); ok {
 		if err := t.look(t.send, v); err != nil {
 			t.b.warnings.report("ask the broker for its incarnation", err)
 		}

@@ -32,7 +32,7 @@ func TestService_refuses_what_is_sent_past_an_open_transaction(t *testing.T) {
 			t.Fatal(err)
 		}
 		box := outbox.New(svc, memstore.New())
-		svc.Sends(placed, ask, place)
+		svc.Declare(placed, ask, place)
 		var mu sync.Mutex
 		var got []string
 		placed.Subscribe(svc, func(_ context.Context, v string) error {

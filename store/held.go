@@ -60,7 +60,7 @@ type Held struct {
 	Since time.Time // when it was set aside
 }
 
-// Errors of Holding, wrapped with what was being done.
+// Errors of HeldQueue, wrapped with what was being done.
 var (
 	// ErrTaken: the relay is trying the message just now.
 	ErrTaken = errors.New("the relay is trying it")
@@ -68,14 +68,14 @@ var (
 	ErrNotHeld = errors.New("not held")
 )
 
-// Holding is where messages wait that could not be published while others
+// HeldQueue is where messages wait that could not be published while others
 // could. They keep their order within a lane.
 //
 // The relay takes what it is about to try; people look at what is held, change
 // it and discard it, without a term and beside a relay that runs. What they
 // change is changed in the outbox's own row as well, so that nothing brings the
 // old one back: no rewind, no relay that begins at an earlier cursor.
-type Holding interface {
+type HeldQueue interface {
 	// Blocked reports for each lane, by channel and name, whether messages of
 	// it are held, so that later ones must follow them.
 	Blocked(ctx context.Context, t Term, lanes []Lane) ([]bool, error)

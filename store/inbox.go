@@ -39,8 +39,8 @@ type Entry struct {
 	Since    time.Time // from which its age counts: the later of now and when it was due
 }
 
-// A Found is an inbox row. The zero value stands for none.
-type Found struct {
+// An InboxRow is an inbox row. The zero value stands for none.
+type InboxRow struct {
 	State    State
 	Requeues int // of the message when the row was last written
 	Reply    Reply
@@ -63,7 +63,7 @@ type KeptReply struct {
 // Integration Patterns). A row commits together with the effect that it stands
 // for.
 type Inbox[Tx any] interface {
-	// Enter inserts a row in state handled for each entry, as the transaction's
+	// Insert inserts a row in state handled for each entry, as the transaction's
 	// first statement. Entries are sorted by Key.Compare and distinct. It
 	// returns, by index, the rows that were there before; their zero value says
 	// that the entry is new. It waits for another transaction that is entering
@@ -75,22 +75,22 @@ type Inbox[Tx any] interface {
 	//
 	// Who settles a message by what was there before commits the transaction
 	// first: a commit says of what the transaction saw, too, that it is safe.
-	Enter(ctx context.Context, tx Tx, entries []Entry) ([]Found, error)
+	Insert(ctx context.Context, tx Tx, entries []Entry) ([]InboxRow, error)
 
-	// Leave undoes Enter for entries whose effect was rolled back to a
+	// Undo undoes Insert for entries whose effect was rolled back to a
 	// savepoint: new rows are deleted, taken-over ones get the state released
-	// again. found is what Enter returned for them.
-	Leave(ctx context.Context, tx Tx, entries []Entry, found []Found) error
+	// again. found is what Insert returned for them.
+	Undo(ctx context.Context, tx Tx, entries []Entry, found []InboxRow) error
 
 	// Mark sets the state of rows, inserting those that are missing, except
 	// that a handled row stays, and that Dead leaves a cancelled row cancelled:
 	// what was undone must not be handled from the dead letters. It returns what
 	// was there before.
-	Mark(ctx context.Context, tx Tx, entries []Entry, s State) ([]Found, error)
+	Mark(ctx context.Context, tx Tx, entries []Entry, s State) ([]InboxRow, error)
 
 	// Lookup returns the committed rows of keys, by index, without locking, once
 	// they are as safe as a commit that was answered.
-	Lookup(ctx context.Context, keys []Key) ([]Found, error)
+	Lookup(ctx context.Context, keys []Key) ([]InboxRow, error)
 
 	// Purge deletes at most max handled rows since before a time, oldest first,
 	// and returns how many. Rows in other states are kept.

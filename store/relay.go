@@ -92,7 +92,7 @@ type Limit struct {
 // A Cursor is how far a shard was published.
 type Cursor struct {
 	Position    Position
-	Incarnation string   // of the broker to which it was published; see driver.Volatile
+	Incarnation string   // of the broker to which it was published; see driver.Incarnated
 	Channels    []string // of which messages are held
 	Restored    string   // why everything retained is published again, where Resume found that the database was restored
 }

@@ -17,7 +17,7 @@ type DB[Tx any] interface {
 	Outbox[Tx]
 	Inbox[Tx]
 	Relay
-	Holding
+	HeldQueue
 	Leases
 	Migrator
 }

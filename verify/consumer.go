@@ -64,7 +64,7 @@ func (p *process) effect(group string, may func(context.Context, Note) error) fu
 				return err
 			}
 		}
-		e := Effect{Group: group, Key: n.Key, ID: dovetail.Current(ctx).Message.ID, N: n.N, Sum: n.Check(), At: time.Now(), Who: p.who()}
+		e := Effect{Group: group, Key: n.Key, ID: dovetail.DeliveryFromContext(ctx).Message.ID, N: n.N, Sum: n.Check(), At: time.Now(), Who: p.who()}
 		if group == foreign {
 			e.ID = foreignID(n) // it came without one
 		}
@@ -90,7 +90,7 @@ func (p *process) who() string { return fmt.Sprintf("%s/%d", p.Instance, p.Life)
 // slowly makes a handler take seconds now and then for one key. It waits
 // outside of any transaction, as for a service that answers late.
 func slowly(next dovetail.Handler) dovetail.Handler {
-	return func(ctx context.Context, in *dovetail.Incoming) error {
+	return func(ctx context.Context, in *dovetail.Delivery) error {
 		if in.Message.Key == slowKey && rand.IntN(4) == 0 {
 			backoff.Sleep(ctx, time.Second+time.Duration(rand.Int64N(int64(2*time.Second))))
 		}

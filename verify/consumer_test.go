@@ -35,7 +35,7 @@ func TestEffect_of_path_outage_does_not_fail_as_wished(t *testing.T) {
 		close(handled)
 		return nil
 	})
-	svc.Sends(event)
+	svc.Declare(event)
 	running, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- svc.Run(running) }()

@@ -17,18 +17,18 @@ import (
 // aChannel has the dead letters of a service.
 type aChannel struct {
 	driver.Conn
-	letters []driver.Stored
+	letters []driver.StoredMessage
 	read    int
 	sent    []*driver.Message
 }
 
 func (c *aChannel) put(position, key, id string, body []byte) {
-	c.letters = append(c.letters, driver.Stored{Position: position, Message: &driver.Message{ID: "letter " + id, Key: key, Body: body,
+	c.letters = append(c.letters, driver.StoredMessage{Position: position, Message: &driver.Message{ID: "letter " + id, Key: key, Body: body,
 		Headers: driver.Headers{{Name: "dovetail-dead-group", Value: "g"}, {Name: "dovetail-dead-service", Value: "s"}, {Name: "dovetail-original-id", Value: id}}}})
-	slices.SortStableFunc(c.letters, func(a, b driver.Stored) int { return cmp.Compare(a.Position, b.Position) })
+	slices.SortStableFunc(c.letters, func(a, b driver.StoredMessage) int { return cmp.Compare(a.Position, b.Position) })
 }
 
-func (c *aChannel) Browse(_ context.Context, _, after string, most int) (page []driver.Stored, _ error) {
+func (c *aChannel) Browse(_ context.Context, _, after string, most int) (page []driver.StoredMessage, _ error) {
 	for _, s := range c.letters {
 		if s.Position > after && len(page) < most {
 			page = append(page, s)
@@ -39,7 +39,7 @@ func (c *aChannel) Browse(_ context.Context, _, after string, most int) (page []
 }
 
 func (c *aChannel) Remove(_ context.Context, _ string, positions []string) error {
-	c.letters = slices.DeleteFunc(c.letters, func(s driver.Stored) bool { return slices.Contains(positions, s.Position) })
+	c.letters = slices.DeleteFunc(c.letters, func(s driver.StoredMessage) bool { return slices.Contains(positions, s.Position) })
 	return nil
 }
 

@@ -123,7 +123,7 @@ var paths = []path{
 		cannot: (*run).noLetters,
 		consume: func(p *process, c consumption) {
 			one, _ := c.handlers(p.effect(requeues, func(ctx context.Context, n Note) error {
-				if n.N%8 == 1 && dovetail.Current(ctx).Requeues == 0 {
+				if n.N%8 == 1 && dovetail.DeliveryFromContext(ctx).Requeues == 0 {
 					return dovetail.Permanent(errors.New("fails until it is sent again")) // the first of each key, so that a short run has some
 				}
 				return nil
@@ -229,7 +229,7 @@ func (j *job) events(name string) []dovetail.Event[Note] {
 func (p *process) declare() {
 	for _, name := range append([]string{""}, p.Paths...) {
 		for _, e := range p.events(name) {
-			p.svc.Sends(e)
+			p.svc.Declare(e)
 		}
 	}
 }

@@ -65,13 +65,13 @@ func TestLetters_are_counted_and_those_of_requeues_sent_again(t *testing.T) {
 	handled := make(chan Note, 10)
 	for _, name := range []string{poison, requeues} {
 		j.events(name)[0].Subscribe(svc, func(ctx context.Context, n Note) error {
-			if dovetail.Current(ctx).Requeues == 0 {
+			if dovetail.DeliveryFromContext(ctx).Requeues == 0 {
 				return dovetail.Permanent(errors.New("not yet"))
 			}
 			handled <- n
 			return nil
 		})
-		svc.Sends(j.events(name)[0])
+		svc.Declare(j.events(name)[0])
 	}
 	running, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
@@ -140,7 +140,7 @@ type busyBrowser struct {
 	refusals int
 }
 
-func (b *busyBrowser) Browse(ctx context.Context, channel, after string, max int) ([]driver.Stored, error) {
+func (b *busyBrowser) Browse(ctx context.Context, channel, after string, max int) ([]driver.StoredMessage, error) {
 	if b.refusals > 0 {
 		b.refusals--
 		return nil, driver.ErrRetryable

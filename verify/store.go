@@ -132,7 +132,7 @@ func (b *base[Tx]) writer(svc *dovetail.Service, o outbox.Options) doer {
 	var do doer
 	do = func(ctx context.Context, f func(context.Context, work) error) error {
 		return box.Do(ctx, func(ctx context.Context, tx Tx, out dovetail.Sender) error {
-			return f(ctx, work{tables{b.d.In(tx), b.d.Prefix}, out, box.In(tx), do})
+			return f(ctx, work{tables{b.d.In(tx), b.d.Prefix}, out, box.Sender(tx), do})
 		})
 	}
 	return do

@@ -236,7 +236,7 @@ func (f *deadFilter) find(ctx context.Context, conn driver.Conn) (found []deadIt
 
 // deadOf is the dead letter that a channel keeps, and false for what is none of
 // its service's: somebody else wrote it. dovetail tail --stored shows that.
-func deadOf(channel string, s driver.Stored) (deadItem, bool) {
+func deadOf(channel string, s driver.StoredMessage) (deadItem, bool) {
 	d, err := dovetail.ParseDeadLetter(s.Message)
 	service, _ := dovetail.KeepsFor(channel)
 	return deadItem{d, channel, s.Position}, err == nil && d.Service == service

@@ -90,7 +90,7 @@ func (d *deploy) run() {
 	}
 	const n = 100
 	sender := d.open("shop")
-	sender.Sends(paid, paid.Version(2), bill, bill.Version(2))
+	sender.Declare(paid, paid.Version(2), bill, bill.Version(2))
 	send := func(from, to int) {
 		for i := from; i < to; i++ {
 			if err := errors.Join(paid.Publish(d.Context(), sender, i), paid.Version(2).Publish(d.Context(), sender, i),

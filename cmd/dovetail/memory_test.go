@@ -44,7 +44,7 @@ func measureMemory(t *testing.T, url string) {
 	service := fmt.Sprintf("hungry%08x", rand.Uint32())
 	blob := dovetail.NewEvent[large](service + ".blob").Keyed(func(l large) string { return l.Key })
 	provision := func(svc *dovetail.Service, handle func(context.Context, large) error) {
-		svc.Sends(blob)
+		svc.Declare(blob)
 		blob.Subscribe(svc, handle)
 	}
 	// The messages are there before the service runs.

@@ -57,7 +57,7 @@ func writtenCommand(ts *testscript.TestScript, neg bool, args []string) {
 // the inbox of a store.
 func handledByCommand(ts *testscript.TestScript, neg bool, args []string) {
 	inStore(ts, args[0], func(ctx context.Context, db store.DB[*sql.Tx], tx *sql.Tx) store.Writes {
-		_, err := db.Enter(ctx, tx, []store.Entry{{Key: store.Key{Group: args[1], Handler: args[2], Source: args[3], ID: args[4]}, Since: time.Now()}})
+		_, err := db.Insert(ctx, tx, []store.Entry{{Key: store.Key{Group: args[1], Handler: args[2], Source: args[3], ID: args[4]}, Since: time.Now()}})
 		ts.Check(err)
 		return store.Writes{}
 	})

@@ -67,7 +67,7 @@ printed as such, and the exit code is 1.`,
 			if once {
 				call = call.AtMostOnce()
 			}
-			svc.Sends(call)
+			svc.Declare(call)
 			all := []dovetail.RequestOption{dovetail.Within(within)}
 			for _, o := range opts {
 				all = append(all, o)
@@ -105,7 +105,7 @@ not reached.`,
 		}
 		return a.asking(cmd, &d, args, driver.PublishSubscribe, false, within, func(ctx context.Context, svc *dovetail.Service, body []byte, opts []dovetail.SendOption) error {
 			survey := dovetail.NewSurvey[[]byte, []byte](d.name).Version(d.version).On(dovetail.NewChannel(d.channel)).Encoded(asIs{d.contentType})
-			svc.Sends(survey)
+			svc.Declare(survey)
 			all := []dovetail.GatherOption{dovetail.Within(within)}
 			if quorum > 0 {
 				all = append(all, dovetail.Quorum(quorum))

@@ -146,9 +146,9 @@ func (s *sender) declare(ctx context.Context, m *driver.Message) error {
 		return err
 	}
 	if s.kind == driver.PublishSubscribe {
-		s.svc.Sends(dovetail.NewEvent[[]byte](name).Version(version).On(dovetail.NewChannel(m.Channel)))
+		s.svc.Declare(dovetail.NewEvent[[]byte](name).Version(version).On(dovetail.NewChannel(m.Channel)))
 	} else {
-		s.svc.Sends(dovetail.NewDocument[[]byte](name).Version(version).On(dovetail.NewChannel(m.Channel)))
+		s.svc.Declare(dovetail.NewDocument[[]byte](name).Version(version).On(dovetail.NewChannel(m.Channel)))
 	}
 	s.known[m.Channel+" "+m.Type] = true
 	return nil

@@ -18,8 +18,8 @@ import (
 // transactions.
 type database interface {
 	store.Relay
-	store.Holding
-	Lookup(ctx context.Context, keys []store.Key) ([]store.Found, error)
+	store.HeldQueue
+	Lookup(ctx context.Context, keys []store.Key) ([]store.InboxRow, error)
 	Close() error
 
 	// relay has svc publish what is in the outbox.

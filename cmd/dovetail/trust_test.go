@@ -94,7 +94,7 @@ func trust(t *testing.T, url string) {
 		}
 		return welcome{Customer: "quoted " + w.Customer}, nil
 	})
-	tr.shop.Sends(tr.greet, tr.heard, tr.quote)
+	tr.shop.Declare(tr.greet, tr.heard, tr.quote)
 	ended := make(chan error, 3)
 	for _, svc := range []*dovetail.Service{tr.mail, tr.bank, tr.shop} {
 		go func() { ended <- svc.Run(ctx) }()
@@ -173,7 +173,7 @@ func (tr *trial) until(what string, ok func() bool) {
 }
 
 // at is what a channel of a service's own holds.
-func (tr *trial) at(channel string) []driver.Stored {
+func (tr *trial) at(channel string) []driver.StoredMessage {
 	tr.Helper()
 	all, err := tr.stranger.(driver.Browser).Browse(tr.Context(), channel, "", 1000)
 	if err != nil && tr.stranger.Classify(err) != driver.NotFound {

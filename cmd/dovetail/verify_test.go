@@ -52,9 +52,9 @@ func (f *faulty) Next(ctx context.Context, t store.Term, after, done store.Posit
 	return page, err
 }
 
-func (f *faulty) Enter(ctx context.Context, tx *sql.Tx, entries []store.Entry) ([]store.Found, error) {
-	found, err := f.Store.Enter(ctx, tx, entries)
-	return make([]store.Found, len(found)), err
+func (f *faulty) Insert(ctx context.Context, tx *sql.Tx, entries []store.Entry) ([]store.InboxRow, error) {
+	found, err := f.Store.Insert(ctx, tx, entries)
+	return make([]store.InboxRow, len(found)), err
 }
 
 func (f *faulty) RollbackTo(context.Context, *sql.Tx, string) error { return nil }

@@ -18,11 +18,11 @@ func (e *env) browser(c driver.Conn) (driver.Browser, bool) {
 }
 
 // page reads a channel from the beginning in pages of size.
-func (e *env) page(b driver.Browser, channel string, size int) []driver.Stored {
+func (e *env) page(b driver.Browser, channel string, size int) []driver.StoredMessage {
 	e.Helper()
 	ctx, cancel := e.within()
 	defer cancel()
-	var all []driver.Stored
+	var all []driver.StoredMessage
 	for after := ""; ; {
 		page, err := b.Browse(ctx, channel, after, size)
 		if err != nil {

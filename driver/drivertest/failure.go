@@ -110,9 +110,9 @@ func testRestartDelay(e *env) {
 
 func testIncarnation(e *env) {
 	c := e.conn()
-	v, ok := c.(driver.Volatile)
+	v, ok := c.(driver.Incarnated)
 	if !ok {
-		e.gap("driver.Volatile is not implemented")
+		e.gap("driver.Incarnated is not implemented")
 		return
 	}
 	ctx, cancel := e.within()
@@ -121,7 +121,7 @@ func testIncarnation(e *env) {
 	if err != nil || id == "" || window < 0 {
 		e.Fatalf("Incarnation is %q with a window of %v, %v; want an id and no negative window", id, window, err)
 	}
-	other, _, err := e.conn().(driver.Volatile).Incarnation(ctx)
+	other, _, err := e.conn().(driver.Incarnated).Incarnation(ctx)
 	if err != nil || other != id {
 		e.Fatalf("Incarnation is %q over another connection, %v; want %q", other, err, id)
 	}

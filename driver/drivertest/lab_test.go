@@ -224,7 +224,7 @@ func (l *link) Close(ctx context.Context) error {
 	return l.inner.Close(ctx)
 }
 
-func (l *link) Browse(ctx context.Context, channel, after string, max int) ([]driver.Stored, error) {
+func (l *link) Browse(ctx context.Context, channel, after string, max int) ([]driver.StoredMessage, error) {
 	if l.e.m.browse != nil {
 		return l.e.m.browse(l.conn(), ctx, channel, after, max)
 	}

@@ -120,7 +120,7 @@ var groupMutants = map[string]mutant{
 	"removes no group": {by: "Remover_removes_channels_and_groups",
 		removeGroup: func(*membus.Conn, context.Context, string, string) error { return nil }},
 	"consumes what is browsed": {by: "Browser_pages_through_a_channel_and_consumes_nothing",
-		browse: func(c *membus.Conn, ctx context.Context, channel, after string, max int) ([]driver.Stored, error) {
+		browse: func(c *membus.Conn, ctx context.Context, channel, after string, max int) ([]driver.StoredMessage, error) {
 			page, err := c.Browse(ctx, channel, after, max)
 			for _, st := range page {
 				_ = c.Remove(ctx, channel, []string{st.Position})
@@ -128,11 +128,11 @@ var groupMutants = map[string]mutant{
 			return page, err
 		}},
 	"browses from the beginning each time": {by: "Browser_pages_through_a_channel_and_consumes_nothing",
-		browse: func(c *membus.Conn, ctx context.Context, channel, _ string, max int) ([]driver.Stored, error) {
+		browse: func(c *membus.Conn, ctx context.Context, channel, _ string, max int) ([]driver.StoredMessage, error) {
 			return c.Browse(ctx, channel, "", max)
 		}},
 	"browses the newest first": {by: "Browser_pages_through_a_channel_and_consumes_nothing",
-		browse: func(c *membus.Conn, ctx context.Context, channel, after string, max int) ([]driver.Stored, error) {
+		browse: func(c *membus.Conn, ctx context.Context, channel, after string, max int) ([]driver.StoredMessage, error) {
 			page, err := c.Browse(ctx, channel, after, max)
 			for i, j := 0, len(page)-1; i < j; i, j = i+1, j-1 {
 				page[i].Message, page[j].Message = page[j].Message, page[i].Message

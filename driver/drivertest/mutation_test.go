@@ -37,7 +37,7 @@ type mutant struct {
 	close       func(r *linkReceiver, inner driver.Receiver, ctx context.Context, twice bool) error
 	closeConn   func(*link, context.Context) error
 	classify    func(error) driver.Kind
-	browse      func(*membus.Conn, context.Context, string, string, int) ([]driver.Stored, error)
+	browse      func(*membus.Conn, context.Context, string, string, int) ([]driver.StoredMessage, error)
 	remove      func(*membus.Conn, context.Context, string, []string) error
 	list        func([]driver.ChannelInfo)
 	removeGroup func(c *membus.Conn, ctx context.Context, channel, group string) error

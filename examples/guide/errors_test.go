@@ -63,7 +63,7 @@ func TestErrors_decide_what_becomes_of_a_message(t *testing.T) {
 				calls := 0
 				svc := h.Service("payment")
 				ChargeCard.Handle(svc, chargeCard(func(Charge) error { calls++; return c.bank }), dovetail.Retry(patient))
-				svc.Sends(ChargeCard)
+				svc.Declare(ChargeCard)
 				h.Start()
 				if err := ChargeCard.Send(t.Context(), svc, Charge{"7", 250}); err != nil {
 					t.Fatal(err)
@@ -91,7 +91,7 @@ func TestRetry_holds_its_key(t *testing.T) {
 			done = append(done, fmt.Sprint(c.Order, "/", c.Pence))
 			return nil
 		}, dovetail.Retry(patient), dovetail.Concurrency(1))
-		svc.Sends(ChargeCard)
+		svc.Declare(ChargeCard)
 		h.Start()
 		for _, c := range []Charge{{"7", 1}, {"7", 2}, {"8", 3}} {
 			if err := ChargeCard.Send(t.Context(), svc, c); err != nil {
@@ -122,7 +122,7 @@ func TestDeadLetter_is_sent_again_to_the_handler_that_failed(t *testing.T) {
 			charged += c.Pence
 			return nil
 		})
-		svc.Sends(ChargeCard)
+		svc.Declare(ChargeCard)
 		h.Start()
 		if err := ChargeCard.Send(t.Context(), svc, Charge{"7", 250}); err != nil {
 			t.Fatal(err)

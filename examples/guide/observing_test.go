@@ -31,7 +31,7 @@ func tracing() dovetail.Hooks {
 				}
 			}
 		},
-		Handle: func(ctx context.Context, in *dovetail.Incoming) (context.Context, func(error)) {
+		Handle: func(ctx context.Context, in *dovetail.Delivery) (context.Context, func(error)) {
 			ctx = context.WithValue(ctx, traceKey{}, in.Message.Headers.Get("traceparent"))
 			return ctx, func(error) {} // where a span ends
 		},
@@ -62,7 +62,7 @@ func counting(sent, failed func(n int)) dovetail.Hooks {
 func timed(log *slog.Logger) dovetail.Options {
 	return dovetail.Options{
 		Middleware: []dovetail.Middleware{func(next dovetail.Handler) dovetail.Handler {
-			return func(ctx context.Context, in *dovetail.Incoming) error {
+			return func(ctx context.Context, in *dovetail.Delivery) error {
 				if dovetail.Batch(ctx) != nil {
 					return next(ctx, in) // it is timed with its batch
 				}
@@ -71,7 +71,7 @@ func timed(log *slog.Logger) dovetail.Options {
 			}
 		}},
 		BatchMiddleware: []dovetail.BatchMiddleware{func(next dovetail.BatchHandler) dovetail.BatchHandler {
-			return func(ctx context.Context, ins []*dovetail.Incoming) []error {
+			return func(ctx context.Context, ins []*dovetail.Delivery) []error {
 				defer took(log, ins[0].Handler, time.Now())
 				return next(ctx, ins)
 			}
@@ -114,7 +114,7 @@ func TestObserving_follows_messages_and_shows_what_is_stuck(t *testing.T) {
 			}
 			return nil
 		}, dovetail.Retry(dovetail.RetryPolicy{Attempts: 1000, Max: time.Second}))
-		svc.Sends(ChargeCard)
+		svc.Declare(ChargeCard)
 		h.Start()
 		ctx := context.WithValue(t.Context(), traceKey{}, "trace-1")
 		if err := ChargeCard.Send(ctx, svc, Charge{"7", 250}); err != nil {

@@ -28,7 +28,7 @@ func count(svc *dovetail.Service, seen func(string)) {
 	}, dovetail.AnyType()) // whatever the type says, or without one
 
 	Clicks.Subscribe(svc, func(ctx context.Context, body []byte) error {
-		m := dovetail.Current(ctx).Message
+		m := dovetail.DeliveryFromContext(ctx).Message
 		seen(fmt.Sprintf("%s from %s: %s", m.Type, m.Headers.Get("region"), body))
 		return nil
 	}, dovetail.AnyType())

@@ -53,7 +53,7 @@ func TestRequest_has_these_outcomes(t *testing.T) {
 			}
 			return Stock{}, errDown // tried again for longer than the caller waits
 		})
-		ordering.Sends(Reserve)
+		ordering.Declare(Reserve)
 		h.Start()
 		for sku, want := range map[string]string{
 			"mug": "9 left <nil>", "cup": "refused: out-of-stock <nil>",
@@ -96,7 +96,7 @@ func TestGather_ends_with_the_quorum_or_says_what_is_short(t *testing.T) {
 			})
 		}
 		shop := h.Service("shop")
-		shop.Sends(CacheView)
+		shop.Declare(CacheView)
 		h.Start()
 		if counts, err := agree(t.Context(), shop, "mug"); err != nil || len(counts) != 2 {
 			t.Errorf("mug: %v, %v", counts, err)
@@ -121,7 +121,7 @@ func TestAsk_has_its_answers_handled(t *testing.T) {
 			}
 			return nil
 		})
-		shop.Sends(CacheView)
+		shop.Declare(CacheView)
 		h.Start()
 		if err := CacheView.Ask(t.Context(), shop, "mug", dovetail.ID("survey-1")); err != nil {
 			t.Fatal(err)

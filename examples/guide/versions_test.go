@@ -49,7 +49,7 @@ func TestRollingDeploy(t *testing.T) {
 			return nil
 		})
 		sender := h.Service("shipping")
-		sender.Sends(Shipped, ShippedV2)
+		sender.Declare(Shipped, ShippedV2)
 		h.Start()
 		// The sender is a release ahead: version 2 reaches an instance without its handler.
 		if err := errors.Join(

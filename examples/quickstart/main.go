@@ -39,7 +39,7 @@ func main() {
 	svc := must(dovetail.Open(ctx, "catalog", "embedded:.cache/quickstart")) // or nats://host:4222, file:…, mem:
 	db := must(sqlitestore.Open(ctx, ".cache/quickstart/catalog.db"))
 	must(db.DB().ExecContext(ctx, `DROP TABLE IF EXISTS stock; CREATE TABLE stock AS SELECT 'mug' AS sku, 12 AS count`))
-	svc.Sends(ReserveStock, StockRanLow)
+	svc.Declare(ReserveStock, StockRanLow)
 	ReserveStock.Handle(svc, inbox.Answer(outbox.New(svc, db), reserve))
 	heard := make(chan Item, 1)
 	StockRanLow.Subscribe(svc, func(_ context.Context, low Item) error { heard <- low; return nil })

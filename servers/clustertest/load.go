@@ -104,10 +104,10 @@ func start[Tx any](ctx context.Context, h Harness, db Database[Tx]) (*load[Tx], 
 		case "maths":
 			l.double.Handle(svc, inbox.Answer(outbox.New(svc, db, outbox.Options{NoRelay: true}), l.answer))
 		case "books":
-			svc.Sends(l.noted)
+			svc.Declare(l.noted)
 			box = outbox.New(svc, db)
 		case "desk":
-			svc.Sends(l.double)
+			svc.Declare(l.double)
 			askers = append(askers, svc)
 		}
 		l.running.Go(func() {

@@ -23,15 +23,15 @@ func (tx *Tx) row(k store.Key) (handled, bool) {
 	return h, ok
 }
 
-// Enter inserts a row for each entry that has none.
-func (s *Store) Enter(_ context.Context, tx *Tx, entries []store.Entry) ([]store.Found, error) {
+// Insert inserts a row for each entry that has none.
+func (s *Store) Insert(_ context.Context, tx *Tx, entries []store.Entry) ([]store.InboxRow, error) {
 	if tx.ended {
 		return nil, fmt.Errorf("enter inbox: %w", errEnded)
 	}
-	found := make([]store.Found, len(entries))
+	found := make([]store.InboxRow, len(entries))
 	for i, e := range entries {
 		h, ok := tx.row(e.Key)
-		found[i] = h.Found
+		found[i] = h.InboxRow
 		switch {
 		case !ok:
 			h = handled{}
@@ -46,8 +46,8 @@ func (s *Store) Enter(_ context.Context, tx *Tx, entries []store.Entry) ([]store
 	return found, nil
 }
 
-// Leave undoes Enter for some entries.
-func (s *Store) Leave(_ context.Context, tx *Tx, entries []store.Entry, found []store.Found) error {
+// Undo undoes Insert for some entries.
+func (s *Store) Undo(_ context.Context, tx *Tx, entries []store.Entry, found []store.InboxRow) error {
 	if tx.ended {
 		return fmt.Errorf("leave inbox: %w", errEnded)
 	}
@@ -64,14 +64,14 @@ func (s *Store) Leave(_ context.Context, tx *Tx, entries []store.Entry, found []
 }
 
 // Mark sets the state of rows that are not handled.
-func (s *Store) Mark(_ context.Context, tx *Tx, entries []store.Entry, state store.State) ([]store.Found, error) {
+func (s *Store) Mark(_ context.Context, tx *Tx, entries []store.Entry, state store.State) ([]store.InboxRow, error) {
 	if tx.ended {
 		return nil, fmt.Errorf("mark inbox: %w", errEnded)
 	}
-	found := make([]store.Found, len(entries))
+	found := make([]store.InboxRow, len(entries))
 	for i, e := range entries {
 		h, _ := tx.row(e.Key)
-		found[i] = h.Found
+		found[i] = h.InboxRow
 		if h.State == store.Handled || h.State == store.Cancelled && state == store.Dead {
 			continue
 		}
@@ -89,12 +89,12 @@ func later(a, b time.Time) time.Time {
 }
 
 // Lookup returns the committed rows of keys.
-func (s *Store) Lookup(_ context.Context, keys []store.Key) ([]store.Found, error) {
+func (s *Store) Lookup(_ context.Context, keys []store.Key) ([]store.InboxRow, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found := make([]store.Found, len(keys))
+	found := make([]store.InboxRow, len(keys))
 	for i, k := range keys {
-		found[i] = s.inbox[k].Found
+		found[i] = s.inbox[k].InboxRow
 		found[i].Reply.Body = slices.Clone(found[i].Reply.Body)
 	}
 	return found, nil

@@ -44,7 +44,7 @@ type delayed struct {
 }
 
 type handled struct {
-	store.Found
+	store.InboxRow
 	since time.Time
 }
 

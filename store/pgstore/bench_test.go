@@ -258,7 +258,7 @@ func BenchmarkInbox(b *testing.B) {
 			if err != nil {
 				return err
 			}
-			if _, err := s.Enter(ctx, tx, entries()); err != nil {
+			if _, err := s.Insert(ctx, tx, entries()); err != nil {
 				return err
 			}
 			return s.Commit(ctx, tx, store.Writes{})

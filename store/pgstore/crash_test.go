@@ -33,7 +33,7 @@ func TestServer_that_is_killed_loses_and_invents_nothing(t *testing.T) {
 			url := srv.URL() + "&synchronous_commit=" + mode
 			s, counter := opened(t, url, t.TempDir(), pgstore.Options{Conns: 30})
 			l := newLedger()
-			relaying(t, s, l, outbox.Options{Lease: 500 * time.Millisecond, Advance: 10 * time.Millisecond, Tidy: 200 * time.Millisecond})
+			relaying(t, s, l, outbox.Options{Lease: 500 * time.Millisecond, CursorInterval: 10 * time.Millisecond, CleanupInterval: 200 * time.Millisecond})
 			box := outbox.New(newStub(1<<60), s, outbox.Options{NoRelay: true})
 			var wg sync.WaitGroup
 			var committed, failed, unknown atomic.Int64

@@ -76,7 +76,7 @@ func TestCommit_whose_wait_is_cancelled_is_unknown(t *testing.T) {
 		return func(ctx context.Context) error {
 			tx, err := s.Begin(ctx)
 			if err == nil {
-				_, err = s.Enter(ctx, tx, []store.Entry{entry})
+				_, err = s.Insert(ctx, tx, []store.Entry{entry})
 			}
 			if err != nil {
 				return err

@@ -64,7 +64,7 @@ func Example() {
 	}
 	svc := dovetail.New("catalog", bus.Connect(), dovetail.Options{})
 	box := outbox.New(svc, db)
-	svc.Sends(stockRanLow)
+	svc.Declare(stockRanLow)
 	low := make(chan item, 1)
 	stockRanLow.Subscribe(svc, func(ctx context.Context, i item) error { low <- i; return nil })
 	run, stop := context.WithCancel(ctx)

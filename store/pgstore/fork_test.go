@@ -93,7 +93,7 @@ func TestWhat_one_server_shows_is_not_proved_by_a_commit_of_another(t *testing.T
 	cutShort(t, s, false, func(ctx context.Context) error {
 		tx, err := s.Begin(ctx)
 		must(t, err)
-		_, err = s.Enter(ctx, tx, []store.Entry{entry})
+		_, err = s.Insert(ctx, tx, []store.Entry{entry})
 		must(t, err)
 		return s.Commit(ctx, tx, store.Writes{Token: "waits", Messages: []*driver.Message{benchMessage(1)}})
 	})

@@ -76,7 +76,7 @@ func TestTake_takes_effect_once(t *testing.T) {
 			low = append(low, left)
 			return nil
 		})
-		svc.Sends(takeStock, stockRanLow)
+		svc.Declare(takeStock, stockRanLow)
 		h.Start()
 		for range 2 { // the second time under the same id, as after a crash
 			must(t, takeStock.Send(t.Context(), svc, item{"tea", 3}, dovetail.ID("order-1")))
@@ -113,7 +113,7 @@ func TestStore_in_a_bubble_is_refused_with_the_remedy(t *testing.T) {
 		// One that was opened outside is no better.
 		svc := h.Service("catalog")
 		box := outbox.New(svc, db)
-		svc.Sends(stockRanLow)
+		svc.Declare(stockRanLow)
 		h.Start()
 		if err := box.Do(t.Context(), func(context.Context, pgx.Tx, dovetail.Sender) error { return nil }); !errors.Is(err, store.ErrBubble) {
 			t.Errorf("do: %v", err)

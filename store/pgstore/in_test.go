@@ -19,12 +19,12 @@ import (
 // and counts the key up, whose lock it then holds until the end.
 type writer func(ctx context.Context, m *driver.Message, counter string) error
 
-// byPgx sends with In, before the lock, or writes what was sent with Flush, at
+// byPgx sends with Sender, before the lock, or writes what was sent with Flush, at
 // the end.
 func byPgx(s *pgstore.Store, box *outbox.Box[pgx.Tx], flush bool) writer {
 	return func(ctx context.Context, m *driver.Message, counter string) error {
 		return pgx.BeginFunc(ctx, s.Pool(), func(tx pgx.Tx) error {
-			out, end := box.In(tx), func(context.Context) error { return nil }
+			out, end := box.Sender(tx), func(context.Context) error { return nil }
 			if flush {
 				b := box.Buffered(tx)
 				out, end = b, b.Flush
@@ -52,7 +52,7 @@ func bySQL(s *pgstore.SQLStore, box *outbox.Box[*sql.Tx], flush bool) writer {
 			return err
 		}
 		defer tx.Rollback() // after the commit it does nothing
-		out, end := box.In(tx), func(context.Context) error { return nil }
+		out, end := box.Sender(tx), func(context.Context) error { return nil }
 		if flush {
 			b := box.Buffered(tx)
 			out, end = b, b.Flush
@@ -79,7 +79,7 @@ func bySQL(s *pgstore.SQLStore, box *outbox.Box[*sql.Tx], flush bool) writer {
 // when the lock is held: either way it follows its lock.
 func TestMessages_sent_before_the_lock_follow_it_all_the_same(t *testing.T) {
 	t.Parallel()
-	for by, flush := range map[string]bool{"In and the trigger": false, "Flush and no trigger": true} {
+	for by, flush := range map[string]bool{"Sender and the trigger": false, "Flush and no trigger": true} {
 		t.Run(by+", pgx", func(t *testing.T) {
 			t.Parallel()
 			s, counter := opened(t, server(t), t.TempDir(), pgstore.Options{NoReorder: flush})

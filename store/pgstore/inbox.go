@@ -136,8 +136,8 @@ var errPurged = errors.New("inbox rows came and went")
 
 // insertOrLock inserts rows where there are none and locks and returns the
 // others, by index, with the indexes that it returns.
-func (c *core) insertOrLock(ctx context.Context, q querier, entries []store.Entry, state store.State) (found []store.Found, there []int, err error) {
-	found = make([]store.Found, len(entries))
+func (c *core) insertOrLock(ctx context.Context, q querier, entries []store.Entry, state store.State) (found []store.InboxRow, there []int, err error) {
+	found = make([]store.InboxRow, len(entries))
 	if there, err = c.insert(ctx, q, entries, state); err != nil || len(there) == 0 {
 		return found, nil, err
 	}
@@ -148,7 +148,7 @@ func (c *core) insertOrLock(ctx context.Context, q querier, entries []store.Entr
 			k.add(entries[i].Key)
 		}
 		seen := make([]bool, len(missing))
-		err = c.scanFound(ctx, q, lockSQL, k.args(), func(n int, f store.Found) {
+		err = c.scanFound(ctx, q, lockSQL, k.args(), func(n int, f store.InboxRow) {
 			found[missing[n]], seen[n] = f, true
 		})
 		if err != nil {
@@ -180,10 +180,10 @@ func (c *core) insertOrLock(ctx context.Context, q querier, entries []store.Entr
 	return nil, nil, errPurged
 }
 
-func (c *core) scanFound(ctx context.Context, q querier, text string, args []any, take func(n int, f store.Found)) error {
+func (c *core) scanFound(ctx context.Context, q querier, text string, args []any, take func(n int, f store.InboxRow)) error {
 	return each(ctx, q, c.sql(text), args, func(r rowSet) error {
 		var n int
-		var f store.Found
+		var f store.InboxRow
 		var state string
 		if err := r.Scan(&n, &state, &f.Requeues, &f.Reply.Status, &f.Reply.ContentType, &f.Reply.Body); err != nil {
 			return err
@@ -194,7 +194,7 @@ func (c *core) scanFound(ctx context.Context, q querier, text string, args []any
 	})
 }
 
-func (c *core) enter(ctx context.Context, q querier, entries []store.Entry) ([]store.Found, error) {
+func (c *core) enter(ctx context.Context, q querier, entries []store.Entry) ([]store.InboxRow, error) {
 	if len(entries) == 0 {
 		return nil, nil
 	}
@@ -219,7 +219,7 @@ func (c *core) enter(ctx context.Context, q querier, entries []store.Entry) ([]s
 	return found, fail("enter inbox", err)
 }
 
-func (c *core) leave(ctx context.Context, q querier, entries []store.Entry, found []store.Found) error {
+func (c *core) leave(ctx context.Context, q querier, entries []store.Entry, found []store.InboxRow) error {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	fresh, taken := newKeys(len(entries)), newKeys(0)
@@ -246,7 +246,7 @@ func (c *core) leave(ctx context.Context, q querier, entries []store.Entry, foun
 	return nil
 }
 
-func (c *core) markInbox(ctx context.Context, q querier, entries []store.Entry, state store.State) ([]store.Found, error) {
+func (c *core) markInbox(ctx context.Context, q querier, entries []store.Entry, state store.State) ([]store.InboxRow, error) {
 	if len(entries) == 0 {
 		return nil, nil
 	}
@@ -273,17 +273,17 @@ func (c *core) markInbox(ctx context.Context, q querier, entries []store.Entry, 
 
 // Lookup returns the committed rows of keys, once the standbys have them, too: a
 // message is settled by what they say.
-func (c *core) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, error) {
+func (c *core) Lookup(ctx context.Context, keys []store.Key) ([]store.InboxRow, error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
-	found := make([]store.Found, len(keys))
+	found := make([]store.InboxRow, len(keys))
 	k := newKeys(len(keys))
 	for _, key := range keys {
 		k.add(key)
 	}
 	some := false
 	err := c.besideSettled(ctx, func(tx pgx.Tx) (bool, error) {
-		err := c.scanFound(ctx, pgxQuerier{tx}, lookupSQL, k.args(), func(n int, f store.Found) { found[n], some = f, true })
+		err := c.scanFound(ctx, pgxQuerier{tx}, lookupSQL, k.args(), func(n int, f store.InboxRow) { found[n], some = f, true })
 		return some, err
 	})
 	if err != nil {

@@ -48,7 +48,7 @@ func lines(t *testing.T, path string) []string {
 }
 
 // stoppable are the options of a relay that is stopped for longer than its lease.
-var stoppable = outbox.Options{Lease: time.Second, Batch: 5, Advance: 10 * time.Millisecond}
+var stoppable = outbox.Options{Lease: time.Second, Batch: 5, CursorInterval: 10 * time.Millisecond}
 
 // relayProcess publishes until it is killed, a few messages at a time.
 func relayProcess(t *testing.T, dir string) {
@@ -258,7 +258,7 @@ func TestRelay_says_little_while_the_database_is_away(t *testing.T) {
 	said := &logLines{}
 	svc := newStub(1 << 60)
 	svc.take, svc.log = l.take, slog.New(said)
-	box := outbox.New(svc, s, outbox.Options{Lease: 5 * time.Second, Poll: 20 * time.Millisecond, Tidy: 50 * time.Millisecond})
+	box := outbox.New(svc, s, outbox.Options{Lease: 5 * time.Second, Poll: 20 * time.Millisecond, CleanupInterval: 50 * time.Millisecond})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- svc.component.Run(ctx) }()

@@ -115,9 +115,9 @@ func TestCalls_end_by_themselves(t *testing.T) {
 	other, err := s.Begin(ctx)
 	must(t, err)
 	entry := []store.Entry{{Key: store.Key{Group: "g", Handler: "h", Source: "s", ID: "1"}, Since: time.Now()}}
-	_, err = s.Enter(ctx, other, entry)
+	_, err = s.Insert(ctx, other, entry)
 	must(t, err)
-	if _, err := small.Enter(ctx, tx, entry); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := small.Insert(ctx, tx, entry); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("enter behind another: %v", err)
 	}
 	must(t, small.Rollback(ctx, tx))
@@ -220,7 +220,7 @@ func TestOwner_of_a_schema_may_do_everything(t *testing.T) {
 	}
 	fastLeaves(t, s.Pool(), dir)
 	l := newLedger()
-	relaying(t, s, l, outbox.Options{Tidy: 20 * time.Millisecond, Advance: time.Millisecond})
+	relaying(t, s, l, outbox.Options{CleanupInterval: 20 * time.Millisecond, CursorInterval: time.Millisecond})
 	box := outbox.New(newStub(1<<60), s, outbox.Options{NoRelay: true})
 	r := rand.New(rand.NewPCG(1, 1))
 	for range 20 {

@@ -220,7 +220,7 @@ func TestWriters_with_rollbacks_savepoints_prepared_and_long_transactions_lose_a
 			s, counter := opened(t, server(t), dir, pgstore.Options{Shards: shards, Conns: 40})
 			other, _ := opened(t, server(t), dir, pgstore.Options{})
 			l := newLedger()
-			opts := outbox.Options{Lease: 30 * time.Second, Advance: 20 * time.Millisecond, Tidy: 300 * time.Millisecond}
+			opts := outbox.Options{Lease: 30 * time.Second, CursorInterval: 20 * time.Millisecond, CleanupInterval: 300 * time.Millisecond}
 			stop := relaying(t, s, l, opts)
 			relaying(t, other, l, opts)
 			box := outbox.New(newStub(1<<60), s, outbox.Options{NoRelay: true})

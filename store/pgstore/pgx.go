@@ -181,9 +181,9 @@ func (s *Store) Cancel(ctx context.Context, tx pgx.Tx, source string, ids []stri
 	return s.cancel(ctx, pgxQuerier{tx}, source, ids)
 }
 
-// Enter inserts an inbox row for each entry that has none. What follows is most
+// Insert inserts an inbox row for each entry that has none. What follows is most
 // often the handler's part, so its savepoint goes along.
-func (s *Store) Enter(ctx context.Context, tx pgx.Tx, entries []store.Entry) ([]store.Found, error) {
+func (s *Store) Insert(ctx context.Context, tx pgx.Tx, entries []store.Entry) ([]store.InboxRow, error) {
 	if t, ok := tx.(*transaction); ok {
 		t.behind = store.PartName(1)
 		defer func() { t.behind = "" }()
@@ -191,13 +191,13 @@ func (s *Store) Enter(ctx context.Context, tx pgx.Tx, entries []store.Entry) ([]
 	return s.enter(ctx, pgxQuerier{tx}, entries)
 }
 
-// Leave undoes Enter for some entries.
-func (s *Store) Leave(ctx context.Context, tx pgx.Tx, entries []store.Entry, found []store.Found) error {
+// Undo undoes Insert for some entries.
+func (s *Store) Undo(ctx context.Context, tx pgx.Tx, entries []store.Entry, found []store.InboxRow) error {
 	return s.leave(ctx, pgxQuerier{tx}, entries, found)
 }
 
 // Mark sets the state of inbox rows that are not handled.
-func (s *Store) Mark(ctx context.Context, tx pgx.Tx, entries []store.Entry, state store.State) ([]store.Found, error) {
+func (s *Store) Mark(ctx context.Context, tx pgx.Tx, entries []store.Entry, state store.State) ([]store.InboxRow, error) {
 	return s.markInbox(ctx, pgxQuerier{tx}, entries, state)
 }
 

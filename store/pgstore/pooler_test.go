@@ -91,7 +91,7 @@ func TestPooler_without_the_exec_mode_is_told_the_remedy_and_works_with_it(t *te
 			low = append(low, i)
 			return nil
 		})
-		svc.Sends(takeStock, stockRanLow)
+		svc.Declare(takeStock, stockRanLow)
 		h.Start()
 		must(t, takeStock.SendAll(t.Context(), svc, []item{{"a", 1}, {"b", 2}, {"c", 3}, {"a", 4}}))
 		h.Until("all four are published", func() bool {

@@ -32,7 +32,7 @@ func TestPublication_of_all_tables_keeps_nothing_from_working(t *testing.T) {
 	for i := range 30 { // numbered a second time at the commit: an update
 		tx, err := s.Begin(ctx)
 		must(t, err)
-		must(t, box.In(tx).Send(ctx, []*driver.Message{{ID: fmt.Sprint(i), Channel: "stock", Key: "tea", Source: "catalog", Type: "t.v1"}}))
+		must(t, box.Sender(tx).Send(ctx, []*driver.Message{{ID: fmt.Sprint(i), Channel: "stock", Key: "tea", Source: "catalog", Type: "t.v1"}}))
 		var n int64
 		must(t, tx.QueryRow(ctx, countSQL(counter), "tea").Scan(&n))
 		must(t, s.Commit(ctx, tx, store.Writes{Token: fmt.Sprint("token ", i)}))
@@ -63,7 +63,7 @@ func relayBox(t *testing.T, s *pgstore.Store, l *ledger) *outbox.Box[pgx.Tx] {
 	t.Helper()
 	svc := newStub(1 << 60)
 	svc.take = l.take
-	box := outbox.New(svc, s, outbox.Options{Tidy: 20 * time.Millisecond, Advance: time.Millisecond})
+	box := outbox.New(svc, s, outbox.Options{CleanupInterval: 20 * time.Millisecond, CursorInterval: time.Millisecond})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- svc.component.Run(ctx) }()

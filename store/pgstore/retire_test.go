@@ -42,7 +42,7 @@ func TestRetire_truncates_leaves_without_making_writers_wait(t *testing.T) {
 	fastLeaves(t, s.Pool(), dir)
 	busy, _ := opened(t, url+"&lock_timeout=1000", dir, pgstore.Options{Conns: 12})
 	l := newLedger()
-	relaying(t, s, l, outbox.Options{Tidy: 20 * time.Millisecond, Advance: 10 * time.Millisecond})
+	relaying(t, s, l, outbox.Options{CleanupInterval: 20 * time.Millisecond, CursorInterval: 10 * time.Millisecond})
 	box := outbox.New(newStub(1<<60), busy, outbox.Options{NoRelay: true})
 	ctx := t.Context()
 	var wg sync.WaitGroup

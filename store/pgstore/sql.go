@@ -188,17 +188,17 @@ func (s *SQLStore) Cancel(ctx context.Context, tx *sql.Tx, source string, ids []
 	return s.cancel(ctx, s.in(tx), source, ids)
 }
 
-// Enter inserts an inbox row for each entry that has none.
-func (s *SQLStore) Enter(ctx context.Context, tx *sql.Tx, entries []store.Entry) ([]store.Found, error) {
+// Insert inserts an inbox row for each entry that has none.
+func (s *SQLStore) Insert(ctx context.Context, tx *sql.Tx, entries []store.Entry) ([]store.InboxRow, error) {
 	return s.enter(ctx, s.in(tx), entries)
 }
 
-// Leave undoes Enter for some entries.
-func (s *SQLStore) Leave(ctx context.Context, tx *sql.Tx, entries []store.Entry, found []store.Found) error {
+// Undo undoes Insert for some entries.
+func (s *SQLStore) Undo(ctx context.Context, tx *sql.Tx, entries []store.Entry, found []store.InboxRow) error {
 	return s.leave(ctx, s.in(tx), entries, found)
 }
 
 // Mark sets the state of inbox rows that are not handled.
-func (s *SQLStore) Mark(ctx context.Context, tx *sql.Tx, entries []store.Entry, state store.State) ([]store.Found, error) {
+func (s *SQLStore) Mark(ctx context.Context, tx *sql.Tx, entries []store.Entry, state store.State) ([]store.InboxRow, error) {
 	return s.markInbox(ctx, s.in(tx), entries, state)
 }

@@ -52,7 +52,7 @@ func TestWhat_no_standby_has_is_not_taken_for_committed(t *testing.T) {
 	handle := func(s *pgstore.Store) (store.State, error) {
 		tx, err := s.Begin(ctx)
 		must(t, err)
-		found, err := s.Enter(ctx, tx, []store.Entry{entry})
+		found, err := s.Insert(ctx, tx, []store.Entry{entry})
 		must(t, err)
 		return found[0].State, s.Commit(ctx, tx, store.Writes{})
 	}

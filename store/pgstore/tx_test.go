@@ -185,7 +185,7 @@ func TestTransaction_goes_on_after_a_first_statement_that_was_not_sent(t *testin
 	x.want("coffee", 1)
 }
 
-// The savepoint that goes with Enter is the handler's part and not what Enter
+// The savepoint that goes with Insert is the handler's part and not what Insert
 // itself does after it.
 func TestRollbackTo_after_Enter_undoes_the_handler_alone(t *testing.T) {
 	x := newTxTest(t)
@@ -201,7 +201,7 @@ func TestRollbackTo_after_Enter_undoes_the_handler_alone(t *testing.T) {
 	attempt := func(count bool) {
 		t.Helper()
 		tx := x.begin()
-		_, err := x.Enter(ctx, tx, []store.Entry{entry})
+		_, err := x.Insert(ctx, tx, []store.Entry{entry})
 		must(t, err)
 		must(t, x.Savepoint(ctx, tx, part))
 		if count {

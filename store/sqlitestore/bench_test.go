@@ -202,7 +202,7 @@ func BenchmarkInboxHandler(b *testing.B) {
 			}
 			svc := dovetail.New("catalog", bus.Connect(), dovetail.Options{Window: 2000, Logger: slog.New(slog.DiscardHandler)})
 			box := outbox.New(svc, db)
-			svc.Sends(counted)
+			svc.Declare(counted)
 			n := 4000 * min(batch, 10)
 			var left atomic.Int64
 			done := make(chan struct{})
@@ -279,7 +279,7 @@ func BenchmarkInboxBatch(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := db.Enter(b.Context(), tx, entries); err != nil {
+		if _, err := db.Insert(b.Context(), tx, entries); err != nil {
 			b.Fatal(err)
 		}
 		if err := db.Commit(b.Context(), tx, store.Writes{}); err != nil {

@@ -67,7 +67,7 @@ func Example() {
 		}
 		return left, err
 	}))
-	svc.Sends(reserveStock, stockRanLow)
+	svc.Declare(reserveStock, stockRanLow)
 	low := make(chan item)
 	stockRanLow.Subscribe(svc, func(ctx context.Context, i item) error { low <- i; return nil })
 

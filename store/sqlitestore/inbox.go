@@ -9,10 +9,10 @@ import (
 	"github.com/dovetail-go/dovetail/store"
 )
 
-// Enter inserts a row for each entry that has none.
-func (s *Store) Enter(ctx context.Context, tx *sql.Tx, entries []store.Entry) ([]store.Found, error) {
+// Insert inserts a row for each entry that has none.
+func (s *Store) Insert(ctx context.Context, tx *sql.Tx, entries []store.Entry) ([]store.InboxRow, error) {
 	ctx = short(ctx)
-	found := make([]store.Found, len(entries))
+	found := make([]store.InboxRow, len(entries))
 	for i := 0; i < len(entries); {
 		if len(entries)-i >= manyRows {
 			all, err := s.enterMany(ctx, tx, entries[i:i+manyRows])
@@ -62,7 +62,7 @@ func (s *Store) enterMany(ctx context.Context, tx *sql.Tx, entries []store.Entry
 }
 
 // enterOne inserts a row, or returns the one that was there.
-func (s *Store) enterOne(ctx context.Context, tx *sql.Tx, e *store.Entry) (f store.Found, err error) {
+func (s *Store) enterOne(ctx context.Context, tx *sql.Tx, e *store.Entry) (f store.InboxRow, err error) {
 	res, err := tx.StmtContext(ctx, s.stmt.enter).ExecContext(ctx, e.Group, e.Handler, e.Source, e.ID, e.Requeues, micros(e.Since))
 	if err != nil {
 		return f, err
@@ -81,8 +81,8 @@ func (s *Store) enterOne(ctx context.Context, tx *sql.Tx, e *store.Entry) (f sto
 	return f, err
 }
 
-// Leave undoes Enter for some entries.
-func (s *Store) Leave(ctx context.Context, tx *sql.Tx, entries []store.Entry, found []store.Found) error {
+// Undo undoes Insert for some entries.
+func (s *Store) Undo(ctx context.Context, tx *sql.Tx, entries []store.Entry, found []store.InboxRow) error {
 	for i, e := range entries {
 		var err error
 		switch found[i].State {
@@ -101,8 +101,8 @@ func (s *Store) Leave(ctx context.Context, tx *sql.Tx, entries []store.Entry, fo
 }
 
 // Mark sets the state of rows that are not handled.
-func (s *Store) Mark(ctx context.Context, tx *sql.Tx, entries []store.Entry, state store.State) ([]store.Found, error) {
-	found := make([]store.Found, len(entries))
+func (s *Store) Mark(ctx context.Context, tx *sql.Tx, entries []store.Entry, state store.State) ([]store.InboxRow, error) {
+	found := make([]store.InboxRow, len(entries))
 	for i, e := range entries {
 		f, err := scanFound(tx.StmtContext(ctx, s.stmt.found).QueryRowContext(ctx, e.Group, e.Handler, e.Source, e.ID))
 		if err != nil {
@@ -121,8 +121,8 @@ func (s *Store) Mark(ctx context.Context, tx *sql.Tx, entries []store.Entry, sta
 }
 
 // Lookup returns the committed rows of keys.
-func (s *Store) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, error) {
-	found := make([]store.Found, len(keys))
+func (s *Store) Lookup(ctx context.Context, keys []store.Key) ([]store.InboxRow, error) {
+	found := make([]store.InboxRow, len(keys))
 	for i, k := range keys {
 		f, err := scanFound(s.readers.QueryRowContext(ctx, s.sql(foundSQL), k.Group, k.Handler, k.Source, k.ID))
 		if err != nil {
@@ -139,7 +139,7 @@ func (s *Store) Purge(ctx context.Context, before time.Time, max int) (int, erro
 		(SELECT n FROM ~inbox WHERE state = 'handled' AND since < ? ORDER BY since LIMIT ?)`, micros(before), max)
 }
 
-func scanFound(row *sql.Row) (f store.Found, err error) {
+func scanFound(row *sql.Row) (f store.InboxRow, err error) {
 	err = row.Scan(&f.State, &f.Requeues, &f.Reply.Status, &f.Reply.ContentType, &f.Reply.Body)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil

@@ -105,8 +105,8 @@ func (e *env[Tx]) start(unanswer bool) (svc *dovetail.Service) {
 	if unanswer {
 		db = unanswered(db)
 	}
-	box := outbox.New(svc, db, outbox.Options{Lease: 100 * time.Millisecond, Poll: 5 * time.Millisecond, Advance: 2 * time.Millisecond})
-	svc.Sends(received)
+	box := outbox.New(svc, db, outbox.Options{Lease: 100 * time.Millisecond, Poll: 5 * time.Millisecond, CursorInterval: 2 * time.Millisecond})
+	svc.Declare(received)
 	arrived.Subscribe(svc, inbox.Once(box, func(ctx context.Context, tx Tx, out dovetail.Sender, c counted) error {
 		n, err := e.Count(ctx, tx, c.Key)
 		if err != nil {
@@ -115,23 +115,23 @@ func (e *env[Tx]) start(unanswer bool) (svc *dovetail.Service) {
 		if n != c.N {
 			e.note(fmt.Sprintf("message %d of %s was effect %d", c.N, c.Key, n))
 		}
-		if _, err := e.Count(ctx, tx, dovetail.Current(ctx).Message.ID); err != nil {
+		if _, err := e.Count(ctx, tx, dovetail.DeliveryFromContext(ctx).Message.ID); err != nil {
 			return err
 		}
 		return received.Publish(ctx, out, c)
 	}))
 	arrived.SubscribeBatch(svc, inbox.Batch(box, func(ctx context.Context, tx Tx, _ dovetail.Sender, _ counted) error {
-		_, err := e.Count(ctx, tx, "batch-"+dovetail.Current(ctx).Message.ID)
+		_, err := e.Count(ctx, tx, "batch-"+dovetail.DeliveryFromContext(ctx).Message.ID)
 		return err
 	}), dovetail.As("batch"), dovetail.BatchSize(5))
 	spoilt.Subscribe(svc, inbox.Once(box, func(ctx context.Context, tx Tx, out dovetail.Sender, _ counted) error {
-		if _, err := e.Count(ctx, tx, dovetail.Current(ctx).Message.ID); err != nil {
+		if _, err := e.Count(ctx, tx, dovetail.DeliveryFromContext(ctx).Message.ID); err != nil {
 			return err
 		}
 		return dovetail.Permanent(errors.New("spoilt"))
 	}))
 	reserve.Handle(svc, inbox.Answer(box, func(ctx context.Context, tx Tx, _ dovetail.Sender, c counted) (counted, error) {
-		id := dovetail.Current(ctx).Message.ID
+		id := dovetail.DeliveryFromContext(ctx).Message.ID
 		if _, err := e.Count(ctx, tx, id); err != nil {
 			return c, err
 		}

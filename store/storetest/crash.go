@@ -72,8 +72,8 @@ func (e *env[Tx]) die(j job) {
 	if slices.Contains(names(crash.RelayMoving, crash.RelayHeld, crash.RelayDrained, crash.RelayReleased), j.Point) {
 		lease = 2 * time.Second // many round trips within a term, on a busy machine
 	}
-	box := outbox.New(svc, unanswered(e.DB), outbox.Options{Lease: lease, Tidy: 20 * time.Millisecond, Poll: 5 * time.Millisecond,
-		Advance: 2 * time.Millisecond, Batch: 16, Flush: 20 * time.Millisecond})
+	box := outbox.New(svc, unanswered(e.DB), outbox.Options{Lease: lease, CleanupInterval: 20 * time.Millisecond, Poll: 5 * time.Millisecond,
+		CursorInterval: 2 * time.Millisecond, Batch: 16, DrainTimeout: 20 * time.Millisecond})
 	ctx, cancel := context.WithTimeout(e.ctx, time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -142,7 +142,7 @@ func (e *env[Tx]) publishRest() {
 	_, err := e.DB.RetryHeld(e.ctx, "", "")
 	e.must(err)
 	svc := newService(e.T, e.dir, "the rest", faults{})
-	outbox.New(svc, e.DB, outbox.Options{Poll: 5 * time.Millisecond, Advance: time.Millisecond})
+	outbox.New(svc, e.DB, outbox.Options{Poll: 5 * time.Millisecond, CursorInterval: time.Millisecond})
 	ctx, cancel := context.WithCancel(e.ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- svc.component.Run(ctx) }()

@@ -25,7 +25,7 @@ func (suite[Tx]) ended(e *env[Tx]) {
 		{"a commit that writes", func(Tx) {}, all},
 		{"an effect", func(tx Tx) { _, _ = e.Count(e.ctx, tx, "tea") }, all},
 		{"messages that are written at once", func(tx Tx) { _ = e.DB.Write(e.ctx, tx, all) }, store.Writes{}},
-		{"an inbox row", func(tx Tx) { _, _ = e.DB.Enter(e.ctx, tx, []store.Entry{entry("ended")}) }, all},
+		{"an inbox row", func(tx Tx) { _, _ = e.DB.Insert(e.ctx, tx, []store.Entry{entry("ended")}) }, all},
 		{"a part of it", func(tx Tx) {
 			_ = e.DB.Savepoint(e.ctx, tx, "part")
 			_, _ = e.Count(e.ctx, tx, "tea")

@@ -20,13 +20,13 @@ func entry(id string) store.Entry {
 func (e *env[Tx]) enter(entries ...store.Entry) []store.State {
 	e.Helper()
 	tx := e.begin()
-	found, err := e.DB.Enter(e.ctx, tx, entries)
+	found, err := e.DB.Insert(e.ctx, tx, entries)
 	e.must(err)
 	e.must(e.DB.Commit(e.ctx, tx, store.Writes{}))
 	return states(found)
 }
 
-func states(found []store.Found) []store.State {
+func states(found []store.InboxRow) []store.State {
 	all := make([]store.State, len(found))
 	for i, f := range found {
 		all[i] = f.State
@@ -67,7 +67,7 @@ func (suite[Tx]) enterOnce(e *env[Tx]) {
 
 func (suite[Tx]) enterRollback(e *env[Tx]) {
 	tx := e.begin()
-	_, err := e.DB.Enter(e.ctx, tx, []store.Entry{entry("1")})
+	_, err := e.DB.Insert(e.ctx, tx, []store.Entry{entry("1")})
 	e.must(err)
 	_, err = e.Count(e.ctx, tx, "tea")
 	e.must(err)
@@ -106,7 +106,7 @@ func (e *env[Tx]) enterAndCount(entries []store.Entry) error {
 	if err != nil {
 		return err
 	}
-	found, err := e.DB.Enter(e.ctx, tx, entries)
+	found, err := e.DB.Insert(e.ctx, tx, entries)
 	if err == nil && found[0].State == "" {
 		_, err = e.Count(e.ctx, tx, "effects")
 	}
@@ -131,11 +131,11 @@ func (suite[Tx]) reply(e *env[Tx]) {
 		entries = append(entries, x)
 		kept = append(kept, store.KeptReply{Key: x.Key, Reply: r})
 	}
-	_, err := e.DB.Enter(e.ctx, tx, entries)
+	_, err := e.DB.Insert(e.ctx, tx, entries)
 	e.must(err)
 	e.must(e.DB.Commit(e.ctx, tx, store.Writes{Replies: kept[:3]}))
 	tx = e.begin()
-	found, err := e.DB.Enter(e.ctx, tx, entries)
+	found, err := e.DB.Insert(e.ctx, tx, entries)
 	e.must(err)
 	e.must(e.DB.Rollback(e.ctx, tx))
 	for i, f := range found {
@@ -171,7 +171,7 @@ func (suite[Tx]) dead(e *env[Tx]) {
 	e.same(e.state(x), store.Dead, "state after a copy came")
 	x.Requeues = 1
 	tx := e.begin() // a requeue that fails
-	found, err := e.DB.Enter(e.ctx, tx, []store.Entry{x})
+	found, err := e.DB.Insert(e.ctx, tx, []store.Entry{x})
 	e.must(err)
 	e.same(states(found), []store.State{store.Released}, "a requeue")
 	e.must(e.DB.Rollback(e.ctx, tx))
@@ -203,9 +203,9 @@ func (suite[Tx]) leave(e *env[Tx]) {
 	e.mark(store.Dead, b)
 	b.Requeues = 1
 	tx := e.begin()
-	found, err := e.DB.Enter(e.ctx, tx, []store.Entry{a, b, c})
+	found, err := e.DB.Insert(e.ctx, tx, []store.Entry{a, b, c})
 	e.must(err)
-	e.must(e.DB.Leave(e.ctx, tx, []store.Entry{a, b}, found[:2]))
+	e.must(e.DB.Undo(e.ctx, tx, []store.Entry{a, b}, found[:2]))
 	e.must(e.DB.Commit(e.ctx, tx, store.Writes{}))
 	e.same(e.enter(a, b, c), []store.State{"", store.Released, store.Handled}, "two that were left and one that was handled")
 }

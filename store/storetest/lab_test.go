@@ -30,10 +30,10 @@ type lab struct {
 	resolve                        func(context.Context, string) (bool, error)
 	forget                         func(context.Context, time.Time, int) (int, error)
 	signal                         func() *store.Signal
-	enter                          func(context.Context, tx, []store.Entry) ([]store.Found, error)
-	leave                          func(context.Context, tx, []store.Entry, []store.Found) error
-	mark                           func(context.Context, tx, []store.Entry, store.State) ([]store.Found, error)
-	lookup                         func(context.Context, []store.Key) ([]store.Found, error)
+	enter                          func(context.Context, tx, []store.Entry) ([]store.InboxRow, error)
+	leave                          func(context.Context, tx, []store.Entry, []store.InboxRow) error
+	mark                           func(context.Context, tx, []store.Entry, store.State) ([]store.InboxRow, error)
+	lookup                         func(context.Context, []store.Key) ([]store.InboxRow, error)
 	purge                          func(context.Context, time.Time, int) (int, error)
 	acquire                        func(context.Context, string, string, time.Duration) (store.Lease, error)
 	resign                         func(context.Context, store.Lease) error
@@ -73,7 +73,7 @@ func newLab(m mutant) *lab {
 		inner: s,
 		begin: s.Begin, commit: s.Commit, rollback: s.Rollback, savepoint: s.Savepoint, rollbackTo: s.RollbackTo, release: s.Release,
 		write: s.Write, cancel: s.Cancel, resolve: s.Resolve, forget: s.Forget, signal: s.Signal,
-		enter: s.Enter, leave: s.Leave, mark: s.Mark, lookup: s.Lookup, purge: s.Purge,
+		enter: s.Insert, leave: s.Undo, mark: s.Mark, lookup: s.Lookup, purge: s.Purge,
 		acquire: s.Acquire, resign: s.Resign, resume: s.Resume, next: s.Next, advance: s.Advance, promote: s.Promote,
 		rewind: s.Rewind, retire: s.Retire, stats: s.Stats, blocked: s.Blocked, due: s.Due, retryHeld: s.RetryHeld,
 		browse: s.Browse, edit: s.Edit, discard: s.Discard, migrate: s.Migrate,

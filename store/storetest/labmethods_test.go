@@ -42,19 +42,19 @@ func (l *lab) Forget(ctx context.Context, before time.Time, max int) (int, error
 
 func (l *lab) Signal() *store.Signal { return l.signal() }
 
-func (l *lab) Enter(ctx context.Context, t tx, entries []store.Entry) ([]store.Found, error) {
+func (l *lab) Insert(ctx context.Context, t tx, entries []store.Entry) ([]store.InboxRow, error) {
 	return l.enter(ctx, t, l.entries(entries))
 }
 
-func (l *lab) Leave(ctx context.Context, t tx, entries []store.Entry, found []store.Found) error {
+func (l *lab) Undo(ctx context.Context, t tx, entries []store.Entry, found []store.InboxRow) error {
 	return l.leave(ctx, t, l.entries(entries), found)
 }
 
-func (l *lab) Mark(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.Found, error) {
+func (l *lab) Mark(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.InboxRow, error) {
 	return l.mark(ctx, t, l.entries(entries), s)
 }
 
-func (l *lab) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, error) {
+func (l *lab) Lookup(ctx context.Context, keys []store.Key) ([]store.InboxRow, error) {
 	all := append([]store.Key{}, keys...)
 	for i := range all {
 		l.keys(&all[i])

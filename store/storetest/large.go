@@ -29,7 +29,7 @@ func (suite[Tx]) large(e *env[Tx]) {
 		w.Replies = append(w.Replies, store.KeptReply{Key: x.Key, Reply: store.Reply{Body: []byte(m.ID)}})
 	}
 	tx := e.begin()
-	found, err := e.DB.Enter(e.ctx, tx, entries)
+	found, err := e.DB.Insert(e.ctx, tx, entries)
 	e.must(err)
 	e.same(len(found), many, "entries")
 	e.must(e.DB.Commit(e.ctx, tx, w))
@@ -53,7 +53,7 @@ func (suite[Tx]) large(e *env[Tx]) {
 	e.must(err)
 	e.must(e.DB.Commit(e.ctx, tx, store.Writes{}))
 	tx = e.begin()
-	found, err = e.DB.Enter(e.ctx, tx, dead)
+	found, err = e.DB.Insert(e.ctx, tx, dead)
 	e.must(err)
 	for i, f := range found {
 		if f.State != store.Dead {
@@ -64,9 +64,9 @@ func (suite[Tx]) large(e *env[Tx]) {
 	for i := range fresh {
 		fresh[i] = entry(fmt.Sprintf("fresh %05d", i))
 	}
-	found, err = e.DB.Enter(e.ctx, tx, fresh)
+	found, err = e.DB.Insert(e.ctx, tx, fresh)
 	e.must(err)
-	e.must(e.DB.Leave(e.ctx, tx, fresh, found))
+	e.must(e.DB.Undo(e.ctx, tx, fresh, found))
 	e.must(e.DB.Commit(e.ctx, tx, store.Writes{}))
 	for i := range fresh {
 		keys[i] = fresh[i].Key
@@ -168,7 +168,7 @@ func (suite[Tx]) noText(e *env[Tx]) {
 	for _, pair := range [][2]string{{"a\xff", "a\xfe"}, {"b\x00c", "b\x00d"}} {
 		for _, id := range pair {
 			tx := e.begin()
-			found, err := e.DB.Enter(e.ctx, tx, []store.Entry{entry(id)})
+			found, err := e.DB.Insert(e.ctx, tx, []store.Entry{entry(id)})
 			if err != nil {
 				e.must(e.DB.Rollback(e.ctx, tx))
 				continue

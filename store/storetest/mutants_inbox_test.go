@@ -26,15 +26,15 @@ func keyed(change func(*store.Key)) mutant {
 }
 
 // entering changes how entries are entered and what is found.
-func entering(ask func(*store.Entry), change func(*store.Found)) func(*lab) {
+func entering(ask func(*store.Entry), change func(*store.InboxRow)) func(*lab) {
 	return func(l *lab) {
-		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.Found, error) {
+		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.InboxRow, error) {
 			for i := range entries {
 				if ask != nil {
 					ask(&entries[i])
 				}
 			}
-			found, err := l.inner.Enter(ctx, t, entries)
+			found, err := l.inner.Insert(ctx, t, entries)
 			for i := range found {
 				if change != nil {
 					change(&found[i])
@@ -61,7 +61,7 @@ func replying(change func(*store.Reply)) mutant {
 func lying(l *lab) (say func(store.Key, store.State)) {
 	var mu sync.Mutex
 	states := map[store.Key]store.State{}
-	l.lookup = func(ctx context.Context, keys []store.Key) ([]store.Found, error) {
+	l.lookup = func(ctx context.Context, keys []store.Key) ([]store.InboxRow, error) {
 		found, err := l.inner.Lookup(ctx, keys)
 		mu.Lock()
 		defer mu.Unlock()
@@ -90,31 +90,31 @@ func purging(ask func(before *time.Time, max *int)) mutant {
 }
 
 var inboxMutants = map[string]mutant{
-	"lets every copy in": {by: onceCase, plant: entering(nil, func(f *store.Found) { *f = store.Found{} })},
-	"lets nobody in":     {by: onceCase, plant: entering(nil, func(f *store.Found) { f.State = store.Handled })},
+	"lets every copy in": {by: onceCase, plant: entering(nil, func(f *store.InboxRow) { *f = store.InboxRow{} })},
+	"lets nobody in":     {by: onceCase, plant: entering(nil, func(f *store.InboxRow) { f.State = store.Handled })},
 	"forgets what it let in": {by: onceCase, plant: func(l *lab) {
-		l.enter = func(_ context.Context, _ tx, entries []store.Entry) ([]store.Found, error) {
-			return make([]store.Found, len(entries)), nil
+		l.enter = func(_ context.Context, _ tx, entries []store.Entry) ([]store.InboxRow, error) {
+			return make([]store.InboxRow, len(entries)), nil
 		}
 	}},
 	"enters the first 100 of a batch": {by: onceCase, plant: func(l *lab) {
-		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.Found, error) {
-			found, err := l.inner.Enter(ctx, t, entries[:min(100, len(entries))])
-			return append(found, make([]store.Found, len(entries)-len(found))...), err
+		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.InboxRow, error) {
+			found, err := l.inner.Insert(ctx, t, entries[:min(100, len(entries))])
+			return append(found, make([]store.InboxRow, len(entries)-len(found))...), err
 		}
 	}},
 	"keeps an entry although it rolls back": {by: "Inbox_row_rolls_back_with_its_effect", plant: func(l *lab) {
 		var entered diary[[]store.Entry]
-		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.Found, error) {
+		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.InboxRow, error) {
 			entered.set(t, append(entered.get(t), entries...))
-			return l.inner.Enter(ctx, t, entries)
+			return l.inner.Insert(ctx, t, entries)
 		}
 		l.rollback = func(ctx context.Context, t tx) error {
 			if err := l.inner.Rollback(ctx, t); err != nil {
 				return err
 			}
 			return l.alone(context.WithoutCancel(ctx), func(now tx) error {
-				_, err := l.inner.Enter(ctx, now, entered.get(t))
+				_, err := l.inner.Insert(ctx, now, entered.get(t))
 				return err
 			})
 		}
@@ -123,14 +123,14 @@ var inboxMutants = map[string]mutant{
 		var asked diary[bool]
 		var mu sync.Mutex
 		times := map[store.Key]int{}
-		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.Found, error) {
-			found, err := l.inner.Enter(ctx, t, entries)
+		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.InboxRow, error) {
+			found, err := l.inner.Insert(ctx, t, entries)
 			mu.Lock()
 			defer mu.Unlock()
 			asked.set(t, true)
 			for i, e := range entries {
 				if times[e.Key]++; times[e.Key] == 2 {
-					found[i] = store.Found{}
+					found[i] = store.InboxRow{}
 				}
 			}
 			return found, err
@@ -148,14 +148,14 @@ var inboxMutants = map[string]mutant{
 	"keeps not what a reply's body is":           replying(func(r *store.Reply) { r.ContentType = "application/json" }),
 	"lets a copy of a dead letter in":            {by: deadCase, plant: entering(func(e *store.Entry) { e.Requeues += 10 }, nil)},
 	"keeps a requeue of a dead letter out":       {by: deadCase, plant: entering(func(e *store.Entry) { e.Requeues = 0 }, nil)},
-	"does not say that a dead letter was taken over": {by: deadCase, plant: entering(nil, func(f *store.Found) {
+	"does not say that a dead letter was taken over": {by: deadCase, plant: entering(nil, func(f *store.InboxRow) {
 		if f.State == store.Released {
 			f.State = store.Dead
 		}
 	})},
 	"marks what was handled": {by: deadCase, plant: func(l *lab) {
 		say := lying(l)
-		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.Found, error) {
+		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.InboxRow, error) {
 			found, err := l.inner.Mark(ctx, t, entries, s)
 			for i := range found {
 				if found[i].State == store.Handled {
@@ -166,8 +166,8 @@ var inboxMutants = map[string]mutant{
 		}
 	}},
 	"marks no row that is missing": {by: deadCase + "|Inbox_row_that_was_cancelled_keeps_the_message_out", plant: func(l *lab) {
-		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.Found, error) {
-			all := make([]store.Found, len(entries))
+		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.InboxRow, error) {
+			all := make([]store.InboxRow, len(entries))
 			for i, e := range entries {
 				if before, _ := l.inner.Lookup(ctx, []store.Key{e.Key}); before[0].State != "" {
 					found, err := l.inner.Mark(ctx, t, entries[i:i+1], s)
@@ -181,7 +181,7 @@ var inboxMutants = map[string]mutant{
 		}
 	}},
 	"makes a dead letter of what was cancelled": {by: stayCase, plant: func(l *lab) {
-		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.Found, error) {
+		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.InboxRow, error) {
 			found, err := l.inner.Mark(ctx, t, entries, store.Released)
 			if err == nil {
 				_, err = l.inner.Mark(ctx, t, entries, s)
@@ -191,13 +191,13 @@ var inboxMutants = map[string]mutant{
 	}},
 	"marks a dead letter with fewer requeues": {by: "Inbox_row_that_is_marked_keeps_its_requeues", plant: func(l *lab) {
 		last := map[store.Key]int{}
-		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.Found, error) {
+		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.InboxRow, error) {
 			for _, e := range entries {
 				last[e.Key] = e.Requeues
 			}
 			return l.inner.Mark(ctx, t, entries, s)
 		}
-		l.lookup = func(ctx context.Context, keys []store.Key) ([]store.Found, error) {
+		l.lookup = func(ctx context.Context, keys []store.Key) ([]store.InboxRow, error) {
 			found, err := l.inner.Lookup(ctx, keys)
 			for i, k := range keys {
 				found[i].Requeues = last[k]
@@ -205,13 +205,13 @@ var inboxMutants = map[string]mutant{
 			return found, err
 		}
 	}},
-	"lets in what was cancelled": {by: "Inbox_row_that_was_cancelled_keeps_the_message_out", plant: entering(nil, func(f *store.Found) {
+	"lets in what was cancelled": {by: "Inbox_row_that_was_cancelled_keeps_the_message_out", plant: entering(nil, func(f *store.InboxRow) {
 		if f.State == store.Cancelled {
-			*f = store.Found{}
+			*f = store.InboxRow{}
 		}
 	})},
 	"takes over without the later requeues": {by: takeCase, plant: func(l *lab) {
-		l.lookup = func(ctx context.Context, keys []store.Key) ([]store.Found, error) {
+		l.lookup = func(ctx context.Context, keys []store.Key) ([]store.InboxRow, error) {
 			found, err := l.inner.Lookup(ctx, keys)
 			for i := range found {
 				found[i].Requeues = 0
@@ -220,40 +220,40 @@ var inboxMutants = map[string]mutant{
 		}
 	}},
 	"takes over without the later since": {by: takeCase, plant: func(l *lab) {
-		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.Found, error) {
+		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.InboxRow, error) {
 			for i, e := range entries {
 				if before, _ := l.inner.Lookup(ctx, []store.Key{e.Key}); before[0].State != "" {
 					entries[i].Since = time.Time{}
 				}
 			}
-			return l.inner.Enter(ctx, t, entries)
+			return l.inner.Insert(ctx, t, entries)
 		}
 	}},
 	"leaves nothing": {by: leaveCase, plant: func(l *lab) {
-		l.leave = func(context.Context, tx, []store.Entry, []store.Found) error { return nil }
+		l.leave = func(context.Context, tx, []store.Entry, []store.InboxRow) error { return nil }
 	}},
 	"deletes a row that was taken over and left": {by: leaveCase, plant: func(l *lab) {
-		l.leave = func(ctx context.Context, t tx, entries []store.Entry, found []store.Found) error {
-			return l.inner.Leave(ctx, t, entries, make([]store.Found, len(found)))
+		l.leave = func(ctx context.Context, t tx, entries []store.Entry, found []store.InboxRow) error {
+			return l.inner.Undo(ctx, t, entries, make([]store.InboxRow, len(found)))
 		}
 	}},
 	"leaves all that the transaction entered": {by: leaveCase, plant: func(l *lab) {
 		var entered diary[[]store.Entry]
-		var saw diary[[]store.Found]
-		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.Found, error) {
-			found, err := l.inner.Enter(ctx, t, entries)
+		var saw diary[[]store.InboxRow]
+		l.enter = func(ctx context.Context, t tx, entries []store.Entry) ([]store.InboxRow, error) {
+			found, err := l.inner.Insert(ctx, t, entries)
 			entered.set(t, entries)
 			saw.set(t, found)
 			return found, err
 		}
-		l.leave = func(ctx context.Context, t tx, _ []store.Entry, _ []store.Found) error {
-			return l.inner.Leave(ctx, t, entered.get(t), saw.get(t))
+		l.leave = func(ctx context.Context, t tx, _ []store.Entry, _ []store.InboxRow) error {
+			return l.inner.Undo(ctx, t, entered.get(t), saw.get(t))
 		}
 	}},
 	"purges dead letters": {by: purgeCase, plant: func(l *lab) {
 		say := lying(l)
 		var marked []store.Key
-		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.Found, error) {
+		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.InboxRow, error) {
 			if s == store.Dead {
 				marked = append(marked, entries[0].Key)
 			}

@@ -53,20 +53,20 @@ var largeMutants = map[string]mutant{
 		return l.inner.Discard(ctx, 0, some(ps))
 	})},
 	"looks a thousand keys up": {by: largeCase, plant: func(l *lab) {
-		l.lookup = func(ctx context.Context, keys []store.Key) ([]store.Found, error) {
+		l.lookup = func(ctx context.Context, keys []store.Key) ([]store.InboxRow, error) {
 			found, err := l.inner.Lookup(ctx, some(keys))
-			return append(found, make([]store.Found, len(keys)-len(found))...), err
+			return append(found, make([]store.InboxRow, len(keys)-len(found))...), err
 		}
 	}},
 	"marks a thousand rows of a batch": {by: largeCase, plant: func(l *lab) {
-		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.Found, error) {
+		l.mark = func(ctx context.Context, t tx, entries []store.Entry, s store.State) ([]store.InboxRow, error) {
 			found, err := l.inner.Mark(ctx, t, some(entries), s)
-			return append(found, make([]store.Found, len(entries)-len(found))...), err
+			return append(found, make([]store.InboxRow, len(entries)-len(found))...), err
 		}
 	}},
 	"leaves a thousand rows of a batch": {by: largeCase, plant: func(l *lab) {
-		l.leave = func(ctx context.Context, t tx, entries []store.Entry, found []store.Found) error {
-			return l.inner.Leave(ctx, t, some(entries), some(found))
+		l.leave = func(ctx context.Context, t tx, entries []store.Entry, found []store.InboxRow) error {
+			return l.inner.Undo(ctx, t, some(entries), some(found))
 		}
 	}},
 }

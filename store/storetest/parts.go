@@ -50,7 +50,7 @@ func (suite[Tx]) cut(e *env[Tx]) {
 			if _, err := e.Count(e.ctx, tx, "tea"); err == nil {
 				e.Errorf("%s: a statement without a connection succeeded", name)
 			}
-			_, err = e.DB.Enter(e.ctx, tx, []store.Entry{entry("cut")})
+			_, err = e.DB.Insert(e.ctx, tx, []store.Entry{entry("cut")})
 			if err == nil {
 				e.Errorf("%s: the inbox was entered without a connection", name)
 			}

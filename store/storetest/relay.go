@@ -454,7 +454,7 @@ func (s suite[Tx]) reopen(e *env[Tx]) {
 	e.must(e.DB.Advance(e.ctx, t, store.Progress{To: rows[1].Position, Incarnation: "b", Hold: []store.Held{held(rows[1])}}))
 	k := store.Key{Group: "g", Handler: "h", Source: "s", ID: "1"}
 	tx := e.begin()
-	_, err := e.DB.Enter(e.ctx, tx, []store.Entry{{Key: k, Since: time.Now()}})
+	_, err := e.DB.Insert(e.ctx, tx, []store.Entry{{Key: k, Since: time.Now()}})
 	e.must(err)
 	e.must(e.DB.Commit(e.ctx, tx, store.Writes{Token: "t"}))
 	e.close()

@@ -16,7 +16,7 @@ import (
 func (e *env[Tx]) relay() *outbox.Box[Tx] {
 	e.Helper()
 	svc := newService(e.T, e.dir, "relay", faults{})
-	box := outbox.New(svc, e.DB, outbox.Options{Poll: 5 * time.Millisecond, Advance: time.Millisecond})
+	box := outbox.New(svc, e.DB, outbox.Options{Poll: 5 * time.Millisecond, CursorInterval: time.Millisecond})
 	ctx, cancel := context.WithCancel(e.ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- svc.component.Run(ctx) }()

@@ -198,19 +198,19 @@ func (s *sides) Cancel(context.Context, *sideTx, string, []string) (int, error) 
 	return 0, errors.ErrUnsupported
 }
 
-func (s *sides) Enter(context.Context, *sideTx, []store.Entry) ([]store.Found, error) {
+func (s *sides) Insert(context.Context, *sideTx, []store.Entry) ([]store.InboxRow, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (s *sides) Leave(context.Context, *sideTx, []store.Entry, []store.Found) error {
+func (s *sides) Undo(context.Context, *sideTx, []store.Entry, []store.InboxRow) error {
 	return errors.ErrUnsupported
 }
 
-func (s *sides) Mark(context.Context, *sideTx, []store.Entry, store.State) ([]store.Found, error) {
+func (s *sides) Mark(context.Context, *sideTx, []store.Entry, store.State) ([]store.InboxRow, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (s *sides) Lookup(ctx context.Context, keys []store.Key) ([]store.Found, error) {
+func (s *sides) Lookup(ctx context.Context, keys []store.Key) ([]store.InboxRow, error) {
 	return s.Store.Lookup(ctx, keys)
 }
 

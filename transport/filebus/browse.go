@@ -27,7 +27,7 @@ func parsePosition(s string) (position, error) {
 // Browse returns messages that were not removed and that, where the channel has
 // groups, at least one of them has not settled. A message that cannot be read
 // comes with nothing but its bytes as body.
-func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]driver.Stored, error) {
+func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]driver.StoredMessage, error) {
 	if err := c.begin(); err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]dr
 	return page, nil
 }
 
-func (ch *channel) browse(ctx context.Context, from position, behind bool, limit int) ([]driver.Stored, error) {
+func (ch *channel) browse(ctx context.Context, from position, behind bool, limit int) ([]driver.StoredMessage, error) {
 	m, err := newMarkReader(ch.log.file, ch.meta.Partitions).read()
 	if err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func (ch *channel) browse(ctx context.Context, from position, behind bool, limit
 	if err := rd.seek(start, m); err != nil {
 		return nil, err
 	}
-	var page []driver.Stored
+	var page []driver.StoredMessage
 	for bytes := 0; len(page) < limit && bytes < maxTaken; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -99,7 +99,7 @@ func (ch *channel) browse(ctx context.Context, from position, behind bool, limit
 			*msg = driver.Message{Body: append([]byte(nil), rec.payload...)}
 		}
 		msg.Channel = ch.meta.Name
-		page = append(page, driver.Stored{Position: fmt.Sprintf(positionFormat, rec.seq, rd.base, rec.off), Message: msg})
+		page = append(page, driver.StoredMessage{Position: fmt.Sprintf(positionFormat, rec.seq, rd.base, rec.off), Message: msg})
 		bytes += len(rec.payload)
 	}
 	return page, nil

@@ -15,7 +15,7 @@ import (
 
 // Conn is a directory of channels in use by this process. It implements
 // driver.Conn, driver.Browser, driver.Lister, driver.Remover and
-// driver.Volatile. All its methods may be called from any goroutine.
+// driver.Incarnated. All its methods may be called from any goroutine.
 type Conn struct {
 	dir     string
 	opts    Options
@@ -36,11 +36,11 @@ type Conn struct {
 }
 
 var (
-	_ driver.Conn     = (*Conn)(nil)
-	_ driver.Browser  = (*Conn)(nil)
-	_ driver.Lister   = (*Conn)(nil)
-	_ driver.Remover  = (*Conn)(nil)
-	_ driver.Volatile = (*Conn)(nil)
+	_ driver.Conn       = (*Conn)(nil)
+	_ driver.Browser    = (*Conn)(nil)
+	_ driver.Lister     = (*Conn)(nil)
+	_ driver.Remover    = (*Conn)(nil)
+	_ driver.Incarnated = (*Conn)(nil)
 )
 
 // Open begins to use the directory of opts, making it if it is not there.

@@ -140,7 +140,7 @@ func (m *mortal) RemoveChannel(ctx context.Context, ch string) error {
 func (m *mortal) RemoveGroup(ctx context.Context, ch, g string) error {
 	return m.conn().RemoveGroup(ctx, ch, g)
 }
-func (m *mortal) Browse(ctx context.Context, ch, after string, max int) ([]driver.Stored, error) {
+func (m *mortal) Browse(ctx context.Context, ch, after string, max int) ([]driver.StoredMessage, error) {
 	return m.conn().Browse(ctx, ch, after, max)
 }
 func (m *mortal) Remove(ctx context.Context, ch string, positions []string) error {

@@ -18,7 +18,7 @@ import (
 // their records' times. Of a point-to-point channel it shows what the group has
 // not settled, of another everything that is still kept. Messages that were
 // removed are passed over.
-func (c *Conn) Browse(ctx context.Context, channel, after string, limit int) ([]driver.Stored, error) {
+func (c *Conn) Browse(ctx context.Context, channel, after string, limit int) ([]driver.StoredMessage, error) {
 	if err := c.ready(); err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (c *Conn) Browse(ctx context.Context, channel, after string, limit int) ([]
 		}
 		m.cursors[p].next = at
 	}
-	var page []driver.Stored
+	var page []driver.StoredMessage
 	for len(page) < limit {
 		rec, err := m.pop(ctx)
 		if err != nil {
@@ -66,7 +66,7 @@ func (c *Conn) Browse(ctx context.Context, channel, after string, limit int) ([]
 		if rec == nil {
 			break
 		}
-		s := driver.Stored{Position: m.position(rec), Message: &driver.Message{}}
+		s := driver.StoredMessage{Position: m.position(rec), Message: &driver.Message{}}
 		// What cannot be read stays among the headers; a page shows it as it is.
 		_ = decode(s.Message, channel, rec, make([]byte, 0, sizeOf(rec)))
 		page = append(page, s)

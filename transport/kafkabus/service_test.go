@@ -44,7 +44,7 @@ func TestService_instances_share_a_reply_topic(t *testing.T) {
 	_ = math
 	var asking sync.WaitGroup
 	for i := range 2 {
-		asker := run("asker", func(svc *dovetail.Service) { svc.Sends(double, broken) })
+		asker := run("asker", func(svc *dovetail.Service) { svc.Declare(double, broken) })
 		asking.Go(func() {
 			for n := range 20 {
 				bounded, cancel := context.WithTimeout(ctx, patience)
@@ -77,7 +77,7 @@ func TestService_instances_share_a_reply_topic(t *testing.T) {
 	// What could not be handled is in the dead letters, until it is removed.
 	c := connect(t, options(s))
 	dead := dovetail.DeadLetterChannel("math")
-	var page []driver.Stored
+	var page []driver.StoredMessage
 	eventually(t, func() string { return "two dead letters" }, func() bool {
 		page, err = c.Browse(t.Context(), dead, "", 10)
 		return err == nil && len(page) == 2

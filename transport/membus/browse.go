@@ -11,7 +11,7 @@ import (
 )
 
 // Browse implements driver.Browser. What is in somebody's hands is shown too.
-func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]driver.Stored, error) {
+func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]driver.StoredMessage, error) {
 	if err := c.usable(ctx, "browse"); err != nil {
 		return nil, err
 	}
@@ -28,14 +28,14 @@ func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]dr
 	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	var page []driver.Stored
+	var page []driver.StoredMessage
 	rest := ch.log[ch.head:]
 	for _, m := range rest[sort.Search(len(rest), func(i int) bool { return rest[i].seq > from }):] {
 		if len(page) >= max {
 			break
 		}
 		if !m.done() {
-			page = append(page, driver.Stored{Position: fmt.Sprintf("%020d", m.seq), Message: m.msg.Clone()})
+			page = append(page, driver.StoredMessage{Position: fmt.Sprintf("%020d", m.seq), Message: m.msg.Clone()})
 		}
 	}
 	return page, nil

@@ -18,7 +18,7 @@ const browseBytes = 8 << 20
 // Browse reads a channel's stream without consuming it. A position is the
 // sequence in the stream. A publish–subscribe channel holds what some group has
 // not settled yet.
-func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]driver.Stored, error) {
+func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]driver.StoredMessage, error) {
 	doing := "browse channel " + channel
 	st, err := c.browsable(ctx, channel)
 	if err != nil || max <= 0 {
@@ -52,7 +52,7 @@ func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]dr
 	if err := watch.of(ctx, subject); err != nil {
 		return nil, translate(doing, err)
 	}
-	var page []driver.Stored
+	var page []driver.StoredMessage
 	for {
 		select {
 		case m := <-in:
@@ -79,8 +79,8 @@ func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]dr
 
 // stored reads an answer of the server's direct reads, which add headers of
 // their own.
-func stored(channel string, m *nats.Msg) driver.Stored {
-	s := driver.Stored{Position: m.Header.Get(jetstream.SequenceHeader), Message: &driver.Message{}}
+func stored(channel string, m *nats.Msg) driver.StoredMessage {
+	s := driver.StoredMessage{Position: m.Header.Get(jetstream.SequenceHeader), Message: &driver.Message{}}
 	for _, own := range []string{jetstream.SequenceHeader, jetstream.StreamHeader, jetstream.SubjectHeader, jetstream.TimeStampHeaer,
 		"Nats-Num-Pending", "Nats-Last-Sequence", "Nats-UpTo-Sequence"} {
 		m.Header.Del(own)

@@ -38,12 +38,12 @@ type Conn struct {
 type closer interface{ Close(context.Context) error }
 
 var (
-	_ driver.Conn     = (*Conn)(nil)
-	_ driver.Browser  = (*Conn)(nil)
-	_ driver.Lister   = (*Conn)(nil)
-	_ driver.Examiner = (*Conn)(nil)
-	_ driver.Remover  = (*Conn)(nil)
-	_ driver.Volatile = (*Conn)(nil)
+	_ driver.Conn       = (*Conn)(nil)
+	_ driver.Browser    = (*Conn)(nil)
+	_ driver.Lister     = (*Conn)(nil)
+	_ driver.Examiner   = (*Conn)(nil)
+	_ driver.Remover    = (*Conn)(nil)
+	_ driver.Incarnated = (*Conn)(nil)
 )
 
 // Connect connects to the server or cluster that o names. It tries once; a

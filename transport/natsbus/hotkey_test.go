@@ -24,7 +24,7 @@ func BenchmarkSend_one_key(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer svc.Close(b.Context())
-			svc.Sends(hot)
+			svc.Declare(hot)
 			if err := hot.Send(b.Context(), svc, "first"); err != nil {
 				b.Fatal(err)
 			}

@@ -42,7 +42,7 @@ func TestService_handles_once_what_the_server_took_back(t *testing.T) {
 		}
 		return ctx.Err()
 	})
-	svc.Sends(work)
+	svc.Declare(work)
 	ctx, stop := context.WithCancel(within(t))
 	ended := make(chan error, 1)
 	go func() { ended <- svc.Run(ctx) }()

@@ -91,7 +91,7 @@ func placeOf(d *amqp.Delivery) (p place) {
 
 // Browse reads a point-to-point channel and gives back what it read. It counts
 // as a delivery of each message, and while it lasts no receiver gets them.
-func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]driver.Stored, error) {
+func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]driver.StoredMessage, error) {
 	doing := "browse channel " + channel
 	st, err := c.browsable(ctx, channel)
 	if err != nil || max <= 0 {
@@ -122,12 +122,12 @@ func (c *Conn) Browse(ctx context.Context, channel, after string, max int) ([]dr
 	if err != nil {
 		return nil, translate(doing, err)
 	}
-	out := make([]driver.Stored, len(page))
+	out := make([]driver.StoredMessage, len(page))
 	for i := range page {
 		m := &driver.Message{}
 		// What cannot be read stays among the headers; a page shows it as it is.
 		_ = decode(m, channel, &page[i].d)
-		out[i] = driver.Stored{Position: page[i].place.String(), Message: m}
+		out[i] = driver.StoredMessage{Position: page[i].place.String(), Message: m}
 	}
 	return out, nil
 }

@@ -51,7 +51,7 @@ func TestService_keeps_order_where_the_link_is_lost_and_the_handler_fails(t *tes
 				}
 				return nil
 			})
-			svc.Sends(work)
+			svc.Declare(work)
 			ctx, stop := context.WithCancel(within(t))
 			ended := make(chan error, 1)
 			go func() { ended <- svc.Run(ctx) }()

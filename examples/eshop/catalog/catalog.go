@@ -67,7 +67,7 @@ func Register(ctx context.Context, svc *dovetail.Service, db *sql.DB, box *outbo
 	catalogapi.ReturnStock.Handle(svc, inbox.Once(box, takeBack))
 
 	orderingapi.OrderPlaced.Subscribe(svc, inbox.Once(box, count))
-	svc.Sends(catalogapi.SalesChanged)
+	svc.Declare(catalogapi.SalesChanged)
 	newCache(db).register(svc)
 	return nil
 }

@@ -52,7 +52,7 @@ func Register(ctx context.Context, svc *dovetail.Service, db *sql.DB, box *outbo
 	o := &ordering{svc: svc, record: inbox.Answer(box, record)}
 	orderingapi.PlaceOrder.Handle(svc, o.place)
 	orderingapi.CancelOrder.Handle(svc, o.cancel)
-	svc.Sends(orderingapi.OrderPlaced, catalogapi.ReserveStock, catalogapi.ReleaseStock, catalogapi.ReturnStock,
+	svc.Declare(orderingapi.OrderPlaced, catalogapi.ReserveStock, catalogapi.ReleaseStock, catalogapi.ReturnStock,
 		paymentapi.Charge, paymentapi.Refund, mailapi.SendWelcome)
 	return nil
 }

@@ -30,7 +30,7 @@ func Run(ctx context.Context, cfg Config) (_ *Balance, err error) {
 	if err != nil {
 		return nil, err
 	}
-	svc.Sends(orderingapi.PlaceOrder, orderingapi.CancelOrder, catalogapi.CacheView)
+	svc.Declare(orderingapi.PlaceOrder, orderingapi.CancelOrder, catalogapi.CacheView)
 	r.front = &storefront{svc: svc, cfg: &cfg, ledger: r.ledger}
 	if r.fleet, err = cfg.launch(ctx); err != nil {
 		return nil, errors.Join(err, svc.Close(ctx))

@@ -37,5 +37,5 @@ func borrow(ctx context.Context, tx *sql.Tx, out dovetail.Sender, l Loan) (Loan,
 // register has svc answer the call, and declares what it sends.
 func register(svc *dovetail.Service, db *sqlitestore.Store) {
 	Borrow.Handle(svc, inbox.Answer(outbox.New(svc, db), borrow))
-	svc.Sends(Borrowed)
+	svc.Declare(Borrowed)
 }

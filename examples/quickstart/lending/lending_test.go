@@ -35,7 +35,7 @@ func TestBorrow_is_answered_once_and_told(t *testing.T) {
 			heard = append(heard, l)
 			return nil
 		})
-		desk.Sends(Borrow)
+		desk.Declare(Borrow)
 		h.Start()
 
 		want := Loan{"Emma", "ann"}

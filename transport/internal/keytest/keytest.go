@@ -68,7 +68,7 @@ func Check(t *testing.T, conn driver.Conn, options dovetail.Options, partitions 
 		}
 		return nil
 	})
-	svc.Sends(work)
+	svc.Declare(work)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- svc.Run(ctx) }()

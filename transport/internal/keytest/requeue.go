@@ -114,7 +114,7 @@ func CheckRequeue(t *testing.T, open func() driver.Conn, options dovetail.Option
 			w.end(i, true)
 			return nil
 		}, dovetail.Ordered())
-		svc.Sends(work)
+		svc.Declare(work)
 		services = append(services, svc)
 		ctx, stop := context.WithCancel(context.Background())
 		ended := make(chan error, 1)

@@ -122,7 +122,7 @@ func (w *walker) answered(what string) func(context.Context, dovetail.Answer[ite
 // mail declares the service whose rights are tried; an old instance lacks a
 // handler.
 func (w *walker) mail(svc *dovetail.Service, newest bool) {
-	svc.Sends(did, price, poll)
+	svc.Declare(did, price, poll)
 	var ordered []dovetail.SubscribeOption // where it can be: the instances then tell each other of keys
 	if svc.Conn().Capabilities().Order >= driver.OrderOwner {
 		ordered = append(ordered, dovetail.Ordered())
@@ -149,7 +149,7 @@ func (w *walker) mail(svc *dovetail.Service, newest bool) {
 
 // shop declares the service at the other end.
 func (w *walker) shop(svc *dovetail.Service) {
-	svc.Sends(tell, later, broken, ask, view, news)
+	svc.Declare(tell, later, broken, ask, view, news)
 	did.Subscribe(svc, w.on("did"))
 	price.Handle(svc, w.answering("price"))
 	poll.Handle(svc, w.answering("polled"))

@@ -15,7 +15,7 @@
 // What a kill of the process loses: nothing that was confirmed. What a loss of
 // power loses: what was confirmed since the last write to the disk, two minutes
 // at most unless told otherwise. After a stop that was not clean the server has
-// another incarnation (driver.Volatile), and who keeps what it published for
+// another incarnation (driver.Incarnated), and who keeps what it published for
 // twice that time, as the outbox does, publishes it again. Clients over nats://
 // see the incarnation too: it is part of the server's name.
 package embedded

@@ -13,9 +13,9 @@ import (
 	"github.com/dovetail-go/dovetail/driver"
 )
 
-// Incoming is a message in the hands of a handler. Middleware and packages like
+// A Delivery is a message in the hands of a handler. Middleware and packages like
 // inbox read it; handlers rarely need it. Its fields must not be changed.
-type Incoming struct {
+type Delivery struct {
 	Message  *driver.Message
 	Service  string // that handles it
 	Instance string
@@ -44,10 +44,10 @@ type Reply struct {
 	Body        []byte
 }
 
-// Current returns the message that the handler which was given ctx is handling,
+// DeliveryFromContext returns the message that the handler which was given ctx is handling,
 // and nil outside of handlers.
-func Current(ctx context.Context) *Incoming {
-	in, _ := ctx.Value(incomingKey{}).(*Incoming)
+func DeliveryFromContext(ctx context.Context) *Delivery {
+	in, _ := ctx.Value(incomingKey{}).(*Delivery)
 	return in
 }
 
@@ -55,15 +55,15 @@ func Current(ctx context.Context) *Incoming {
 // its values, and nil outside of batch handlers. What a batch handler sends with
 // its own context has no cause, and another id each time it is sent; with the
 // Context of one of these, both follow from that message.
-func Batch(ctx context.Context) []*Incoming {
-	ins, _ := ctx.Value(batchKey{}).([]*Incoming)
+func Batch(ctx context.Context) []*Delivery {
+	ins, _ := ctx.Value(batchKey{}).([]*Delivery)
 	return ins
 }
 
 // Context returns ctx as the handler of in alone: what is sent with it is
 // caused by in, and the values that hooks gave to the handling of in are in it.
 // Batch handlers use it for their items.
-func (in *Incoming) Context(ctx context.Context) context.Context {
+func (in *Delivery) Context(ctx context.Context) context.Context {
 	if in.item == nil {
 		return &handlerContext{ctx, in}
 	}
@@ -81,7 +81,7 @@ type (
 // made for every message.
 type handlerContext struct {
 	context.Context
-	in *Incoming
+	in *Delivery
 }
 
 func (c *handlerContext) Value(key any) any {
@@ -118,7 +118,7 @@ func same(a, b any) bool {
 // causes makes m a outgoing message of in: the same conversation, caused by it, and,
 // where none was given, an id that follows from in, the handler, and what m
 // says, so that a handler that runs again sends the same ids.
-func (in *Incoming) causes(m *driver.Message) {
+func (in *Delivery) causes(m *driver.Message) {
 	m.CorrelationID = in.Message.CorrelationID
 	if m.CorrelationID == "" {
 		m.CorrelationID = in.Message.ID
@@ -153,7 +153,7 @@ type place struct {
 }
 
 // nth takes the next place among the equals whose first has that id.
-func (in *Incoming) nth(first string) int {
+func (in *Delivery) nth(first string) int {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	e := in.derive[first]
@@ -174,7 +174,7 @@ func (in *Incoming) nth(first string) int {
 // Undone says that messages that the handler sent are undone, in this attempt:
 // equal ones that it sends from now on have the same ids. Packages that hold
 // what handlers send in a transaction use it.
-func (in *Incoming) Undone(messages ...*driver.Message) {
+func (in *Delivery) Undone(messages ...*driver.Message) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	for _, m := range messages {
@@ -191,7 +191,7 @@ func (in *Incoming) Undone(messages ...*driver.Message) {
 
 // restart forgets what an earlier attempt at in has sent, so that the next one
 // derives the same ids.
-func (in *Incoming) restart() {
+func (in *Delivery) restart() {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.derive, in.later = nil, nil
@@ -202,7 +202,7 @@ func (in *Incoming) restart() {
 // Begun says that all is there that the handler needs, and that it begins now.
 // Packages that return NotBegun call it: messages that wait for that go on
 // before this handler has ended.
-func (in *Incoming) Begun() {
+func (in *Delivery) Begun() {
 	if in.begun != nil {
 		in.begun()
 	}
@@ -211,7 +211,7 @@ func (in *Incoming) Begun() {
 // OnDeadLetter has f called if this attempt is the last, once the broker has
 // confirmed the dead letter and before the message is settled. f is called
 // again, here or where the message is delivered next, until it succeeds.
-func (in *Incoming) OnDeadLetter(f func(ctx context.Context) error) {
+func (in *Delivery) OnDeadLetter(f func(ctx context.Context) error) {
 	in.mu.Lock()
 	in.onDead = append(in.onDead, f)
 	in.mu.Unlock()
@@ -223,7 +223,7 @@ func (in *Incoming) OnDeadLetter(f func(ctx context.Context) error) {
 // encoded, or is over a limit of the service or the broker, is a Permanent error:
 // who asked gets it in place of the answer, and what the handler did should be
 // undone.
-func (in *Incoming) EncodeReply(v any, err error) (Reply, error) {
+func (in *Delivery) EncodeReply(v any, err error) (Reply, error) {
 	if err != nil && RefusalOf(err) == nil {
 		return Reply{}, err
 	}
@@ -239,13 +239,13 @@ func (in *Incoming) EncodeReply(v any, err error) (Reply, error) {
 
 // DecodeReply undoes EncodeReply: it decodes an answer into v, a pointer, and
 // returns a refusal as *Refusal.
-func (in *Incoming) DecodeReply(r Reply, v any) error {
+func (in *Delivery) DecodeReply(r Reply, v any) error {
 	return decodeKept(in.replyCodec, r, v)
 }
 
 // Expired reports whether the sender stopped waiting for an answer long enough
 // ago that clocks cannot explain it: two seconds.
-func (in *Incoming) Expired() bool { return expired(in.Message, time.Now()) }
+func (in *Delivery) Expired() bool { return expired(in.Message, time.Now()) }
 
 const clockSkew = 2 * time.Second
 
