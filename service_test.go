@@ -309,7 +309,7 @@ func TestRun_returns_every_registration_error(t *testing.T) {
 // What no retry can mend is told at once, to the caller and the operator.
 func TestHandler_that_no_retry_can_help_is_not_tried_again(t *testing.T) {
 	for remedy, send := range map[string]func(context.Context, *dovetail.Service) error{
-		"Sends": func(ctx context.Context, svc *dovetail.Service) error { return welcome.Send(ctx, svc, item{}) },
+		"Declare": func(ctx context.Context, svc *dovetail.Service) error { return welcome.Send(ctx, svc, item{}) },
 		"transaction": func(ctx context.Context, svc *dovetail.Service) error {
 			return welcome.Send(dovetail.WithinTransaction(ctx, func() bool { return true }), svc, item{})
 		},
@@ -318,7 +318,7 @@ func TestHandler_that_no_retry_can_help_is_not_tried_again(t *testing.T) {
 			svc := open(t, "catalog", quick)
 			reserve.Handle(svc, func(ctx context.Context, i item) (item, error) { return i, send(ctx, svc) })
 			svc.Declare(reserve)
-			if remedy != "Sends" {
+			if remedy != "Declare" {
 				svc.Declare(welcome)
 			}
 			start(t, svc)
@@ -361,7 +361,7 @@ func TestSend_of_an_undeclared_contract_is_refused_with_the_remedy(t *testing.T)
 	svc := open(t, "catalog", quick)
 	defer svc.Close(t.Context())
 	err := welcome.Send(t.Context(), svc, item{})
-	if !errors.Is(err, dovetail.ErrUndeclared) || !strings.Contains(err.Error(), "Sends") {
+	if !errors.Is(err, dovetail.ErrUndeclared) || !strings.Contains(err.Error(), "Declare") {
 		t.Errorf("got %v", err)
 	}
 }
