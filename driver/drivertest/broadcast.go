@@ -215,13 +215,13 @@ func testBroadcastInstances(e *env) {
 	}
 }
 
-// listener is an instance that hears everything, as a crew of its own.
-func (e *env) listener(c driver.Conn) *Crew {
+// listener is an instance that hears everything, as a group of its own.
+func (e *env) listener(c driver.Conn) *ConsumerGroup {
 	_, s := e.broadcast(c)
 	s.Window = 200
-	crew := NewCrew(e.T, s)
-	crew.Patience, crew.unordered = e.h.Patience, e.caps.Order < driver.OrderInstance
-	return crew
+	group := NewConsumerGroup(e.T, s)
+	group.Patience, group.unordered = e.h.Patience, e.caps.Order < driver.OrderInstance
+	return group
 }
 
 // testBroadcastCut cuts the link of an instance for 3 s while messages are sent
@@ -229,45 +229,45 @@ func (e *env) listener(c driver.Conn) *Crew {
 func testBroadcastCut(e *env) {
 	p, far := e.through()
 	sender := e.conn()
-	crew := e.listener(sender)
-	crew.Each = time.Millisecond
+	group := e.listener(sender)
+	group.Each = time.Millisecond
 	// The group comes into being with its receiver: nothing is sent before.
 	c := far()
-	r := e.receiver(c, crew.s)
+	r := e.receiver(c, group.s)
 	e.closeReceiver(r)
-	crew.resume = true
-	crew.Join(c, crew.s.Instance)
-	stop := e.feed(crew, sender)
-	crew.more(200)
-	crew.hurry(true)
+	group.resume = true
+	group.Join(c, group.s.Instance)
+	stop := e.feed(group, sender)
+	group.more(200)
+	group.hurry(true)
 	p.Cut()
 	backoff.Sleep(context.Background(), 3*time.Second)
 	p.Heal()
-	crew.hurry(false)
-	crew.more(200)
+	group.hurry(false)
+	group.more(200)
 	stop()
-	crew.Check()
+	group.Check()
 }
 
 func testBroadcastReopened(e *env) {
 	c := e.conn()
-	crew := e.listener(c)
-	r := e.receiver(c, crew.s)
+	group := e.listener(c)
+	r := e.receiver(c, group.s)
 	e.closeReceiver(r)
-	crew.resume = true
-	leave := crew.Join(c, crew.s.Instance)
-	stop := e.feed(crew, c)
+	group.resume = true
+	leave := group.Join(c, group.s.Instance)
+	stop := e.feed(group, c)
 	for range 10 {
-		crew.more(40)
+		group.more(40)
 		leave()
-		leave = crew.Join(c, crew.s.Instance)
+		leave = group.Join(c, group.s.Instance)
 	}
-	crew.more(40)
+	group.more(40)
 	stop()
-	crew.Check()
-	crew.ledger.mu.Lock()
-	defer crew.ledger.mu.Unlock()
-	if crew.ledger.dupes > 0 && e.caps.CountsAttempts && crew.ledger.unmark > crew.unknown {
-		e.Errorf("%d messages came again as if for the first time", crew.ledger.unmark)
+	group.Check()
+	group.recorder.mu.Lock()
+	defer group.recorder.mu.Unlock()
+	if group.recorder.dupes > 0 && e.caps.CountsAttempts && group.recorder.unmark > group.unknown {
+		e.Errorf("%d messages came again as if for the first time", group.recorder.unmark)
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 // consume starts a consumer on r, which handles what it gets by noting it and
 // acknowledges each batch. stop ends it and waits until it has.
-func (e *env) consume(l *ledger, r driver.Receiver, group string) (stop func()) {
+func (e *env) consume(l *recorder, r driver.Receiver, group string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -53,7 +53,7 @@ func (e *env) tolerable(r driver.Receiver, err error) bool {
 }
 
 // awaitUnique waits until n different messages were handled.
-func (e *env) awaitUnique(l *ledger, n int) {
+func (e *env) awaitUnique(l *recorder, n int) {
 	e.Helper()
 	ctx, cancel := e.within()
 	defer cancel()
@@ -71,7 +71,7 @@ func (e *env) awaitUnique(l *ledger, n int) {
 }
 
 // inOrder checks that the first copies of each key came in order.
-func (e *env) inOrder(l *ledger) {
+func (e *env) inOrder(l *recorder) {
 	e.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +82,7 @@ func (e *env) inOrder(l *ledger) {
 
 // noCopies checks that no message was handled twice, as far as the transport
 // can avoid it: copies must be marked by their attempt where it counts.
-func (e *env) noCopies(l *ledger, rebalanced bool) {
+func (e *env) noCopies(l *recorder, rebalanced bool) {
 	e.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()

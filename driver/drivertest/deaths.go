@@ -10,9 +10,9 @@ import (
 // Send, and handled.
 func (e *env) killed(n, keys, per int) {
 	sender := e.conn()
-	crew := e.crew(sender)
+	group := e.group(sender)
 	for i := range e.several() {
-		crew.Join(e.conn(), fmt.Sprint(i))
+		group.Join(e.conn(), fmt.Sprint(i))
 	}
 	batch := per * keys
 	dying, sent := make(chan struct{}), make(chan struct{})
@@ -22,7 +22,7 @@ func (e *env) killed(n, keys, per int) {
 			if i >= 2*n/3 {
 				<-dying // so that some are still to be sent
 			}
-			if err := crew.Send(context.Background(), sender, Numbered(crew.s.Channel.Name, "k", i, min(n, i+batch), keys)); err != nil {
+			if err := group.Send(context.Background(), sender, Numbered(group.s.Channel.Name, "k", i, min(n, i+batch), keys)); err != nil {
 				e.Errorf("batch at %d: %v", i, err)
 				return
 			}
@@ -31,14 +31,14 @@ func (e *env) killed(n, keys, per int) {
 	defer func() { <-sent }()
 	die := sync.OnceFunc(func() { close(dying) })
 	defer die()
-	crew.more(n / 3)
+	group.more(n / 3)
 	die()
 	e.restart()
 	<-sent
 	if e.Failed() {
 		return
 	}
-	crew.Check()
+	group.Check()
 }
 
 func testServerKilled(e *env) { e.killed(2*e.h.Many, 50, e.batch(4)) }
@@ -47,15 +47,15 @@ func testServerKilled(e *env) { e.killed(2*e.h.Many, 50, e.batch(4)) }
 // its work.
 func testProcessKilled(e *env) {
 	c := e.conn()
-	crew := e.crew(c)
-	stop := e.feed(crew, c)
-	ps := crew.processes(e.h.URL)
+	group := e.group(c)
+	stop := e.feed(group, c)
+	ps := group.processes(e.h.URL)
 	var names []string
 	for range e.several() {
 		names = append(names, ps.start())
 	}
 	works := func(instance string) {
-		crew.until(instance+" to be at work", func() bool { return crew.ledger.by[instance] >= 50 })
+		group.until(instance+" to be at work", func() bool { return group.recorder.by[instance] >= 50 })
 	}
 	for kills := range 3 {
 		works(names[kills])
@@ -64,7 +64,7 @@ func testProcessKilled(e *env) {
 	}
 	works(names[len(names)-1])
 	stop()
-	crew.Check()
+	group.Check()
 	ps.end()
-	crew.checkMarked()
+	group.checkMarked()
 }

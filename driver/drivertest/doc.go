@@ -11,7 +11,7 @@
 //
 // [Faults] breaks the engine, links and processes while messages flow, and
 // [Interop] runs a program in another language; both take the same harness. A
-// transport's own tests of faults use a [Crew] as Faults does.
+// transport's own tests of faults use a [ConsumerGroup] as Faults does.
 //
 // The suite never sleeps. Every wait ends after Harness.Patience with a message
 // that says what was awaited and what had come until then.

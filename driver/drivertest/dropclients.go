@@ -12,7 +12,7 @@ import (
 // testClientsDropped has the client lose its link again and again while the server
 // goes on to send to it, as when its node is frozen or the network is cut in two.
 func testClientsDropped(e *env) {
-	e.link(3, func(_ int, p *netfault.Proxy, _ *Crew) { p.DropClients() })
+	e.link(3, func(_ int, p *netfault.Proxy, _ *ConsumerGroup) { p.DropClients() })
 }
 
 // testRepliesAfterClientsDropped has the client lose its link in the same way. Once replies
@@ -27,7 +27,7 @@ func testRepliesAfterClientsDropped(e *env) {
 	e.provision(c, []driver.Channel{ch}, []driver.Subscription{s})
 	e.provision(near, []driver.Channel{ch}, nil)
 	came := make(chan string, 1000)
-	h := &hand{conn: c, s: s, fail: e.Errorf, note: func(ds ...*driver.Delivery) {
+	h := &member{conn: c, s: s, fail: e.Errorf, note: func(ds ...*driver.Delivery) {
 		for _, d := range ds {
 			came <- d.Message.ID
 		}

@@ -51,7 +51,7 @@ func testRestartUnsettled(e *env) {
 	ds := e.take(r, n/2)
 	e.settle(r, driver.Ack, ds[:2]...)
 	e.restart()
-	l := newLedger()
+	l := newRecorder()
 	e.consume(l, e.receiver(e.conn(), e.another(s)), s.Group)
 	e.consume(l, r, s.Group)
 	e.eventually("what was unsettled at the restart to be handled", func() bool {
@@ -85,7 +85,7 @@ func testRestartGroups(e *env) {
 	const n = 30
 	e.send(c, e.messages(ch, n, 3)...)
 	e.restart()
-	l := newLedger()
+	l := newRecorder()
 	for _, s := range subs { // neither channel nor group is provisioned again
 		e.consume(l, e.receiver(e.conn(), e.another(s)), s.Group)
 	}

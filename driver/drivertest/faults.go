@@ -80,9 +80,9 @@ func needsFull(_ driver.Capabilities, h Harness) string {
 	return ""
 }
 
-// crew provisions a channel, with partitions where they have owners, and
-// returns the crew of its group.
-func (e *env) crew(c driver.Conn) *Crew {
+// group provisions a channel, with partitions where they have owners, and
+// returns the group of its group.
+func (e *env) group(c driver.Conn) *ConsumerGroup {
 	e.Helper()
 	ch := e.channel(driver.PointToPoint)
 	if e.caps.Order >= driver.OrderOwner {
@@ -91,12 +91,12 @@ func (e *env) crew(c driver.Conn) *Crew {
 	s := e.subscription(ch, "worker")
 	s.Window = 200
 	e.provision(c, []driver.Channel{ch}, []driver.Subscription{s})
-	crew := NewCrew(e.T, s)
-	crew.Patience, crew.unordered = e.h.Patience, e.caps.Order < driver.OrderInstance
-	return crew
+	group := NewConsumerGroup(e.T, s)
+	group.Patience, group.unordered = e.h.Patience, e.caps.Order < driver.OrderInstance
+	return group
 }
 
-// several is how many instances a crew may have at a time and keep the order.
+// several is how many instances a group may have at a time and keep the order.
 func (e *env) several() int {
 	if e.caps.Order == driver.OrderInstance {
 		return 1
@@ -115,7 +115,7 @@ func (e *env) batch(most int) int {
 
 // feed sends each key's next messages, batch by batch and a few batches ahead of
 // what is handled, until stop is called, which returns when it has ended.
-func (e *env) feed(crew *Crew, c driver.Conn) (stop func()) {
+func (e *env) feed(group *ConsumerGroup, c driver.Conn) (stop func()) {
 	const keys, ahead = 40, 10
 	batch := e.batch(2) * keys
 	ctx, cancel := context.WithCancel(context.Background())
@@ -124,13 +124,13 @@ func (e *env) feed(crew *Crew, c driver.Conn) (stop func()) {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for sent := 0; ctx.Err() == nil; sent += batch {
-			if err := crew.reach(ctx, func() bool { return crew.hurried || len(crew.ledger.count) >= sent-ahead*batch }); err != nil {
+			if err := group.reach(ctx, func() bool { return group.hurried || len(group.recorder.count) >= sent-ahead*batch }); err != nil {
 				if ctx.Err() == nil {
 					e.Errorf("nothing was handled for %v", e.h.Patience)
 				}
 				return
 			}
-			if err := crew.Send(context.Background(), c, Numbered(crew.s.Channel.Name, "k", sent, sent+batch, keys)); err != nil {
+			if err := group.Send(context.Background(), c, Numbered(group.s.Channel.Name, "k", sent, sent+batch, keys)); err != nil {
 				e.Errorf("send from %d on: %v", sent, err)
 				return
 			}

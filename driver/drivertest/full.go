@@ -13,8 +13,8 @@ import (
 func testFull(e *env) {
 	full := func() driver.Conn { return e.open(e.h.Full) }
 	c := full()
-	crew := e.crew(c)
-	crew.Each, crew.s.Window = time.Millisecond, 8 // what is in hand need not count
+	group := e.group(c)
+	group.Each, group.s.Window = time.Millisecond, 8 // what is in hand need not count
 	const keys = 100
 	batch := keys * e.batch(5)
 	n := max(e.h.Many/4, 4*batch)
@@ -23,7 +23,7 @@ func testFull(e *env) {
 		sender := full()
 		wg.Go(func() {
 			for i := 0; i < n; i += batch {
-				if err := crew.Send(context.Background(), sender, Numbered(crew.s.Channel.Name, prefix, i, min(n, i+batch), keys)); err != nil {
+				if err := group.Send(context.Background(), sender, Numbered(group.s.Channel.Name, prefix, i, min(n, i+batch), keys)); err != nil {
 					e.Errorf("send: %v", err)
 					return
 				}
@@ -31,10 +31,10 @@ func testFull(e *env) {
 		})
 	}
 	// Whoever makes room begins when there is none.
-	crew.until("a send that is refused", func() bool { return crew.failed > 0 })
+	group.until("a send that is refused", func() bool { return group.failed > 0 })
 	for i := range e.several() {
-		crew.Join(full(), fmt.Sprint(i))
+		group.Join(full(), fmt.Sprint(i))
 	}
 	wg.Wait()
-	crew.Check()
+	group.Check()
 }

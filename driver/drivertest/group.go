@@ -46,7 +46,7 @@ func testCompete(e *env) {
 	sender := e.conn()
 	ch, s := e.queue(sender)
 	const n, receivers = 400, 3
-	l := newLedger()
+	l := newRecorder()
 	rebalances := false
 	for range receivers {
 		r := e.receiver(e.conn(), e.another(s))
@@ -66,7 +66,7 @@ func testGroups(e *env) {
 	c := e.conn()
 	ch, subs := e.topic(c, "billing", "mail", "stock.audit")
 	const n = 60
-	l := newLedger()
+	l := newRecorder()
 	for _, s := range subs {
 		e.consume(l, e.receiver(c, s), s.Group)
 		e.consume(l, e.receiver(e.conn(), e.another(s)), s.Group)
@@ -174,7 +174,7 @@ func testManyReceivers(e *env) {
 	sender := e.conn()
 	ch, s := e.queue(sender)
 	const n, receivers = 480, 12
-	l := newLedger()
+	l := newRecorder()
 	c := e.conn()
 	for range receivers {
 		e.consume(l, e.receiver(c, e.another(s)), s.Group)
@@ -204,7 +204,7 @@ func testSecondGroup(e *env) {
 		return
 	}
 	const n = 30
-	l := newLedger()
+	l := newRecorder()
 	for _, s := range []driver.Subscription{first, second} {
 		e.consume(l, e.receiver(c, s), "either")
 	}

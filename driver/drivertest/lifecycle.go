@@ -156,7 +156,7 @@ func testCloseGivesBack(e *env) {
 func testCloseWhileSending(e *env) {
 	other, c := e.conn(), e.conn()
 	ch, s := e.queue(other)
-	l := newLedger()
+	l := newRecorder()
 	e.consume(l, e.receiver(other, s), s.Group)
 	const senders = 4
 	var wg sync.WaitGroup

@@ -22,31 +22,31 @@ func (e *env) through() (*netfault.Proxy, func() driver.Conn) {
 	}
 }
 
-// link lets one of a crew and its sender work over a link that is in trouble again
+// link lets one of a group and its sender work over a link that is in trouble again
 // and again.
-func (e *env) link(times int, trouble func(i int, p *netfault.Proxy, crew *Crew)) {
+func (e *env) link(times int, trouble func(i int, p *netfault.Proxy, group *ConsumerGroup)) {
 	p, far := e.through()
-	crew := e.crew(e.conn())
-	crew.Each = 2 * time.Millisecond // so that something is in hand
-	crew.Join(far(), "far")
+	group := e.group(e.conn())
+	group.Each = 2 * time.Millisecond // so that something is in hand
+	group.Join(far(), "far")
 	if e.several() > 1 {
-		crew.Join(e.conn(), "near")
+		group.Join(e.conn(), "near")
 	}
-	stop := e.feed(crew, far())
+	stop := e.feed(group, far())
 	for i := range times {
-		crew.more(300)
-		crew.hurry(true) // whether anything gets through or not
-		trouble(i, p, crew)
+		group.more(300)
+		group.hurry(true) // whether anything gets through or not
+		trouble(i, p, group)
 		p.Heal()
-		crew.hurry(false)
+		group.hurry(false)
 	}
-	crew.more(300)
+	group.more(300)
 	stop()
-	crew.Check()
+	group.Check()
 }
 
 func testLinkCut(e *env) {
-	e.link(6, func(i int, p *netfault.Proxy, _ *Crew) {
+	e.link(6, func(i int, p *netfault.Proxy, _ *ConsumerGroup) {
 		p.Cut()
 		backoff.Sleep(context.Background(), time.Duration(i)*50*time.Millisecond)
 	})
@@ -56,10 +56,10 @@ func testLinkCut(e *env) {
 // turns the network has forgotten what was written meanwhile, or delivers it
 // late, beside what was sent again since.
 func testLinkHalfOpen(e *env) {
-	e.link(4, func(i int, p *netfault.Proxy, crew *Crew) {
+	e.link(4, func(i int, p *netfault.Proxy, group *ConsumerGroup) {
 		p.Stall()
-		before := crew.Failed()
-		crew.until("the sender to give a silent link up", func() bool { return crew.failed > before })
+		before := group.Failed()
+		group.until("the sender to give a silent link up", func() bool { return group.failed > before })
 		if i%2 == 0 {
 			p.Cut()
 		}

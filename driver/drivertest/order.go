@@ -48,7 +48,7 @@ func testOrderOne(e *env) {
 	c := e.conn()
 	ch, s := e.queue(c)
 	const n, keys = 500, 9
-	l := newLedger()
+	l := newRecorder()
 	e.consume(l, e.receiver(c, s), s.Group)
 	ms := e.messages(ch, n, keys)
 	for i := 0; i < n; i += 50 {
@@ -72,7 +72,7 @@ func testOrderAcross(e *env) {
 	sender := e.conn()
 	ch, s := e.partitioned(sender)
 	const n, keys, receivers = 600, 40, 3
-	l := newLedger()
+	l := newRecorder()
 	for range receivers {
 		e.consume(l, e.receiver(e.conn(), e.another(s)), s.Group)
 	}
@@ -89,7 +89,7 @@ func testOrderChurn(e *env) {
 	sender := e.conn()
 	ch, s := e.partitioned(sender)
 	const rounds, per, keys = 6, 80, 16
-	l := newLedger()
+	l := newRecorder()
 	e.consume(l, e.receiver(e.conn(), e.another(s)), s.Group)
 	ms := e.messages(ch, rounds*per, keys)
 	for round := range rounds {

@@ -14,18 +14,18 @@ import (
 // take over, and when it is back it does no harm and gets its share.
 func testOwnerHalfOpen(e *env) {
 	p, far := e.through()
-	crew := e.crew(e.conn())
-	crew.Each = 2 * time.Millisecond
-	stop := e.feed(crew, e.conn())
-	crew.Join(far(), "far")
-	crew.until("the far instance to own everything", func() bool { return crew.owns("far") == 4 })
-	crew.Join(e.conn(), "near")
+	group := e.group(e.conn())
+	group.Each = 2 * time.Millisecond
+	stop := e.feed(group, e.conn())
+	group.Join(far(), "far")
+	group.until("the far instance to own everything", func() bool { return group.owns("far") == 4 })
+	group.Join(e.conn(), "near")
 	p.Stall()
-	crew.until("the near instance to take everything over", func() bool { return crew.owns("near") == 4 })
+	group.until("the near instance to take everything over", func() bool { return group.owns("near") == 4 })
 	p.Heal()
-	crew.until("the far instance to get a share again", func() bool { return crew.owns("far") > 0 })
+	group.until("the far instance to get a share again", func() bool { return group.owns("far") > 0 })
 	stop()
-	crew.Check()
+	group.Check()
 }
 
 // testOwnersChange replaces one of two instances every second, as often as the
@@ -33,9 +33,9 @@ func testOwnerHalfOpen(e *env) {
 // in hand, and the next change waits until it is succeeded.
 func testOwnersChange(e *env) {
 	c := e.conn()
-	crew := e.crew(c)
-	crew.Each = time.Millisecond
-	stop := e.feed(crew, c)
+	group := e.group(c)
+	group.Each = time.Millisecond
+	stop := e.feed(group, c)
 	type member struct {
 		c     driver.Conn
 		leave func()
@@ -45,7 +45,7 @@ func testOwnersChange(e *env) {
 	join := func() (name string) {
 		name = fmt.Sprint("member-", e.seq.Add(1))
 		m := &member{c: e.conn()}
-		m.leave = crew.join(m.c, name, func(format string, args ...any) {
+		m.leave = group.join(m.c, name, func(format string, args ...any) {
 			if !m.dead.Load() {
 				e.Errorf(format, args...)
 			}
@@ -64,26 +64,26 @@ func testOwnersChange(e *env) {
 			e.crash(oldest.c)
 			oldest.leave()
 			name := join()
-			crew.until(name+" to succeed one that died", func() bool { return crew.owns(name) > 0 })
+			group.until(name+" to succeed one that died", func() bool { return group.owns(name) > 0 })
 			continue
 		}
 		oldest.leave()
 		join()
 	}
 	stop()
-	crew.Check()
-	crew.checkMarked()
+	group.Check()
+	group.checkMarked()
 }
 
 func testOwnersShare(e *env) {
 	c := e.conn()
-	crew := e.crew(c)
-	stop := e.feed(crew, c)
+	group := e.group(c)
+	stop := e.feed(group, c)
 	names := []string{"first", "second"}
 	for _, name := range names {
-		crew.Join(e.conn(), name)
+		group.Join(e.conn(), name)
 	}
-	crew.until("two partitions for each of two instances", func() bool { return crew.owns(names[0]) == 2 && crew.owns(names[1]) == 2 })
+	group.until("two partitions for each of two instances", func() bool { return group.owns(names[0]) == 2 && group.owns(names[1]) == 2 })
 	stop()
-	crew.Check()
+	group.Check()
 }

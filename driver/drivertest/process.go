@@ -93,7 +93,7 @@ func consumeInProcess() error {
 		cancel(errors.Join(errors.New("its parent is gone"), err))
 	}()
 	out := json.NewEncoder(os.Stdout)
-	h := &hand{conn: c, s: task.Subscription, most: 1,
+	h := &member{conn: c, s: task.Subscription, most: 1,
 		fail: func(format string, args ...any) { cancel(fmt.Errorf(format, args...)) },
 		note: func(ds ...*driver.Delivery) {
 			for _, d := range ds {
@@ -107,10 +107,10 @@ func consumeInProcess() error {
 	return context.Cause(ctx)
 }
 
-// processes are the consuming processes of a crew. All write to one pipe, so that
-// the crew hears of what they handled in that order.
+// processes are the consuming processes of a group. All write to one pipe, so that
+// the group hears of what they handled in that order.
 type processes struct {
-	c       *Crew
+	c       *ConsumerGroup
 	url     string
 	out     *os.File
 	heard   sync.WaitGroup
@@ -118,7 +118,7 @@ type processes struct {
 	started int
 }
 
-func (c *Crew) processes(url string) *processes {
+func (c *ConsumerGroup) processes(url string) *processes {
 	in, out, err := os.Pipe()
 	if err != nil {
 		c.t.Fatal(err)
@@ -132,7 +132,7 @@ func (c *Crew) processes(url string) *processes {
 				c.t.Errorf("a consuming process wrote %q: does TestMain call drivertest.Main?", lines.Text())
 				continue
 			}
-			c.ledger.note(got.Instance, c.s.Group, &driver.Delivery{Attempt: got.Attempt, Partition: got.Partition,
+			c.recorder.note(got.Instance, c.s.Group, &driver.Delivery{Attempt: got.Attempt, Partition: got.Partition,
 				Message: &driver.Message{Channel: c.s.Channel.Name, ID: got.ID, Key: got.Key, Body: []byte(got.Body)}})
 		}
 	})

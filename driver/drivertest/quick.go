@@ -104,7 +104,7 @@ func testOpenCanceled(e *env) {
 func testCloseStrands(e *env) {
 	sender := e.conn()
 	ch, s := e.queue(sender)
-	l := newLedger()
+	l := newRecorder()
 	e.consume(l, e.receiver(e.conn(), e.another(s)), s.Group)
 	rounds, sent := 20, 0
 	if testing.Short() {
@@ -143,7 +143,7 @@ func testCloseStrands(e *env) {
 }
 
 // allSoon waits for n messages to have been handled.
-func (e *env) allSoon(l *ledger, n int, after string) {
+func (e *env) allSoon(l *recorder, n int, after string) {
 	e.Helper()
 	timer := time.NewTimer(soon)
 	defer timer.Stop()

@@ -61,7 +61,7 @@ func testEmptyBatch(e *env) {
 func testLargeBatch(e *env) {
 	c := e.conn()
 	const channels, keys = 4, 7
-	l := newLedger()
+	l := newRecorder()
 	var ms []*driver.Message
 	per := e.h.Many / channels
 	chs := make([]driver.Channel, channels)
@@ -190,7 +190,7 @@ func testConcurrentSenders(e *env) {
 	c, other := e.conn(), e.conn()
 	ch, s := e.queue(c)
 	const senders, batches, size = 8, 10, 10
-	l := newLedger()
+	l := newRecorder()
 	e.consume(l, e.receiver(c, s), s.Group)
 	var wg sync.WaitGroup
 	for i := range senders {

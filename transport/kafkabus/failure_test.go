@@ -25,10 +25,10 @@ func TestSend_keeps_the_order_of_a_pipelined_key(t *testing.T) {
 	o := options(s)
 	by(&o, p.Addr(), &lifeline{})
 	c := connect(t, o)
-	crew := drivertest.NewCrew(t, sub)
+	group := drivertest.NewConsumerGroup(t, sub)
 	send := func(ms []*driver.Message) {
 		t.Helper()
-		if err := crew.Send(t.Context(), c, ms); err != nil {
+		if err := group.Send(t.Context(), c, ms); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -73,13 +73,13 @@ func TestSend_keeps_the_order_of_a_pipelined_key(t *testing.T) {
 	t.Logf("%d of %d batches were confirmed", failed, batches)
 	for i := range batches {
 		if i < failed {
-			crew.Sent(batch(i)...)
+			group.Sent(batch(i)...)
 			continue
 		}
 		send(batch(i))
 	}
-	crew.Join(c, "1")
-	crew.Check()
+	group.Join(c, "1")
+	group.Check()
 }
 
 // Every call has a deadline of ours, and shutdown ends in time, while the server
@@ -92,7 +92,7 @@ func TestConn_ends_in_time_under_a_server_that_does_not_answer(t *testing.T) {
 	o := options(s)
 	o.Timeout = 2 * time.Second
 	c := connect(t, o)
-	if err := drivertest.NewCrew(t, sub).Send(t.Context(), c, numberedAll("stopped", 2, 2)); err != nil {
+	if err := drivertest.NewConsumerGroup(t, sub).Send(t.Context(), c, numberedAll("stopped", 2, 2)); err != nil {
 		t.Fatal(err)
 	}
 	r := open(t, c, sub)

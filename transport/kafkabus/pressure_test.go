@@ -40,8 +40,8 @@ func TestSend_keeps_the_order_of_a_key_when_the_server_refuses(t *testing.T) {
 			t.Errorf("message.timestamp.before.max.ms: %v", err)
 		}
 	}
-	crew := drivertest.NewCrew(t, sub)
-	crew.Join(other, "1")
+	group := drivertest.NewConsumerGroup(t, sub)
+	group.Join(other, "1")
 
 	const batch, keys, least = 100, 4, 12 // batches of a sender, which goes on until there were enough refusals
 	padding := string(make([]byte, 4<<10))
@@ -70,7 +70,7 @@ func TestSend_keeps_the_order_of_a_key_when_the_server_refuses(t *testing.T) {
 				for _, m := range ms {
 					m.Headers = driver.Headers{{Name: "padding", Value: padding}}
 				}
-				if err := crew.Send(context.Background(), c, ms); err != nil {
+				if err := group.Send(context.Background(), c, ms); err != nil {
 					t.Error(err)
 					return
 				}
@@ -79,14 +79,14 @@ func TestSend_keeps_the_order_of_a_key_when_the_server_refuses(t *testing.T) {
 		})
 	}
 	for range 4 {
-		failed := crew.Failed()
+		failed := group.Failed()
 		refuse(true)
-		eventually(t, func() string { return "a refusal" }, func() bool { return crew.Failed() > failed })
+		eventually(t, func() string { return "a refusal" }, func() bool { return group.Failed() > failed })
 		was := taken.Load()
 		refuse(false)
 		eventually(t, func() string { return "a batch to be taken" }, func() bool { return taken.Load() > was })
 	}
 	end()
 	senders.Wait()
-	crew.Check()
+	group.Check()
 }

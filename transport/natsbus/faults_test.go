@@ -53,8 +53,8 @@ func TestReceiver_that_died_is_succeeded_before_its_leases_end(t *testing.T) {
 	c := connect(t, natsbus.Options{URL: srv.URL()}) // leases of 30 s
 	s := work("death-of-one")
 	provision(t, c, s)
-	crew := drivertest.NewCrew(t, s)
-	if err := crew.Send(within(t), c, drivertest.Numbered(s.Channel.Name, "k", 0, 200, 5)); err != nil {
+	group := drivertest.NewConsumerGroup(t, s)
+	if err := group.Send(within(t), c, drivertest.Numbered(s.Channel.Name, "k", 0, 200, 5)); err != nil {
 		t.Fatal(err)
 	}
 	dead, err := natsbus.Connect(within(t), natsbus.Options{URL: srv.URL(), Logger: quiet})
@@ -73,8 +73,8 @@ func TestReceiver_that_died_is_succeeded_before_its_leases_end(t *testing.T) {
 	link.Close() // gives nothing back
 	_ = dead.Close(within(t))
 	began := time.Now()
-	crew.Join(c, "2")
-	crew.Check()
+	group.Join(c, "2")
+	group.Check()
 	if took := time.Since(began); took > 25*time.Second {
 		t.Errorf("it took %v, as if leases had run out", took)
 	}

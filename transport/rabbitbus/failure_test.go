@@ -195,14 +195,14 @@ func testLostLink(t *testing.T) {
 			o.Partitions = partitions
 			c := connect(t, o)
 			s := newQueue(t, c, 10)
-			crew := drivertest.NewCrew(t, s)
+			group := drivertest.NewConsumerGroup(t, s)
 			const n = 60
-			if err := crew.Send(within(t), c, numbered(s.Channel.Name, n, 3)); err != nil {
+			if err := group.Send(within(t), c, numbered(s.Channel.Name, n, 3)); err != nil {
 				t.Fatal(err)
 			}
 			r := openReceiver(t, c, s)
 			hand := take(t, r, 5) // of the rest of the window nobody ever hears
-			crew.Note("1", hand...)
+			group.Note("1", hand...)
 			proxy.tear()
 			seen := map[string]bool{}
 			for _, d := range hand {
@@ -210,11 +210,11 @@ func testLostLink(t *testing.T) {
 			}
 			for len(seen) < n {
 				d := take(t, r, 1)[0]
-				crew.Note("1", d)
+				group.Note("1", d)
 				seen[d.Message.ID] = true
 				_ = r.Settle(within(t), []driver.Settlement{{Delivery: d}}) // it comes again if that fails
 			}
-			crew.Check()
+			group.Check()
 		})
 	}
 }

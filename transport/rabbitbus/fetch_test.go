@@ -75,8 +75,8 @@ func TestReceivers_keep_order_with_a_byte_budget(t *testing.T) {
 	c := connect(t, o)
 	s := newQueue(t, c, 300)
 	s.WindowBytes = 1 << 20
-	crew := drivertest.NewCrew(t, s)
-	crew.Each = time.Millisecond
+	group := drivertest.NewConsumerGroup(t, s)
+	group.Each = time.Millisecond
 	var leave []func()
 	const batch = 300
 	for i := range 8 {
@@ -84,15 +84,15 @@ func TestReceivers_keep_order_with_a_byte_budget(t *testing.T) {
 		for _, m := range ms {
 			m.Headers = append(m.Headers, driver.Header{Name: "padding", Value: strings.Repeat("x", i%2*20_000)})
 		}
-		if err := crew.Send(within(t), c, ms); err != nil {
+		if err := group.Send(within(t), c, ms); err != nil {
 			t.Fatal(err)
 		}
 		if i < 3 {
-			leave = append(leave, crew.Join(connect(t, o), fmt.Sprint(i)))
+			leave = append(leave, group.Join(connect(t, o), fmt.Sprint(i)))
 		}
 		if i == 5 {
 			leave[0]()
 		}
 	}
-	crew.Check()
+	group.Check()
 }

@@ -29,8 +29,8 @@ func TestSend_keeps_the_order_of_a_key_when_the_queue_refuses(t *testing.T) {
 			change(&o)
 			c := connect(t, o)
 			s := newQueue(t, c, 8)
-			crew := drivertest.NewCrew(t, s)
-			crew.Each = time.Millisecond
+			group := drivertest.NewConsumerGroup(t, s)
+			group.Each = time.Millisecond
 			// Whoever makes room begins when there is none.
 			sender := &refusable{Conn: c, refused: make(chan struct{})}
 			ended := make(chan error, 1)
@@ -38,7 +38,7 @@ func TestSend_keeps_the_order_of_a_key_when_the_queue_refuses(t *testing.T) {
 				const n, batch, keys = 1500, 100, 10
 				var err error
 				for i := 0; i < n && err == nil; i += batch {
-					err = crew.Send(within(t), sender, drivertest.Numbered(s.Channel.Name, "k", i, i+batch, keys))
+					err = group.Send(within(t), sender, drivertest.Numbered(s.Channel.Name, "k", i, i+batch, keys))
 				}
 				ended <- err
 			}()
@@ -47,11 +47,11 @@ func TestSend_keeps_the_order_of_a_key_when_the_queue_refuses(t *testing.T) {
 			case err := <-ended:
 				t.Fatalf("nothing was refused: %v", err)
 			}
-			crew.Join(c, "1")
+			group.Join(c, "1")
 			if err := <-ended; err != nil {
 				t.Fatal(err)
 			}
-			crew.Check()
+			group.Check()
 			if text := sender.first.Error(); !strings.Contains(text, "channel "+s.Channel.Name+" is full") {
 				t.Errorf("the error does not name the channel: %s", text)
 			}

@@ -90,14 +90,14 @@ func (e *endings) stop() error {
 
 func (e *endings) failed() <-chan struct{} { return e.fail }
 
-// crew is the fleet within this process.
-type crew struct {
+// localFleet is the fleet within this process.
+type localFleet struct {
 	endings
 	instances []*instance
 }
 
 func launchHere(ctx context.Context, c *Config, names []instanceName) (fleet, error) {
-	w := &crew{endings: endings{fail: make(chan struct{})}}
+	w := &localFleet{endings: endings{fail: make(chan struct{})}}
 	for _, n := range names {
 		i, err := c.open(ctx, n.service, n.name)
 		if err != nil {
@@ -110,7 +110,7 @@ func launchHere(ctx context.Context, c *Config, names []instanceName) (fleet, er
 	return w, nil
 }
 
-func (w *crew) ready(ctx context.Context) error {
+func (w *localFleet) ready(ctx context.Context) error {
 	for _, i := range w.instances {
 		select {
 		case <-i.svc.Ready():
@@ -123,9 +123,9 @@ func (w *crew) ready(ctx context.Context) error {
 	return nil
 }
 
-func (w *crew) calm() {}
+func (w *localFleet) calm() {}
 
-func (w *crew) counts(ctx context.Context) (c Counts, kills int) {
+func (w *localFleet) counts(ctx context.Context) (c Counts, kills int) {
 	for _, i := range w.instances {
 		c.add(i.counts(ctx))
 	}

@@ -7,10 +7,10 @@ import (
 	"github.com/dovetail-go/dovetail/driver"
 )
 
-// A ledger is what was sent, where somebody noted it, and what a set of
+// A recorder is what was sent, where somebody noted it, and what a set of
 // consumers handled, in the order in which they did. What counts is the first
 // copy of each message: its effect.
-type ledger struct {
+type recorder struct {
 	mu       sync.Mutex
 	sent     map[string]*driver.Message // by channel and id
 	count    map[string]int             // by channel, group and id
@@ -26,13 +26,13 @@ type ledger struct {
 	changed  chan struct{}              // closed and replaced with every change
 }
 
-func newLedger() *ledger {
-	return &ledger{sent: map[string]*driver.Message{}, count: map[string]int{}, first: map[string]int{}, next: map[string]int{},
+func newRecorder() *recorder {
+	return &recorder{sent: map[string]*driver.Message{}, count: map[string]int{}, first: map[string]int{}, next: map[string]int{},
 		by: map[string]int{}, owner: map[int]string{}, changed: make(chan struct{})}
 }
 
 // send notes what is about to be sent.
-func (l *ledger) send(ms []*driver.Message) {
+func (l *recorder) send(ms []*driver.Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range ms {
@@ -41,7 +41,7 @@ func (l *ledger) send(ms []*driver.Message) {
 }
 
 // note notes what an instance of group handles.
-func (l *ledger) note(instance, group string, ds ...*driver.Delivery) {
+func (l *recorder) note(instance, group string, ds ...*driver.Delivery) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, d := range ds {
@@ -77,21 +77,21 @@ func (l *ledger) note(instance, group string, ds ...*driver.Delivery) {
 }
 
 // tell wakes those who wait for a change. It is called with the lock held.
-func (l *ledger) tell() {
+func (l *recorder) tell() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
 // unique returns how many messages were handled, copies left out, and what to
 // wait on for it to change.
-func (l *ledger) unique() (int, <-chan struct{}) {
+func (l *recorder) unique() (int, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.count), l.changed
 }
 
 // faults says what is wrong once one group has handled all that was sent.
-func (l *ledger) faults(group string, ordered bool) (wrong []string) {
+func (l *recorder) faults(group string, ordered bool) (wrong []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	some := func(what string, all []string) {

@@ -13,13 +13,13 @@ import (
 	"github.com/dovetail-go/dovetail/driver/backoff"
 )
 
-// A Crew is several instances of a group that handle messages as the core does,
+// A ConsumerGroup is several instances of a group that handle messages as the core does,
 // and a sender that sends until each message is confirmed. It keeps account of
-// both: [Crew.Check] fails the test when a message was lost, invented or changed,
+// both: [ConsumerGroup.Check] fails the test when a message was lost, invented or changed,
 // or when the first copies of a key did not come in order. Faults uses it, and
 // tests of what only one transport has may. Its methods are safe for
 // concurrent use.
-type Crew struct {
+type ConsumerGroup struct {
 	// Patience bounds every wait; 2 minutes unless it is set.
 	Patience time.Duration
 
@@ -30,17 +30,17 @@ type Crew struct {
 	s         driver.Subscription
 	resume    bool // of a broadcast: the group is there already
 	unordered bool
-	ledger    *ledger
+	recorder  *recorder
 
-	// Of the sender, under the ledger's lock.
+	// Of the sender, under the recorder's lock.
 	failed  int  // Sends
 	unknown int  // messages that were sent again and may have been there
 	hurried bool // it does not wait for what it sent to be handled
 }
 
-// NewCrew returns a crew for a subscription that exists.
-func NewCrew(t testing.TB, s driver.Subscription) *Crew {
-	return &Crew{Patience: 2 * time.Minute, t: t, s: s, ledger: newLedger()}
+// NewConsumerGroup returns a group for a subscription that exists.
+func NewConsumerGroup(t testing.TB, s driver.Subscription) *ConsumerGroup {
+	return &ConsumerGroup{Patience: 2 * time.Minute, t: t, s: s, recorder: newRecorder()}
 }
 
 // Numbered returns the messages from up to but without to of an endless row for
@@ -56,15 +56,15 @@ func Numbered(channel, prefix string, from, to, keys int) []*driver.Message {
 
 // Join has an instance work until leave is called or the test ends: it finishes
 // the batch in hand and gives the rest back.
-func (c *Crew) Join(conn driver.Conn, instance string) (leave func()) {
+func (c *ConsumerGroup) Join(conn driver.Conn, instance string) (leave func()) {
 	return c.join(conn, instance, c.t.Errorf)
 }
 
 // join is Join that says to whom the instance reports what should not be.
-func (c *Crew) join(conn driver.Conn, instance string, fail func(format string, args ...any)) (leave func()) {
+func (c *ConsumerGroup) join(conn driver.Conn, instance string, fail func(format string, args ...any)) (leave func()) {
 	s := c.s
 	s.Instance, s.Resume = instance, c.resume
-	h := &hand{conn: conn, s: s, each: c.Each, fail: fail,
+	h := &member{conn: conn, s: s, each: c.Each, fail: fail,
 		note: func(ds ...*driver.Delivery) { c.Note(instance, ds...) }}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -75,19 +75,19 @@ func (c *Crew) join(conn driver.Conn, instance string, fail func(format string, 
 }
 
 // Sent keeps account of what the test itself sent.
-func (c *Crew) Sent(ms ...*driver.Message) { c.ledger.send(ms) }
+func (c *ConsumerGroup) Sent(ms ...*driver.Message) { c.recorder.send(ms) }
 
 // Note keeps account of what the test itself handles.
-func (c *Crew) Note(instance string, ds ...*driver.Delivery) {
-	c.ledger.note(instance, c.s.Group, ds...)
+func (c *ConsumerGroup) Note(instance string, ds ...*driver.Delivery) {
+	c.recorder.note(instance, c.s.Group, ds...)
 }
 
 // Send sends messages until each is confirmed: what was not goes again, in order
 // and under the same id. A failure that does not pass is returned.
-func (c *Crew) Send(ctx context.Context, conn driver.Conn, ms []*driver.Message) error {
+func (c *ConsumerGroup) Send(ctx context.Context, conn driver.Conn, ms []*driver.Message) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Patience)
 	defer cancel()
-	c.ledger.send(ms)
+	c.recorder.send(ms)
 	for {
 		err := conn.Send(ctx, ms)
 		if err == nil {
@@ -110,11 +110,11 @@ func (c *Crew) Send(ctx context.Context, conn driver.Conn, ms []*driver.Message)
 			}
 			ms = left
 		}
-		c.ledger.mu.Lock()
+		c.recorder.mu.Lock()
 		c.failed++
 		c.unknown += unknown
-		c.ledger.tell()
-		c.ledger.mu.Unlock()
+		c.recorder.tell()
+		c.recorder.mu.Unlock()
 		if !backoff.Sleep(ctx, 20*time.Millisecond) {
 			return fmt.Errorf("%d messages are not confirmed after %v: %w", len(ms), c.Patience, err)
 		}
@@ -145,28 +145,28 @@ func overtaken(ms []*driver.Message, se *driver.SendError, caps driver.Capabilit
 }
 
 // Failed returns how many Sends have failed so far.
-func (c *Crew) Failed() int {
-	c.ledger.mu.Lock()
-	defer c.ledger.mu.Unlock()
+func (c *ConsumerGroup) Failed() int {
+	c.recorder.mu.Lock()
+	defer c.recorder.mu.Unlock()
 	return c.failed
 }
 
 // hurry has the sender wait for nobody, or wait again.
-func (c *Crew) hurry(yes bool) {
-	c.ledger.mu.Lock()
-	defer c.ledger.mu.Unlock()
+func (c *ConsumerGroup) hurry(yes bool) {
+	c.recorder.mu.Lock()
+	defer c.recorder.mu.Unlock()
 	c.hurried = yes
-	c.ledger.tell()
+	c.recorder.tell()
 }
 
-// reach waits for a condition on the ledger, as long as ctx and patience last.
-func (c *Crew) reach(ctx context.Context, done func() bool) error {
+// reach waits for a condition on the recorder, as long as ctx and patience last.
+func (c *ConsumerGroup) reach(ctx context.Context, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Patience)
 	defer cancel()
 	for {
-		c.ledger.mu.Lock()
-		ok, changed := done(), c.ledger.changed
-		c.ledger.mu.Unlock()
+		c.recorder.mu.Lock()
+		ok, changed := done(), c.recorder.changed
+		c.recorder.mu.Unlock()
 		if ok {
 			return nil
 		}
@@ -179,26 +179,26 @@ func (c *Crew) reach(ctx context.Context, done func() bool) error {
 }
 
 // until is reach for the test's own goroutine.
-func (c *Crew) until(what string, done func() bool) {
+func (c *ConsumerGroup) until(what string, done func() bool) {
 	c.t.Helper()
 	if c.reach(context.Background(), done) != nil {
-		c.ledger.mu.Lock()
-		defer c.ledger.mu.Unlock()
+		c.recorder.mu.Lock()
+		defer c.recorder.mu.Unlock()
 		c.t.Fatalf("waited %v in vain for %s; %d messages were sent, %d handled, the partitions were last with %v",
-			c.Patience, what, len(c.ledger.sent), len(c.ledger.count), c.ledger.owner)
+			c.Patience, what, len(c.recorder.sent), len(c.recorder.count), c.recorder.owner)
 	}
 }
 
 // more waits until so many more messages were handled.
-func (c *Crew) more(n int) {
+func (c *ConsumerGroup) more(n int) {
 	c.t.Helper()
-	have, _ := c.ledger.unique()
-	c.until(fmt.Sprintf("%d more messages", n), func() bool { return len(c.ledger.count) >= have+n })
+	have, _ := c.recorder.unique()
+	c.until(fmt.Sprintf("%d more messages", n), func() bool { return len(c.recorder.count) >= have+n })
 }
 
 // owns is, for until, how many partitions an instance had last.
-func (c *Crew) owns(instance string) (n int) {
-	for _, owner := range c.ledger.owner {
+func (c *ConsumerGroup) owns(instance string) (n int) {
+	for _, owner := range c.recorder.owner {
 		if owner == instance {
 			n++
 		}
@@ -208,15 +208,15 @@ func (c *Crew) owns(instance string) (n int) {
 
 // Check waits until everything that was sent was handled, and fails the test for
 // each thing that is wrong with what was.
-func (c *Crew) Check() {
+func (c *ConsumerGroup) Check() {
 	c.t.Helper()
-	if c.reach(context.Background(), func() bool { return len(c.ledger.count) >= len(c.ledger.sent) }) != nil {
+	if c.reach(context.Background(), func() bool { return len(c.recorder.count) >= len(c.recorder.sent) }) != nil {
 		c.t.Errorf("waited %v in vain for all messages", c.Patience)
 	}
-	for _, wrong := range c.ledger.faults(c.s.Group, !c.unordered) {
+	for _, wrong := range c.recorder.faults(c.s.Group, !c.unordered) {
 		c.t.Error(wrong)
 	}
-	l := c.ledger
+	l := c.recorder
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.t.Logf("%d messages, %d came again, %d changes of owner, %d sends failed, %d messages with an unknown outcome",
@@ -225,9 +225,9 @@ func (c *Crew) Check() {
 
 // checkMarked fails the test when more copies claimed to be the first attempt
 // than the sender may have made.
-func (c *Crew) checkMarked() {
+func (c *ConsumerGroup) checkMarked() {
 	c.t.Helper()
-	l := c.ledger
+	l := c.recorder
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.unmark > c.unknown {

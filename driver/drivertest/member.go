@@ -9,11 +9,11 @@ import (
 	"github.com/dovetail-go/dovetail/driver/backoff"
 )
 
-// A hand is one receiver of a group and what becomes of its deliveries: they are
+// A member is one receiver of a group and what becomes of its deliveries: they are
 // handled one after the other, as in a lane, and acknowledged. Partitions that it
 // loses are released when what had begun is settled; a receiver that stays broken
 // is opened again.
-type hand struct {
+type member struct {
 	conn driver.Conn
 	s    driver.Subscription
 	note func(...*driver.Delivery)
@@ -25,15 +25,15 @@ type hand struct {
 	lost sync.Map   // partition → being given up
 }
 
-// handTime bounds what a hand does when it is told to stop, or its link is away.
-const handTime = 10 * time.Second
+// memberTime bounds what a member does when it is told to stop, or its link is away.
+const memberTime = 10 * time.Second
 
 // passing reports whether a kind of error is one of a link that is away or was
 // closed.
 func passing(k driver.Kind) bool { return k == driver.Retryable || k == driver.Closed }
 
 // work goes on until ctx ends or the connection is closed.
-func (h *hand) work(ctx context.Context) {
+func (h *member) work(ctx context.Context) {
 	s := h.s
 	for ctx.Err() == nil {
 		r, err := h.conn.OpenReceiver(ctx, s)
@@ -55,7 +55,7 @@ func (h *hand) work(ctx context.Context) {
 			wg.Go(func() { h.revoke(rv, quit) })
 		}
 		again := h.receive(ctx, r)
-		bounded, cancel := context.WithTimeout(context.Background(), handTime)
+		bounded, cancel := context.WithTimeout(context.Background(), memberTime)
 		if err := r.Close(bounded); err != nil && bounded.Err() == nil && !passing(h.conn.Classify(err)) {
 			h.fail("close receiver: %v", err)
 		}
@@ -69,7 +69,7 @@ func (h *hand) work(ctx context.Context) {
 
 // receive handles what comes until ctx ends, or r stays broken and another might
 // not.
-func (h *hand) receive(ctx context.Context, r driver.Receiver) (again bool) {
+func (h *member) receive(ctx context.Context, r driver.Receiver) (again bool) {
 	for failed := 0; failed < 5; {
 		ds, err := r.Receive(ctx, 64)
 		if err == nil {
@@ -90,7 +90,7 @@ func (h *hand) receive(ctx context.Context, r driver.Receiver) (again bool) {
 	return true
 }
 
-func (h *hand) handle(r driver.Receiver, ds []*driver.Delivery) {
+func (h *member) handle(r driver.Receiver, ds []*driver.Delivery) {
 	h.busy.Lock()
 	defer h.busy.Unlock()
 	if h.each > 0 {
@@ -109,7 +109,7 @@ func (h *hand) handle(r driver.Receiver, ds []*driver.Delivery) {
 			ss = append(ss, driver.Settlement{Delivery: d})
 		}
 		ds = ds[most:]
-		ctx, cancel := context.WithTimeout(context.Background(), handTime)
+		ctx, cancel := context.WithTimeout(context.Background(), memberTime)
 		if err := r.Settle(ctx, ss); err != nil && !isStale(err) && !passing(h.conn.Classify(err)) {
 			h.fail("settle: %v", err)
 		}
@@ -118,7 +118,7 @@ func (h *hand) handle(r driver.Receiver, ds []*driver.Delivery) {
 }
 
 // revoke releases partitions until quit, or the end of the receiver.
-func (h *hand) revoke(r driver.Revoker, quit <-chan struct{}) {
+func (h *member) revoke(r driver.Revoker, quit <-chan struct{}) {
 	for {
 		select {
 		case parts, ok := <-r.Revoked():
@@ -132,7 +132,7 @@ func (h *hand) revoke(r driver.Revoker, quit <-chan struct{}) {
 			for _, p := range parts {
 				h.lost.Delete(p)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), handTime)
+			ctx, cancel := context.WithTimeout(context.Background(), memberTime)
 			if err := r.Release(ctx, parts); err != nil && !passing(h.conn.Classify(err)) {
 				h.fail("release: %v", err)
 			}
