@@ -19,6 +19,7 @@ const headerToken = "dovetail-reply-token"
 // knows nothing of tokens, is matched by the request's id, if that is random
 // itself: nobody gave it.
 type replyBox struct {
+	nothingInHand
 	s       *Service
 	channel driver.Channel
 

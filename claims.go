@@ -16,6 +16,7 @@ import (
 // changes, and every now and then: what is lost on the way is told again, and who
 // says nothing for long is taken for gone.
 type claims struct {
+	nothingInHand
 	s         *Service
 	src       *source
 	consumers []*groupConsumer
@@ -62,11 +63,9 @@ func (r *run) newClaims() *claims {
 		}
 	}
 	c.src = &source{
-		s: r.s, feed: c.take,
+		s: r.s, sink: c,
 		sub: driver.Subscription{Channel: keysOf(r.s.name), Group: r.s.name + broadcastMark + r.s.opts.Instance, Instance: r.s.opts.Instance,
 			Broadcast: true, Window: maxReceive},
-		room:  func(ctx context.Context) (int, error) { return maxReceive, ctx.Err() },
-		items: func(f func(*item)) {}, // none is in hand
 	}
 	return c
 }

@@ -102,8 +102,8 @@ func identified(m *driver.Message) *driver.Message {
 	return &c
 }
 
-// waitRoom waits until messages may be taken in, and returns how many.
-func (b *groupConsumer) waitRoom(ctx context.Context) (int, error) {
+// room waits until messages may be taken in, and returns how many.
+func (b *groupConsumer) room(ctx context.Context) (int, error) {
 	for {
 		if n := b.sched.capacity(); n > 0 {
 			b.sched.signalRoom() // another source may wait as well
@@ -116,6 +116,10 @@ func (b *groupConsumer) waitRoom(ctx context.Context) (int, error) {
 		}
 	}
 }
+
+func (b *groupConsumer) each(from *source, f func(*item)) { b.sched.each(from, f) }
+func (b *groupConsumer) drop(of func(*item) *exit)        { b.sched.drop(of) }
+func (b *groupConsumer) abandon(e *exit) int              { return b.sched.abandon(e) }
 
 // drained waits until nothing is in hand, for at most d.
 func (b *groupConsumer) drained(d time.Duration) bool {

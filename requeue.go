@@ -28,36 +28,39 @@ func (r *run) requeues() *source {
 
 // returning makes the source of a channel of letters that are to be handled.
 func (r *run) returning(sub driver.Subscription) *source {
-	src := &source{
-		s:   r.s,
-		sub: sub,
-		leave: func(of func(*item) *exit) {
-			for _, b := range r.consumers {
-				b.sched.drop(of)
-			}
-		},
-		let: func(e *exit) (n int) {
-			for _, b := range r.consumers {
-				n += b.sched.abandon(e)
-			}
-			return n
-		},
+	return &source{s: r.s, sub: sub, sink: letters{r}}
+}
+
+// letters is the sink of what comes back from the dead letters: each goes to the
+// group consumer that it names.
+type letters struct{ r *run }
+
+func (letters) room(ctx context.Context) (int, error) { return requeueWindow, ctx.Err() }
+
+func (l letters) take(from *source, ds []*driver.Delivery) {
+	for _, d := range ds {
+		b, one := l.r.fromDeadLetter(from, d)
+		from.widen(b.sched.push(one))
 	}
-	src.items = func(f func(*item)) {
-		for _, b := range r.consumers {
-			b.sched.each(src, f)
-		}
+}
+
+func (l letters) each(from *source, f func(*item)) {
+	for _, b := range l.r.consumers {
+		b.sched.each(from, f)
 	}
-	src.room = func(ctx context.Context) (int, error) {
-		return requeueWindow, ctx.Err()
+}
+
+func (l letters) drop(of func(*item) *exit) {
+	for _, b := range l.r.consumers {
+		b.sched.drop(of)
 	}
-	src.feed = func(src *source, ds []*driver.Delivery) {
-		for _, d := range ds {
-			b, one := r.fromDeadLetter(src, d)
-			src.widen(b.sched.push(one))
-		}
+}
+
+func (l letters) abandon(e *exit) (n int) {
+	for _, b := range l.r.consumers {
+		n += b.sched.abandon(e)
 	}
-	return src
+	return n
 }
 
 // requeueWindow bounds what is handled again at a time; the transport counts.

@@ -53,7 +53,7 @@ func (src *source) giveUp(ctx context.Context, leaving *sync.WaitGroup, r driver
 		}
 	}
 	resume := src.pause() // what was received before they were lost is to be dropped as well
-	src.leave(func(t *item) *exit {
+	src.sink.drop(func(t *item) *exit {
 		if t.from != src {
 			return nil
 		}
@@ -96,7 +96,7 @@ func (src *source) await(ctx context.Context, partition int, e *exit) bool {
 		}
 		n := 0
 		for ; last != nil; last = last.before {
-			n += src.let(last)
+			n += src.sink.abandon(last)
 		}
 		src.notice(Notice{Kind: NoticeRevoke, Err: fmt.Errorf("partition %d is released while %d handlers of its messages still run, after %v (Options.RevokeTimeout): another instance handles these messages again",
 			partition, n, src.s.opts.RevokeTimeout)})

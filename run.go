@@ -244,27 +244,13 @@ func (r *run) plan() {
 		b.wrap()
 		b.sched = newScheduler(b.window(), s.opts.MaxDeferred, s.opts.WindowBytes)
 		b.sched.sizeEstimate = s.opts.Limits.Body // until it is known how large they are
-		r.sources = append(r.sources, &source{
-			s:     s,
-			sub:   b.subscription(),
-			feed:  b.take,
-			room:  b.waitRoom,
-			leave: b.sched.drop,
-			let:   b.sched.abandon,
-			items: func(f func(*item)) {},
-		})
-		src := r.sources[len(r.sources)-1]
-		src.items = func(f func(*item)) { b.sched.each(src, f) }
+		r.sources = append(r.sources, &source{s: s, sub: b.subscription(), sink: b})
 	}
 	if q := r.requeues(); q != nil {
 		r.sources = append(r.sources, q)
 	}
 	r.claims = r.newClaims()
-	r.replies = &source{
-		s: s, sub: s.replies.subscription(), feed: s.replies.take,
-		room:  func(ctx context.Context) (int, error) { return maxReceive, ctx.Err() },
-		items: func(f func(*item)) {}, // none is in hand
-	}
+	r.replies = &source{s: s, sub: s.replies.subscription(), sink: &s.replies}
 }
 
 // add takes a subscription into the group consumer: what they share is the most that

@@ -11,17 +11,12 @@ import (
 	"github.com/dovetail-go/dovetail/internal/crash"
 )
 
-// A source is one receiver of the broker and what it feeds: the group consumer of its
-// channel and group, or, for the requeue channel, any group consumer of the service.
+// A source is one receiver of the broker, and the sink of what it receives.
 // It opens the receiver, and opens it anew when it breaks or stalls.
 type source struct {
-	s     *Service
-	sub   driver.Subscription
-	feed  func(src *source, ds []*driver.Delivery) // takes deliveries in; may wait for room
-	room  func(ctx context.Context) (int, error)   // waits until some may be taken in
-	leave func(of func(*item) *exit)               // hands back what has not begun, as scheduler.drop
-	let   func(e *exit) int                        // does not settle what has, as scheduler.abandon
-	items func(f func(*item))                      // calls f for all of its items in hand
+	s    *Service
+	sub  driver.Subscription
+	sink sink
 
 	resume   bool          // the group of a broadcast subscription lives: the next receiver goes on where the last one was
 	leaving  map[int]*exit // of partitions that were lost; revoke alone uses it
@@ -141,7 +136,7 @@ func (src *source) receiving() (driver.Receiver, context.Context) {
 // run receives until ctx ends. Only an error that ends the service is returned.
 func (src *source) run(ctx context.Context) error {
 	for {
-		n, err := src.room(ctx)
+		n, err := src.sink.room(ctx)
 		if err != nil {
 			src.take(1) // its context has ended: the receiver asks the broker for nothing more while handlers come to their end
 			return nil
@@ -234,7 +229,7 @@ func (src *source) take(max int) (r driver.Receiver, receive context.Context, so
 		crash.ConsumerReceived.Pass()
 		src.fed.Add(1)
 		src.taken = r
-		src.feed(src, ds)
+		src.sink.take(src, ds)
 	}
 	src.mu.Lock()
 	src.taking = false
@@ -281,8 +276,8 @@ func (src *source) reopen(ctx context.Context, old driver.Receiver) error {
 	if src.current() != old {
 		return nil
 	}
-	if src.leave != nil && !src.sub.Channel.Transient {
-		src.leave(src.own)
+	if !src.sub.Channel.Transient {
+		src.sink.drop(src.own)
 	}
 	closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	old.Close(closeCtx) // it is broken: its error says nothing new
@@ -350,7 +345,7 @@ func (src *source) extend(ctx context.Context) {
 		}
 		clear(ds)
 		ds = ds[:0]
-		src.items(func(t *item) { t.deliveries(func(d *driver.Delivery) { ds = append(ds, d) }) })
+		src.sink.each(src, func(t *item) { t.deliveries(func(d *driver.Delivery) { ds = append(ds, d) }) })
 		if len(ds) == 0 {
 			continue
 		}
@@ -425,6 +420,6 @@ const maxStallShift = 6
 // wait for that.
 func (src *source) busy() bool {
 	n := 0
-	src.items(func(*item) { n++ })
+	src.sink.each(src, func(*item) { n++ })
 	return n > 0
 }

@@ -189,7 +189,7 @@ func (l *lookout) start(src *source) {
 		stopLeases()
 		src.s.broker.back(src) // it tries no more: an outage ends without it
 		src.notice(Notice{Kind: NoticeReceive, Err: err})
-		src.leave(src.own)
+		src.sink.drop(src.own)
 		closing, cancel := context.WithTimeout(context.WithoutCancel(l.receive), 5*time.Second)
 		defer cancel()
 		_ = src.close(closing) // it failed: its error says nothing new
