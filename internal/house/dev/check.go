@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +27,7 @@ func checks() []check {
 		{"gofmt", checkFormat},
 		{"each module by itself: tidy, build, vet", checkModules},
 		{"staticcheck", checkStatic},
-		{"generated files are fresh", checkGenerated},
+		{"public API", checkAPI},
 		{"licences of what is linked", checkLicences},
 	}
 }
@@ -149,53 +148,6 @@ func checkStatic(ctx context.Context, r *repo) error {
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// checkGenerated runs go generate in a copy and compares.
-func checkGenerated(ctx context.Context, r *repo) error {
-	generates := map[string]bool{} // by module
-	for _, f := range r.tree.Files {
-		src, err := os.ReadFile(r.path(f.Path))
-		if err != nil {
-			return err
-		}
-		if strings.Contains("\n"+string(src), "\n//go:generate ") {
-			generates[f.Module.Dir] = true
-		}
-	}
-	if len(generates) == 0 {
-		fmt.Println("      no file is generated; copies of code in documents are a house rule")
-		return nil
-	}
-	tmp, err := os.MkdirTemp("", "dovetail-generate-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(tmp)
-	files, err := r.copyTo(ctx, tmp)
-	if err != nil {
-		return err
-	}
-	for dir := range generates {
-		if out, err := goStep(filepath.Join(tmp, dir), "generate", "./...").run(ctx); err != nil {
-			return fmt.Errorf("%s: %w\n%s", dir, err, out)
-		}
-	}
-	var errs []error
-	for _, name := range files {
-		want, err := os.ReadFile(filepath.Join(tmp, name))
-		if err != nil {
-			return err
-		}
-		have, err := os.ReadFile(r.path(name))
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(have, want) {
-			errs = append(errs, fmt.Errorf("%s is not what go generate makes: run it and commit", name))
 		}
 	}
 	return errors.Join(errs...)
