@@ -195,7 +195,7 @@ func begin[T any](ctx context.Context, from Caller, c *contract[T], v T, o *send
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	m := new(driver.Message)
-	if err := c.fill(m, ctx, v, o, now()); err != nil {
+	if err := c.fill(m, ctx, v, o.of(0), now()); err != nil {
 		return nil, ctx, cancel, err
 	}
 	if err := s.serving(ctx); err != nil {

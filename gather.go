@@ -55,7 +55,7 @@ func gather[T any](ctx context.Context, from Caller, c *contract[T], v T, opts [
 func ask[T any](ctx context.Context, to Sender, c *contract[T], v T, opts []SendOption) error {
 	o := collect(opts)
 	m := new(driver.Message)
-	if err := c.fill(m, ctx, v, &o, now()); err != nil {
+	if err := c.fill(m, ctx, v, o.of(0), now()); err != nil {
 		return err
 	}
 	m.ReplyTo = answersChannel(to.Name())

@@ -90,7 +90,7 @@ func TestLimits_hold_for_what_goes_out(t *testing.T) {
 		t.Errorf("81 deep, which no receiver takes: got %v", err)
 	}
 	for _, opt := range []dovetail.SendOption{
-		dovetail.WithHeader("n", "a\nb"), dovetail.WithHeader("n\nm", "v"), dovetail.ID("a\nb"), dovetail.WithHeader("n", strings.Repeat("v", 16<<10)),
+		dovetail.Header("n", "a\nb"), dovetail.Header("n\nm", "v"), dovetail.ID("a\nb"), dovetail.Header("n", strings.Repeat("v", 16<<10)),
 	} {
 		if err := welcome.Send(t.Context(), svc, item{}, opt); !errors.Is(err, dovetail.ErrInvalid) {
 			t.Errorf("got %v", err)

@@ -34,8 +34,8 @@ func TestReservedAndDerivedNames_are_refused_at_declaration(t *testing.T) {
 		}
 	}
 	svc := open2(t, "mail")
-	ranLow.Subscribe(svc, func(context.Context, item) error { return nil }, dovetail.As("_.x"))
-	ranLow.Subscribe(svc, func(context.Context, item) error { return nil }, dovetail.As(strings.Repeat("a", 198)))
+	ranLow.Subscribe(svc, func(context.Context, item) error { return nil }, dovetail.Group("_.x"))
+	ranLow.Subscribe(svc, func(context.Context, item) error { return nil }, dovetail.Group(strings.Repeat("a", 198)))
 	if err := svc.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "As") || !strings.Contains(err.Error(), "brokers take 200") {
 		t.Errorf("As: %v", err)
 	}
@@ -63,7 +63,7 @@ func TestRequeue_of_a_broadcast_subscription_goes_to_it_or_is_refused_with_the_r
 			}
 		}
 		ranLow.Subscribe(svc, handler("cast"), dovetail.Broadcast())
-		ranLow.Subscribe(svc, handler("audit cast"), dovetail.As("audit"), dovetail.Broadcast())
+		ranLow.Subscribe(svc, handler("audit cast"), dovetail.Group("audit"), dovetail.Broadcast())
 		svc.Declare(ranLow)
 		h.Start()
 		if err := ranLow.Publish(t.Context(), svc, item{}); err != nil {

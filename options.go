@@ -147,7 +147,7 @@ type SubscribeOption func(*subscription)
 
 // As names the subscription's group "service.name", so that one service can
 // have several interests in one event.
-func As(name string) SubscribeOption { return func(s *subscription) { s.as = name } }
+func Group(name string) SubscribeOption { return func(s *subscription) { s.as = name } }
 
 // Concurrency runs at most n handlers of the subscription at once. Subscriptions
 // that share a receiver (one channel, one group) share the largest.

@@ -32,9 +32,9 @@ var (
 )
 
 var mistakes = map[string]mistake{
-	"two handlers of an event": {says: "name one of them with dovetail.As",
+	"two handlers of an event": {says: "name one of them with dovetail.Group",
 		wrong: func(s *dovetail.Service) { loud.Subscribe(s, handles); loud.Subscribe(s, handles) },
-		right: func(s *dovetail.Service) { loud.Subscribe(s, handles); loud.Subscribe(s, handles, dovetail.As("b")) }},
+		right: func(s *dovetail.Service) { loud.Subscribe(s, handles); loud.Subscribe(s, handles, dovetail.Group("b")) }},
 	"two handlers of a command": {says: "leave one out, or use an event",
 		wrong: func(s *dovetail.Service) { welcome.Handle(s, handles); welcome.Handle(s, handles) },
 		right: func(s *dovetail.Service) { welcome.Handle(s, handles) }},
@@ -48,8 +48,8 @@ var mistakes = map[string]mistake{
 			plainly.On(dovetail.NewChannel("catalog.stock-ran-low")).Subscribe(s, handles)
 		}},
 	"a group of a command": {says: "leave As out, or use an event",
-		wrong: func(s *dovetail.Service) { welcome.Handle(s, handles, dovetail.As("b")) },
-		right: func(s *dovetail.Service) { welcome.Handle(s, handles); loud.Subscribe(s, handles, dovetail.As("b")) }},
+		wrong: func(s *dovetail.Service) { welcome.Handle(s, handles, dovetail.Group("b")) },
+		right: func(s *dovetail.Service) { welcome.Handle(s, handles); loud.Subscribe(s, handles, dovetail.Group("b")) }},
 	"any type of a call": {says: "use an event, a command or a document",
 		wrong: func(s *dovetail.Service) { reserve.Handle(s, answers, dovetail.AnyType()) },
 		right: func(s *dovetail.Service) { welcome.Handle(s, handles, dovetail.AnyType()) }},
@@ -191,10 +191,10 @@ func TestSends_are_refused_with_a_remedy_that_is_right(t *testing.T) {
 			func(s *dovetail.Service) error { return welcome.Send(t.Context(), s, big) }},
 		"a header of ours": {"choose another", dovetail.Options{},
 			func(s *dovetail.Service) error {
-				return welcome.Send(t.Context(), s, item{}, dovetail.WithHeader("dovetail-status", "x"))
+				return welcome.Send(t.Context(), s, item{}, dovetail.Header("dovetail-status", "x"))
 			}, dovetail.Options{},
 			func(s *dovetail.Service) error {
-				return welcome.Send(t.Context(), s, item{}, dovetail.WithHeader("status", "x"))
+				return welcome.Send(t.Context(), s, item{}, dovetail.Header("status", "x"))
 			}},
 		"within a transaction": {"dovetail.Outside(ctx)", dovetail.Options{},
 			func(s *dovetail.Service) error {

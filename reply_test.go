@@ -155,7 +155,7 @@ func TestSend_refuses_headers_that_only_Dovetail_writes(t *testing.T) {
 	svc := open(t, "shop", quick)
 	defer svc.Close(t.Context())
 	svc.Declare(welcome)
-	if err := welcome.Send(t.Context(), svc, item{}, dovetail.WithHeader("Dovetail-Dead-Group", "x")); !errors.Is(err, dovetail.ErrInvalid) {
+	if err := welcome.Send(t.Context(), svc, item{}, dovetail.Header("Dovetail-Dead-Group", "x")); !errors.Is(err, dovetail.ErrInvalid) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -8,12 +8,19 @@ import (
 	"time"
 )
 
+// Forever is a number of attempts that no message comes to: with it as
+// RetryPolicy.Attempts a message is tried again until it is handled, or its error is
+// Permanent. Messages of other keys go on meanwhile. An engine that takes back what is
+// unsettled for long (driver.Capabilities.AckTimeout) refuses such a policy.
+const Forever = math.MaxInt
+
 // A RetryPolicy says how often and when a message is tried again whose handler
 // failed. While it waits, its key waits with it, in order; other keys go on.
 // After the last attempt it is kept as a dead letter and its key goes on. Zero
 // fields stand for the defaults.
 type RetryPolicy struct {
 	// Attempts is how often a message is tried in all, at least 1. Default: 10.
+	// Forever stands for no end.
 	Attempts int
 	// First is the wait after the first failure. Default: 50 ms.
 	First time.Duration
@@ -66,10 +73,14 @@ func (p RetryPolicy) longest() time.Duration {
 	const year = 365 * 24 * time.Hour
 	spread := 1 + max(0, p.Jitter)
 	p.Jitter = -1
+	const exact = 10_000 // attempts; a year at most is enough to know of what follows
 	total := 0.0
 	for attempt := 1; attempt < p.Attempts && total < float64(year); attempt++ {
 		d := p.Wait(attempt)
-		if d >= p.Max { // and so are those that follow
+		if p.Factor == 1 || d >= p.Max || attempt == exact {
+			if p.Factor > 1 {
+				d = p.Max
+			}
 			total += float64(d) * float64(p.Attempts-attempt)
 			break
 		}

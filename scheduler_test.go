@@ -449,6 +449,27 @@ func TestRetryPolicy_waits_grow_within_their_bounds(t *testing.T) {
 	}
 }
 
+func TestRetryPolicy_knows_how_long_it_takes_in_all(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for _, c := range []struct {
+		p    RetryPolicy
+		want time.Duration
+	}{
+		{RetryPolicy{Attempts: 1, First: time.Second}, 0},
+		{RetryPolicy{Attempts: 4, First: time.Second, Max: time.Minute}, 7 * time.Second},
+		{RetryPolicy{Attempts: 6, First: time.Second, Max: 4 * time.Second}, 15 * time.Second},
+		{RetryPolicy{Attempts: 1001, First: time.Millisecond, Factor: 1}, time.Second},
+		{RetryPolicy{Attempts: Forever, First: time.Millisecond, Factor: 1}, year},
+		{RetryPolicy{Attempts: Forever, First: time.Nanosecond, Factor: 1.0000001}, year},
+		{RetryPolicy{Attempts: Forever}, year},
+	} {
+		c.p.Jitter = -1
+		if got := c.p.withDefaults().longest(); got != c.want {
+			t.Errorf("%+v: %v, want %v", c.p, got, c.want)
+		}
+	}
+}
+
 func TestNewID_sorts_by_time_and_says_its_version(t *testing.T) {
 	seen := make(map[string]bool)
 	last := ""

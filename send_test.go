@@ -118,7 +118,7 @@ func TestHooks_add_headers_to_each_message_of_a_batch(t *testing.T) {
 	}
 	svc := dovetail.New("mail", conn, opts)
 	svc.Declare(welcome)
-	with := dovetail.WithHeader
+	with := dovetail.Header
 	if err := welcome.SendAll(t.Context(), svc, make([]item, 3), with("a", "1"), with("b", "2"), with("c", "3")); err != nil {
 		t.Fatal(err)
 	}

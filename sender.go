@@ -34,7 +34,7 @@ type Caller interface {
 func sendOne[T any](ctx context.Context, to Sender, c *contract[T], v T, opts []SendOption) error {
 	o := collect(opts)
 	m := new(driver.Message)
-	if err := c.fill(m, ctx, v, &o, now()); err != nil {
+	if err := c.fill(m, ctx, v, o.of(0), now()); err != nil {
 		return err
 	}
 	return to.Send(ctx, []*driver.Message{m})
@@ -57,7 +57,7 @@ func sendAll[T any](ctx context.Context, to Sender, c *contract[T], vs []T, opts
 			slab = make([]driver.Message, min(64, len(vs)-i))
 		}
 		batch[i], slab = &slab[0], slab[1:]
-		if err := c.fill(batch[i], ctx, v, &o, at); err != nil {
+		if err := c.fill(batch[i], ctx, v, o.of(i), at); err != nil {
 			return fmt.Errorf("message %d: %w", i, err)
 		}
 	}

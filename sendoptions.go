@@ -1,6 +1,7 @@
 package dovetail
 
 import (
+	"slices"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -32,6 +33,22 @@ type sendOptions struct {
 	within  time.Duration
 	quorum  int
 	expect  int
+	each    []func(i int) []SendOption // of a batch
+}
+
+// of are the options of the message at index i.
+func (s *sendOptions) of(i int) *sendOptions {
+	if len(s.each) == 0 {
+		return s
+	}
+	own := *s
+	own.each, own.headers = nil, slices.Clip(s.headers)
+	for _, f := range s.each {
+		for _, opt := range f(i) {
+			opt.applyTo(&own)
+		}
+	}
+	return &own
 }
 
 type (
@@ -52,10 +69,17 @@ func (o manyOption) applyTo(s *sendOptions)  { o(s) }
 // inside a handler, one that follows from the incoming message.
 func ID(id string) SendOption { return anyOption(func(s *sendOptions) { s.id = id }) }
 
-// WithHeader adds a header. Names are compared without regard to case; those
+// Header adds a header. Names are compared without regard to case; those
 // that begin with "dovetail-" are refused.
-func WithHeader(name, value string) SendOption {
+func Header(name, value string) SendOption {
 	return anyOption(func(s *sendOptions) { s.headers = append(s.headers, driver.Header{Name: name, Value: value}) })
+}
+
+// Each gives the message at index i of a batch options of its own, from 0: those that f
+// returns for it, on top of the others. f is called in order, by the goroutine that
+// sends. Where one message is sent, i is 0.
+func Each(f func(i int) []SendOption) SendOption {
+	return anyOption(func(s *sendOptions) { s.each = append(s.each, f) })
 }
 
 // DeliverAt keeps the message from being delivered before t. Where neither the

@@ -98,7 +98,7 @@ func TestEvent_reaches_every_group_once(t *testing.T) {
 		return func(_ context.Context, i item) error { got <- who + " " + i.SKU; return nil }
 	}
 	ranLow.Subscribe(mail, note("mail"))
-	ranLow.Subscribe(mail, note("audit"), dovetail.As("audit"))
+	ranLow.Subscribe(mail, note("audit"), dovetail.Group("audit"))
 	shop.Declare(ranLow)
 	start(t, shop, mail)
 	if err := ranLow.Publish(t.Context(), shop, item{"85123A", 6}); err != nil {
@@ -166,7 +166,7 @@ func TestFailedMessage_becomes_a_dead_letter_and_is_handled_when_requeued(t *tes
 	})
 	svc.Declare(welcome)
 	start(t, svc)
-	if err := welcome.Send(t.Context(), svc, item{"x", 1}, dovetail.ID("first"), dovetail.WithHeader("shade", "grün")); err != nil {
+	if err := welcome.Send(t.Context(), svc, item{"x", 1}, dovetail.ID("first"), dovetail.Header("shade", "grün")); err != nil {
 		t.Fatal(err)
 	}
 	browser := svc.Conn().(driver.Browser)
@@ -289,8 +289,8 @@ func TestRun_returns_every_registration_error(t *testing.T) {
 	svc := open(t, "catalog", quick)
 	ranLow.Subscribe(svc, func(context.Context, item) error { return nil })
 	ranLow.Subscribe(svc, func(context.Context, item) error { return nil })
-	ranLow.Subscribe(svc, nil, dovetail.As("other"))
-	welcome.Handle(svc, func(context.Context, item) error { return nil }, dovetail.As("group"))
+	ranLow.Subscribe(svc, nil, dovetail.Group("other"))
+	welcome.Handle(svc, func(context.Context, item) error { return nil }, dovetail.Group("group"))
 	svc.Declare(dovetail.NewCommand[item]("Bad Name"), welcome.On(dovetail.NewChannel("catalog.stock-ran-low")))
 	err := svc.Run(t.Context())
 	if err == nil {

@@ -44,7 +44,7 @@ func TestLog_has_one_line_for_settlements_that_fail_in_many_groups(t *testing.T)
 		var handled atomic.Int64
 		const groups = 20
 		for i := range groups {
-			ranLow.Subscribe(svc, func(context.Context, item) error { handled.Add(1); return nil }, dovetail.As(fmt.Sprint("g", i)))
+			ranLow.Subscribe(svc, func(context.Context, item) error { handled.Add(1); return nil }, dovetail.Group(fmt.Sprint("g", i)))
 		}
 		svc.Declare(ranLow)
 		stop := runBubble(t, svc)

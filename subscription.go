@@ -77,7 +77,7 @@ func (s *Service) subscribe(c Contract, sub *subscription, missing bool, opts []
 	if i := slices.IndexFunc(s.subs, func(o *subscription) bool {
 		return o.wire == sub.wire && o.as == sub.as && o.broadcast == sub.broadcast && o.channel.Name == sub.channel.Name
 	}); i >= 0 {
-		remedy := "name one of them with dovetail.As"
+		remedy := "name one of them with dovetail.Group"
 		if sub.channel.Kind == driver.PointToPoint {
 			remedy = "a point-to-point message has one handler: leave one out, or use an event"
 		}

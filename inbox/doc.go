@@ -5,7 +5,7 @@
 //
 //	ReserveStock.Handle(svc, inbox.Answer(box, reserve))
 //	OrderPlaced.Subscribe(svc, inbox.Once(box, ship))
-//	OrderPlaced.SubscribeBatch(svc, inbox.Batch(box, index), dovetail.As("search"))
+//	OrderPlaced.SubscribeBatch(svc, inbox.Batch(box, index), dovetail.Group("search"))
 //
 // A message is recognised by its group, its handler, its source and its id.
 package inbox

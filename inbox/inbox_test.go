@@ -274,7 +274,7 @@ func TestOnce_has_one_effect_for_each_group(t *testing.T) {
 		for _, name := range []string{"", "second"} {
 			var opts []dovetail.SubscribeOption
 			if name != "" {
-				opts = append(opts, dovetail.As(name))
+				opts = append(opts, dovetail.Group(name))
 			}
 			arrived.Subscribe(s.svc, inbox.Once(s.box, func(ctx context.Context, tx *memstore.Tx, out dovetail.Sender, i item) error {
 				s.ran()

@@ -178,7 +178,7 @@ func (a *app) asking(cmd *cobra.Command, d *draft, args []string, kind driver.Ch
 	}
 	for _, h := range d.headers {
 		name, value, _ := strings.Cut(h, "=")
-		opts = append(opts, dovetail.WithHeader(name, value))
+		opts = append(opts, dovetail.Header(name, value))
 	}
 	ctx, stop := context.WithCancel(cmd.Context())
 	ended := make(chan error, 1)

@@ -123,7 +123,7 @@ func (e *env[Tx]) start(unanswer bool) (svc *dovetail.Service) {
 	arrived.SubscribeBatch(svc, inbox.Batch(box, func(ctx context.Context, tx Tx, _ dovetail.Sender, _ counted) error {
 		_, err := e.Count(ctx, tx, "batch-"+dovetail.DeliveryFromContext(ctx).Message.ID)
 		return err
-	}), dovetail.As("batch"), dovetail.BatchSize(5))
+	}), dovetail.Group("batch"), dovetail.BatchSize(5))
 	spoilt.Subscribe(svc, inbox.Once(box, func(ctx context.Context, tx Tx, out dovetail.Sender, _ counted) error {
 		if _, err := e.Count(ctx, tx, dovetail.DeliveryFromContext(ctx).Message.ID); err != nil {
 			return err

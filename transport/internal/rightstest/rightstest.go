@@ -137,7 +137,7 @@ func (w *walker) mail(svc *dovetail.Service, newest bool) {
 		w.seen["broken"]++
 		return nil
 	}, ordered...)
-	did.Subscribe(svc, w.on("audit"), dovetail.As("audit"))
+	did.Subscribe(svc, w.on("audit"), dovetail.Group("audit"))
 	ask.Handle(svc, w.answering("ask"))
 	view.Handle(svc, w.answering("view"))
 	news.Subscribe(svc, w.on("news"), dovetail.Broadcast())
