@@ -38,11 +38,7 @@ type Delivery struct {
 }
 
 // A Reply is an encoded answer, as an inbox keeps it.
-type Reply struct {
-	Status      string // "" for an answer, else "refused"
-	ContentType string
-	Body        []byte
-}
+type Reply = driver.Reply
 
 // DeliveryFromContext returns the message that the handler which was given ctx is handling,
 // and nil outside of handlers.

@@ -93,10 +93,10 @@ func (in *Delivery) reply(r *Reply) *driver.Message {
 
 func failedReply(err error) *Reply {
 	body, _ := json.Marshal(problem{Detail: cut(errText(err), maxDeadError)}) // strings always encode
-	return &Reply{statusFailed, problemType, body}
+	return &Reply{Status: statusFailed, ContentType: problemType, Body: body}
 }
 
 func expiredReply() *Reply {
 	body, _ := json.Marshal(problem{Detail: ErrExpired.Error()})
-	return &Reply{statusExpired, problemType, body}
+	return &Reply{Status: statusExpired, ContentType: problemType, Body: body}
 }

@@ -111,7 +111,7 @@ func encodeReply(cd codec.Codec, v any, err error) (Reply, error) {
 	switch {
 	case refusal != nil:
 		body, err := json.Marshal(problem{refusal.Code, refusal.Message})
-		return Reply{statusRefused, problemType, body}, err
+		return Reply{Status: statusRefused, ContentType: problemType, Body: body}, err
 	case err != nil:
 		return Reply{}, err
 	case cd == nil:
@@ -121,7 +121,7 @@ func encodeReply(cd codec.Codec, v any, err error) (Reply, error) {
 	if err != nil {
 		return Reply{}, fmt.Errorf("encode reply: %w", err)
 	}
-	return Reply{"", cd.ContentType(), body}, nil
+	return Reply{ContentType: cd.ContentType(), Body: body}, nil
 }
 
 // decodeKept undoes encodeReply.

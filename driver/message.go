@@ -130,3 +130,10 @@ func equalFold(a, b string) bool {
 	}
 	return true
 }
+
+// A Reply is an encoded answer to a request, as it is sent and as an inbox keeps it.
+type Reply struct {
+	Status      string // "" for an answer, "refused" for a refusal
+	ContentType string
+	Body        []byte
+}

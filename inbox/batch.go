@@ -179,7 +179,7 @@ func (b *batch[Tx]) handle(ctx context.Context, f func(ctx context.Context, i in
 			if rerr != nil {
 				return rerr
 			}
-			b.t.Reply(b.entries[e].Key, store.Reply(reply))
+			b.t.Reply(b.entries[e].Key, reply)
 		default:
 			left = append(left, e)
 		}

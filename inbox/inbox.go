@@ -126,7 +126,7 @@ func refused(err error) bool { return dovetail.RefusalOf(err) != nil }
 
 // encode returns what the row keeps: the answer, where there is one, or the
 // refusal.
-func (r *run[Tx]) encode(res, v any, err error) (*store.Reply, error) {
+func (r *run[Tx]) encode(res, v any, err error) (*dovetail.Reply, error) {
 	if res == nil && err == nil {
 		return nil, nil
 	}
@@ -134,8 +134,7 @@ func (r *run[Tx]) encode(res, v any, err error) (*store.Reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	kept := store.Reply(reply)
-	return &kept, nil
+	return &reply, nil
 }
 
 // known answers a message whose row was there. The row may have been seen before
@@ -159,7 +158,7 @@ func (r *run[Tx]) again(f store.InboxRow, res any) error {
 	if res == nil && f.Reply.Status == "" {
 		return nil
 	}
-	return r.in.DecodeReply(dovetail.Reply(f.Reply), res)
+	return r.in.DecodeReply(f.Reply, res)
 }
 
 // resolve finds out whether a commit happened, by entering the message once

@@ -205,5 +205,5 @@ func (c component[Tx]) Replied(ctx context.Context, in *dovetail.Delivery) (r do
 	if err != nil || rows[0].State != store.Handled {
 		return r, false, err
 	}
-	return dovetail.Reply(rows[0].Reply), true, nil
+	return rows[0].Reply, true, nil
 }

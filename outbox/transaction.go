@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail"
+	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/driver/backoff"
 	"github.com/dovetail-go/dovetail/internal/crash"
 	"github.com/dovetail-go/dovetail/store"
@@ -131,7 +132,7 @@ func (t *Transaction[Tx]) Tx() Tx { return t.tx }
 func (t *Transaction[Tx]) Sender() dovetail.Sender { return t.out }
 
 // Reply has an inbox row keep a reply when the transaction commits.
-func (t *Transaction[Tx]) Reply(k store.Key, r store.Reply) {
+func (t *Transaction[Tx]) Reply(k store.Key, r driver.Reply) {
 	t.replies = append(t.replies, store.KeptReply{Key: k, Reply: r})
 }
 

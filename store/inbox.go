@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"time"
+
+	"github.com/dovetail-go/dovetail/driver"
 )
 
 // A Key identifies what one handler did with one message.
@@ -43,20 +45,13 @@ type Entry struct {
 type InboxRow struct {
 	State    State
 	Requeues int // of the message when the row was last written
-	Reply    Reply
-}
-
-// A Reply is what the handler answered, encoded.
-type Reply struct {
-	Status      string
-	ContentType string
-	Body        []byte
+	Reply    driver.Reply
 }
 
 // A KeptReply is a reply and the row that keeps it.
 type KeptReply struct {
 	Key
-	Reply Reply
+	Reply driver.Reply
 }
 
 // Inbox remembers what was handled (Idempotent Receiver in Enterprise

@@ -156,7 +156,7 @@ func (s *Store) Commit(ctx context.Context, tx *Tx, w store.Writes) error {
 		if !ok {
 			continue
 		}
-		h.Reply = store.Reply{Status: r.Reply.Status, ContentType: r.Reply.ContentType, Body: slices.Clone(r.Reply.Body)}
+		h.Reply = driver.Reply{Status: r.Reply.Status, ContentType: r.Reply.ContentType, Body: slices.Clone(r.Reply.Body)}
 		tx.now.inbox[r.Key] = &h
 	}
 	s.mu.Lock()

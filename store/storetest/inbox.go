@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/store"
 )
 
@@ -117,7 +118,7 @@ func (e *env[Tx]) enterAndCount(entries []store.Entry) error {
 }
 
 func (suite[Tx]) reply(e *env[Tx]) {
-	replies := []store.Reply{
+	replies := []driver.Reply{
 		{Status: "", ContentType: "application/octet-stream", Body: []byte("a\x00b\xff\n")},
 		{Status: "refused", ContentType: "application/problem+json", Body: []byte(`{"code":"out-of-stock"}`)},
 		{ContentType: "application/json; charset=utf-8", Body: bytes.Repeat([]byte("ä"), 200_000)},

@@ -26,7 +26,7 @@ func (suite[Tx]) large(e *env[Tx]) {
 		w.Later, later = append(w.Later, d), append(later, d.ID)
 		x := entry(m.ID)
 		entries, keys = append(entries, x), append(keys, x.Key)
-		w.Replies = append(w.Replies, store.KeptReply{Key: x.Key, Reply: store.Reply{Body: []byte(m.ID)}})
+		w.Replies = append(w.Replies, store.KeptReply{Key: x.Key, Reply: driver.Reply{Body: []byte(m.ID)}})
 	}
 	tx := e.begin()
 	found, err := e.DB.Insert(e.ctx, tx, entries)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dovetail-go/dovetail/driver"
 	"github.com/dovetail-go/dovetail/store"
 )
 
@@ -46,7 +47,7 @@ func entering(ask func(*store.Entry), change func(*store.InboxRow)) func(*lab) {
 }
 
 // replying changes what is kept of replies.
-func replying(change func(*store.Reply)) mutant {
+func replying(change func(*driver.Reply)) mutant {
 	return mutant{by: replyCase, plant: func(l *lab) {
 		l.commit = func(ctx context.Context, t tx, w store.Writes) error {
 			for i := range w.Replies {
@@ -141,11 +142,11 @@ var inboxMutants = map[string]mutant{
 	"has one inbox for all sources":              keyed(func(k *store.Key) { k.Source = "s" }),
 	"folds the case of sources in the inbox":     keyed(func(k *store.Key) { k.Source = strings.ToLower(k.Source) }),
 	"cuts spaces at the end of ids in the inbox": keyed(func(k *store.Key) { k.ID = strings.TrimRight(k.ID, " ") }),
-	"keeps no replies":                           replying(func(r *store.Reply) { *r = store.Reply{} }),
-	"keeps not whether a reply was a refusal":    replying(func(r *store.Reply) { r.Status = "" }),
-	"cuts replies at 64 KiB":                     replying(func(r *store.Reply) { r.Body = r.Body[:min(1<<16, len(r.Body))] }),
-	"takes a reply for text":                     replying(func(r *store.Reply) { r.Body = []byte(strings.ToValidUTF8(string(r.Body), "?")) }),
-	"keeps not what a reply's body is":           replying(func(r *store.Reply) { r.ContentType = "application/json" }),
+	"keeps no replies":                           replying(func(r *driver.Reply) { *r = driver.Reply{} }),
+	"keeps not whether a reply was a refusal":    replying(func(r *driver.Reply) { r.Status = "" }),
+	"cuts replies at 64 KiB":                     replying(func(r *driver.Reply) { r.Body = r.Body[:min(1<<16, len(r.Body))] }),
+	"takes a reply for text":                     replying(func(r *driver.Reply) { r.Body = []byte(strings.ToValidUTF8(string(r.Body), "?")) }),
+	"keeps not what a reply's body is":           replying(func(r *driver.Reply) { r.ContentType = "application/json" }),
 	"lets a copy of a dead letter in":            {by: deadCase, plant: entering(func(e *store.Entry) { e.Requeues += 10 }, nil)},
 	"keeps a requeue of a dead letter out":       {by: deadCase, plant: entering(func(e *store.Entry) { e.Requeues = 0 }, nil)},
 	"does not say that a dead letter was taken over": {by: deadCase, plant: entering(nil, func(f *store.InboxRow) {
