@@ -227,8 +227,8 @@ func testHandoverAbandoned(e *env) {
 	stop := e.releaseIdle(o, func(int) bool { return true })
 	defer stop()
 	second := e.receiver(e.conn(), e.another(o.s))
-	first := map[int]bool{}
-	for range 2 { // its share
+	first := map[int]bool{} // partitions of which the next owner has the first message
+	take := func() {
 		d := e.one(second)
 		if p := d.Partition; number(d.Message) == 0 {
 			first[p] = true
@@ -236,6 +236,9 @@ func testHandoverAbandoned(e *env) {
 			e.Fatalf("the next owner got %s before %s, which was in hand when partition %d was released", d.Message.ID, o.hands[p].Message.ID, p)
 		}
 		e.settle(second, driver.Ack, d)
+	}
+	for len(first) < 2 { // its share; each has a second message, which may come before the other's first
+		take()
 	}
 	if _, ok := o.r.(driver.Revoker); !ok {
 		return // it is closed
@@ -246,8 +249,8 @@ func testHandoverAbandoned(e *env) {
 	}
 	indexes, _ := e.stale(o.r, late...)
 	for _, i := range indexes {
-		if p := late[i].Delivery.Partition; !first[p] {
-			e.Errorf("the settlement of %s is called too late, and partition %d was not handed over", late[i].Delivery.Message.ID, p)
+		for p := late[i].Delivery.Partition; !first[p]; { // it fails unless the partition was handed over
+			take()
 		}
 	}
 }
