@@ -144,7 +144,7 @@ func (f *completer) begin(ctx context.Context) {
 	}
 }
 
-// carryOut sends outgoing messages.
+// flush sends outgoing messages.
 func (f *completer) flush(ctx context.Context, due []outgoing) progress {
 	p := progress{sent: true, failed: f.send(ctx, due)}
 	for i, c := range due {
@@ -197,7 +197,7 @@ func (f *completer) leaveNotes(items []*item) []*item {
 	return nil
 }
 
-// errandTimeout bounds one attempt at sending answers and dead letters: what a
+// completionTimeout bounds one attempt at sending answers and dead letters: what a
 // channel that is full or a broker that hangs does not take is tried again, and
 // the others get their turn.
 const completionTimeout = 10 * time.Second

@@ -111,7 +111,7 @@ func same(a, b any) bool {
 	return a == b
 }
 
-// causes makes m a outgoing message of in: the same conversation, caused by it, and,
+// causes makes m follow from in: the same conversation, caused by it, and,
 // where none was given, an id that follows from in, the handler, and what m
 // says, so that a handler that runs again sends the same ids.
 func (in *Delivery) causes(m *driver.Message) {

@@ -15,7 +15,7 @@
 //
 //	style                     one receiver                   many receivers
 //	synchronous               Call.Request                   Survey.Gather
-//	asynchronous, answered    Call.Request in an item         Survey.Ask
+//	asynchronous, answered    Call.Request in a goroutine    Survey.Ask
 //	asynchronous, unanswered  Command.Send, Document.Send    Event.Publish
 //
 // A [Service] sends and handles:

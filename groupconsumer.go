@@ -147,7 +147,7 @@ func (b *groupConsumer) answerNow(ctx context.Context, t *item) {
 	}
 }
 
-// beforeHand settles what no handler should see, and counts the attempt.
+// precheck settles what no handler should see, and counts the attempt.
 func (b *groupConsumer) precheck(ctx context.Context, t *item) (err error, final bool) {
 	if t.in.Attempt > 0 || t.unready > 0 || t.alone {
 		t.in.restart()
@@ -247,7 +247,7 @@ func (b *groupConsumer) attemptBatch(base context.Context, items []*item, ins []
 	return ins
 }
 
-// judgeBatch judges messages whose handler came to no end. One of several may be
+// classifyBatch judges messages whose handler came to no end. One of several may be
 // the cause: each is then handled alone, and this was no attempt at them.
 func (b *groupConsumer) classifyBatch(base context.Context, items []*item, err error) {
 	for _, t := range items {
@@ -285,7 +285,7 @@ func (b *groupConsumer) observeBatch(h BatchHandler, ctx context.Context, ins []
 	return protectBatch(h, ctx, ins)
 }
 
-// judge decides what becomes of a message after an attempt.
+// classify decides what becomes of a message after an attempt.
 func (b *groupConsumer) classify(ctx context.Context, t *item, err error) {
 	if err == errUnhandled {
 		b.classifyUnhandled(t)

@@ -128,7 +128,7 @@ func (l *lane) remove(t *item) {
 	l.bytes -= t.size
 }
 
-// taskQueue is a FIFO from which any item can be taken.
+// itemQueue is a FIFO from which any item can be taken.
 type itemQueue struct {
 	head, tail *item
 	n          int
@@ -172,7 +172,7 @@ func (q *itemQueue) remove(t *item) {
 	q.n--
 }
 
-// taskList holds every item in hand, oldest first.
+// itemList holds every item in hand, oldest first.
 type itemList struct{ head, tail *item }
 
 func (l *itemList) add(t *item) {

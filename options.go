@@ -38,7 +38,7 @@ type Options struct {
 
 	// MaxDeferred is how many messages of one subscription may be in hand beyond the
 	// window: behind keys that are held for a retry, or handled and not settled
-	// yet. A crash repeats at most Window + Held. Default: 2 × Window.
+	// yet. A crash repeats at most Window + MaxDeferred. Default: 2 × Window.
 	MaxDeferred int
 
 	// WindowBytes is how many bytes of messages one subscription has in hand
@@ -145,7 +145,7 @@ func (o *Options) check() error {
 // A SubscribeOption is one subscription's choice.
 type SubscribeOption func(*subscription)
 
-// As names the subscription's group "service.name", so that one service can
+// Group names the subscription's group "service.name", so that one service can
 // have several interests in one event.
 func Group(name string) SubscribeOption { return func(s *subscription) { s.as = name } }
 

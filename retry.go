@@ -102,7 +102,7 @@ const (
 	resultNotBegun                 // its handler could not begin: hold it, count nothing
 )
 
-// judge decides what becomes of a message after an attempt.
+// classify decides what becomes of a message after an attempt.
 func (p RetryPolicy) classify(err error, attempt int) (v result, after time.Duration) {
 	if err == nil {
 		return resultDone, 0

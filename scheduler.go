@@ -190,7 +190,7 @@ func (s *scheduler) giveBack(items []*item) {
 	s.wake()
 }
 
-// over takes back an item after an attempt.
+// complete takes back an item after an attempt.
 func (s *scheduler) complete(t *item) {
 	t.renew()
 	s.endClaim(t)

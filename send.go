@@ -146,7 +146,7 @@ func (s *Service) provisionInTime(ctx context.Context, messages []*driver.Messag
 	}
 }
 
-// passes reports whether an error may be gone with the next attempt.
+// isRetryable reports whether an error may be gone with the next attempt.
 func (s *Service) isRetryable(err error) bool {
 	kind := s.conn.Classify(err)
 	return kind == driver.Retryable || kind == driver.Unclassified
@@ -209,7 +209,7 @@ func (d *pendingSend) retry(ctx context.Context, err error) error {
 	}
 }
 
-// sortOut drops from pending what was confirmed and what failed for good, and
+// dropResolved drops from pending what was confirmed and what failed for good, and
 // reports whether trying again may help what is left.
 func (d *pendingSend) dropResolved(ctx context.Context, err error) (retry bool) {
 	var se *SendError
@@ -242,7 +242,7 @@ func (d *pendingSend) dropResolved(ctx context.Context, err error) (retry bool) 
 	return true
 }
 
-// mayPass reports whether an error may be gone with the next attempt. If
+// isRetryable reports whether an error may be gone with the next attempt. If
 // channels are not found everything is provisioned again, in one round, for the
 // broker may have lost it; channels that are not found after that do not exist.
 func (d *pendingSend) isRetryable(ctx context.Context, err error) bool {

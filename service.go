@@ -133,7 +133,7 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 
 func (s *Service) caller() *Service { return s }
 
-// Sends declares what the service sends: it is provisioned, and documented. It
+// Declare declares what the service sends: it is provisioned, and documented. It
 // must be called before the contract is first sent. What goes wrong is returned
 // by Run.
 func (s *Service) Declare(contracts ...Contract) {

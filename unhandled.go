@@ -132,7 +132,7 @@ func contractName(wire string) string {
 	return wire[:i]
 }
 
-// judgeUnhandled decides what becomes of a message that no handler takes.
+// classifyUnhandled decides what becomes of a message that no handler takes.
 func (b *groupConsumer) classifyUnhandled(t *item) {
 	t.err = errUnhandled
 	if b.waits(t) {

@@ -176,7 +176,7 @@ func New[Tx any](svc Service, db store.DB[Tx], opts ...Options) *Box[Tx] {
 func (b *Box[Tx]) DB() store.DB[Tx] { return b.db }
 
 // Wake tells the relay that messages were committed by a transaction that it
-// cannot see: one that In or Buffered wrote to and that somebody else
+// cannot see: one that Sender or Buffered wrote to and that somebody else
 // committed. Without it they are published with the next poll.
 func (b *Box[Tx]) Wake() { b.db.Signal().Notify() }
 

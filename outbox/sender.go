@@ -103,7 +103,7 @@ func writes(messages []*driver.Message, delay bool) store.Writes {
 	return w
 }
 
-// In returns a sender that writes to the outbox at once, in a transaction that
+// Sender returns a sender that writes to the outbox at once, in a transaction that
 // somebody else commits. Call Wake after the commit, to have the messages
 // published before the next poll.
 //

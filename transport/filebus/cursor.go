@@ -66,7 +66,7 @@ func (c *cursor) floor() uint64 {
 	return c.next.seq
 }
 
-// encodeCursor appends a slot to b. The hint is where the floor stands.
+// encode appends a slot to b. The hint is where the floor stands.
 func (c *cursor) encode(b []byte, hint position) []byte {
 	at := len(b)
 	b = append(b, make([]byte, slotHeader)...)
