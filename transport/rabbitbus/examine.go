@@ -3,6 +3,7 @@ package rabbitbus
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -49,9 +50,12 @@ func findings(nodes []node) (all []driver.Finding) {
 			alarm(n, "its disk", "free space on the node's disk: it wants as much as disk_free_limit says")
 		}
 	}
-	all = append(all, cutOff(nodes)...)
+	names, others := cutOff(nodes)
+	if len(names) > 0 {
+		all = append(all, partition(names, others))
+	}
 	for _, n := range nodes {
-		if !n.Running {
+		if !n.Running && !slices.Contains(names, n.Name) { // one that is cut off may look so to the others
 			all = append(all, driver.Finding{Subject: "node " + n.Name, Problem: "does not run, or the others do not reach it",
 				Remedy: fmt.Sprintf("start it; if it is gone for good, rabbitmqctl forget_cluster_node %s, and rabbitmq-queues grow NODE all for the node that takes its place", n.Name)})
 		}
@@ -59,12 +63,11 @@ func findings(nodes []node) (all []driver.Finding) {
 	return all
 }
 
-// cutOff says which nodes have to be restarted, since the others do not take
-// them back: of nodes that are cut off from each other those that most are cut off
-// from.
-func cutOff(nodes []node) []driver.Finding {
-	from := map[string][]string{} // who is cut off from a node
-	most := 0
+// cutOff returns the nodes that most are cut off from, and these. The others do not
+// take such a node back until it is restarted. Where there are several, one will do.
+func cutOff(nodes []node) (names, others []string) {
+	from := map[string][]string{}
+	most := 1
 	for _, n := range nodes {
 		for _, other := range n.Partitions {
 			for _, pair := range [][2]string{{n.Name, other}, {other, n.Name}} {
@@ -75,22 +78,22 @@ func cutOff(nodes []node) []driver.Finding {
 			}
 		}
 	}
-	var names []string
-	for name, others := range from {
-		if len(others) == most {
-			names = append(names, name)
+	for _, name := range slices.Sorted(maps.Keys(from)) {
+		if len(from[name]) == most {
+			names, others = append(names, name), from[name]
 		}
 	}
-	if len(names) == 0 {
-		return nil
-	}
-	slices.Sort(names)
+	slices.Sort(others)
+	return names, others
+}
+
+// partition is the finding of nodes that are cut off from others.
+func partition(names, others []string) driver.Finding {
 	subject := "node " + names[0]
-	if len(names) > 1 { // as many on either side: one of them will do
+	if len(names) > 1 {
 		subject = "nodes " + strings.Join(names, ", ")
 	}
-	cut := slices.Sorted(slices.Values(from[names[0]]))
-	return []driver.Finding{{Subject: subject, Problem: fmt.Sprintf("cut off from %s in a network partition, which does not end by itself: if another node fails, queues may stop",
-		strings.Join(cut, ", ")),
-		Remedy: fmt.Sprintf("restart %s: rabbitmqctl -n %[1]s stop_app, then start_app; rabbitmqctl cluster_status names no partition afterwards", names[0])}}
+	return driver.Finding{Subject: subject,
+		Problem: fmt.Sprintf("cut off from %s in a network partition, which does not end by itself: if another node fails, queues may stop", strings.Join(others, ", ")),
+		Remedy:  fmt.Sprintf("restart %s: rabbitmqctl -n %[1]s stop_app, then start_app; rabbitmqctl cluster_status names no partition afterwards", names[0])}
 }

@@ -20,6 +20,7 @@ func TestExamine_names_the_node_to_act_on(t *testing.T) {
 		"the others tell":   {[]node{up("a", "c"), up("b", "c"), up("c")}, "node c", "restart c: ", false},
 		"only it tells":     {[]node{up("a"), up("b"), up("c", "a", "b")}, "node c", "restart c: ", false},
 		"two of a pair":     {[]node{up("a", "b"), up("b", "a")}, "nodes a, b", "restart a: ", false},
+		"looks away":        {[]node{up("a", "c"), up("b", "c"), {Name: "c"}}, "node c", "restart c: ", false},
 		"away":              {[]node{up("a"), {Name: "b"}}, "node b", "forget_cluster_node b", false},
 		"short of memory":   {[]node{{Name: "a", Running: true, MemAlarm: true}}, "node a", "vm_memory_high_watermark", true},
 		"short of a disk":   {[]node{{Name: "a", Running: true, DiskAlarm: true}}, "node a", "disk_free_limit", true},
@@ -32,6 +33,9 @@ func TestExamine_names_the_node_to_act_on(t *testing.T) {
 					t.Errorf("it finds %+v", all)
 				}
 				return
+			}
+			if want := 1 + strings.Count(name, "first"); len(all) != want {
+				t.Errorf("it finds %+v, want %d findings", all, want)
 			}
 			if len(all) == 0 || all[0].Subject != c.subject || !strings.Contains(all[0].Remedy, c.remedy) || all[0].Stops != c.stops {
 				t.Errorf("it finds %+v, want first %s: %s", all, c.subject, c.remedy)
