@@ -150,12 +150,13 @@ func TestBatch_keeps_the_order_of_each_key(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.Settle()
-		if s := fmt.Sprint(got); s != "map[b:[0 1 2 3] c:[0 1 2 3]]" {
+		handled := func() string { mu.Lock(); defer mu.Unlock(); return fmt.Sprint(got) }
+		if s := handled(); s != "map[b:[0 1 2 3] c:[0 1 2 3]]" {
 			t.Errorf("before the next attempt at a: %s", s)
 		}
 		h.Advance(time.Second)
-		if s := fmt.Sprint(got["a"]); s != "[0 1 2 3]" {
-			t.Errorf("a: %s", s)
+		if s := handled(); s != "map[a:[0 1 2 3] b:[0 1 2 3] c:[0 1 2 3]]" {
+			t.Errorf("at last: %s", s)
 		}
 	})
 }

@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -62,22 +60,6 @@ func serve(ctx context.Context, svc *dovetail.Service, api *http.Server, apiAt, 
 	return errors.Join(err, dropped)
 }
 
-// production is what one instance of the service may use.
-func production() dovetail.Options {
-	return dovetail.Options{
-		Instance:     os.Getenv("POD_NAME"), // none: a random name
-		Version:      "1.4.2",
-		Concurrency:  8,        // handlers of each subscription: two of them fit into a pool of 20 connections
-		WindowBytes:  16 << 20, // received and not settled, of each subscription
-		DrainTimeout: 20 * time.Second,
-	}
-}
-
-// writeUses writes what "dovetail topology --rights" reads.
-func writeUses(w io.Writer, svc *dovetail.Service) error {
-	return json.NewEncoder(w).Encode(svc.Uses())
-}
-
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -101,8 +83,7 @@ func status(t *testing.T, at net.Listener, path string) int {
 }
 
 func TestServe_ends_requests_then_messages_then_probes(t *testing.T) {
-	t.Setenv("POD_NAME", "payment-7d9f-x2x4z")
-	svc, err := dovetail.Open(t.Context(), "payment", "mem:", production())
+	svc, err := dovetail.Open(t.Context(), "payment", "mem:", dovetail.Options{Instance: "payment-7d9f-x2x4z", DrainTimeout: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +160,7 @@ func TestUses_name_the_channels_of_a_service(t *testing.T) {
 	ChargeCard.Handle(svc, func(context.Context, Charge) error { return nil })
 	svc.Declare(Paid)
 	var text strings.Builder
-	if err := errors.Join(writeUses(&text, svc), svc.Close(t.Context())); err != nil {
+	if err := errors.Join(json.NewEncoder(&text).Encode(svc.Uses()), svc.Close(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"payment.charge-card", "shop.paid", "dead.payment", "requeue.payment"} {
