@@ -93,6 +93,33 @@ func TestMiddleware_wraps_batches_by_its_form(t *testing.T) {
 	}
 }
 
+// Whoever returns another number of errors than there are messages: each of them has
+// failed, and that was one of its attempts.
+func TestBatch_with_a_wrong_number_of_errors_has_failed_for_each_message(t *testing.T) {
+	short := func(next dovetail.BatchHandler) dovetail.BatchHandler {
+		return func(ctx context.Context, ins []*dovetail.Delivery) []error {
+			return make([]error, len(ins)+1)
+		}
+	}
+	for name, tt := range map[string]struct {
+		middleware []dovetail.BatchMiddleware
+		errs       int
+	}{"handler": {nil, 3}, "middleware": {[]dovetail.BatchMiddleware{short}, 2}} {
+		t.Run(name, func(t *testing.T) {
+			opts := dovetail.Options{BatchMiddleware: tt.middleware}
+			dead, stats := sendBatch(t, opts, 2, func(context.Context, []item) []error { return make([]error, tt.errs) })
+			if len(dead) != 2 || stats.Handled != 0 || stats.Retried != 4 {
+				t.Fatalf("dead letters %v, %+v", dead, stats)
+			}
+			for _, d := range dead {
+				if d.Attempts != 3 || !strings.Contains(d.Error, "batch handler returned") {
+					t.Errorf("%s after %d attempts: %s", d.Message.Key, d.Attempts, d.Error)
+				}
+			}
+		})
+	}
+}
+
 func TestMiddleware_of_a_batch_decides_of_its_own_message_alone(t *testing.T) {
 	skip := errors.New("not this one")
 	var tr transcript

@@ -61,8 +61,12 @@ func protectBatch(h BatchHandler, ctx context.Context, ins []*Delivery) (errs []
 	case len(ins):
 	case 0:
 		errs = make([]error, len(ins))
-	default:
-		return nil, errCount(len(errs), len(ins))
+	default: // nobody can know which were done: each has failed
+		wrong := errCount(len(errs), len(ins))
+		errs = make([]error, len(ins))
+		for i := range errs {
+			errs[i] = wrong
+		}
 	}
 	for i, err := range errs {
 		errs[i] = sound(err)
