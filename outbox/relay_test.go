@@ -416,17 +416,52 @@ type forgetful struct {
 	*broker
 	mu          sync.Mutex
 	incarnation string
+	window      time.Duration
+	err         error
 }
 
 func (f *forgetful) Incarnation(context.Context) (string, time.Duration, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.incarnation, time.Minute, nil
+	return f.incarnation, f.window, f.err
+}
+
+// Rows are kept for as long as the broker may forget, and as long as it has not said
+// how long that is; a broker that cannot say so keeps none for ever.
+func TestRelay_retires_what_a_broker_cannot_have_forgotten(t *testing.T) {
+	for name, tt := range map[string]struct {
+		f       forgetful
+		retired bool
+	}{
+		"says a window":            {forgetful{incarnation: "first", window: time.Minute}, true},
+		"forgets nothing":          {forgetful{incarnation: "durable"}, true},
+		"cannot tell":              {forgetful{err: fmt.Errorf("this server: %w", driver.ErrUnsupported)}, true},
+		"has no name":              {forgetful{}, true},
+		"says a long window":       {forgetful{incarnation: "first", window: time.Hour}, false},
+		"is away when it is asked": {forgetful{err: driver.ErrRetryable}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			idle(t, outbox.Options{CleanupInterval: 5 * time.Second}, func(b *bench) {
+				tt.f.broker = b.broker
+				b.svc.conn, b.svc.components = &tt.f, nil
+				b.box = outbox.New(b.svc, b.db)
+				b.start()
+				b.publish("stock", "k", "1", "2", "3")
+				b.pass(10 * time.Minute)
+				page, err := b.db.Next(b.Context(), store.Term{}, store.Position{}, store.Position{}, store.Limit{Rows: 10, Bytes: 1 << 20})
+				b.must(err)
+				if left := len(page.Rows); tt.retired != (left == 0) {
+					b.Errorf("%d rows are left", left)
+				}
+				b.stop()
+			})
+		})
+	}
 }
 
 func TestRelay_publishes_again_what_a_broker_may_have_forgotten(t *testing.T) {
 	idle(t, outbox.Options{}, func(b *bench) {
-		f := &forgetful{broker: b.broker, incarnation: "first"}
+		f := &forgetful{broker: b.broker, incarnation: "first", window: time.Minute}
 		b.svc.conn, b.svc.components = f, nil
 		b.box = outbox.New(b.svc, b.db)
 		b.start()

@@ -180,8 +180,9 @@ func (m *marks) before(t time.Time) (p store.Position, ok bool) {
 
 // volatile is a broker that may forget what it confirmed.
 type volatile struct {
-	id     string
+	id     string // "" where it says none
 	window time.Duration
+	told   bool // it has said so; else this is what the cursor had
 }
 
 // keep is how long published messages are kept.
@@ -193,7 +194,7 @@ func (t *term[Tx]) keep() time.Duration {
 // forget.
 func (t *term[Tx]) keepsUnknown() bool {
 	_, forgets := t.conn.(driver.Incarnated)
-	return forgets && t.volatile.Load().window == 0
+	return forgets && !t.volatile.Load().told
 }
 
 // watchBroker looks whether a broker that may forget has been started anew.
@@ -218,17 +219,20 @@ func (t *term[Tx]) watchBroker(ctx context.Context) {
 
 func (t *term[Tx]) look(ctx context.Context, v driver.Incarnated) error {
 	id, window, err := v.Incarnation(ctx)
-	if errors.Is(err, driver.ErrUnsupported) {
-		return nil // this server says nothing of itself
+	known := t.volatile.Load()
+	if errors.Is(err, driver.ErrUnsupported) || err == nil && id == "" { // this server says nothing of itself
+		if !known.told {
+			t.volatile.CompareAndSwap(known, &volatile{known.id, known.window, true})
+		}
+		return nil
 	}
-	if err != nil || id == "" {
+	if err != nil {
 		return err
 	}
-	known := t.volatile.Load()
-	now := &volatile{id, window}
+	now := &volatile{id, window, true}
 	switch known.id {
 	case id:
-		if known.window != window {
+		if *known != *now {
 			t.volatile.CompareAndSwap(known, now)
 		}
 	case "":
@@ -237,7 +241,7 @@ func (t *term[Tx]) look(ctx context.Context, v driver.Incarnated) error {
 		}
 		t.volatile.CompareAndSwap(known, now)
 	default:
-		t.volatile.CompareAndSwap(known, &volatile{known.id, window})
+		t.volatile.CompareAndSwap(known, &volatile{known.id, window, true})
 		t.restart.Store(now)
 		t.db.Signal().Notify()
 	}

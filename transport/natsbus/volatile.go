@@ -18,12 +18,15 @@ const IncarnationPrefix = "dovetail-"
 // Incarnation tells a start of the server after an unclean stop from others,
 // and how long before it what was confirmed may be gone. It is ErrUnsupported
 // with a server whose name does not say so: what a loss of power costs there
-// is its operator's to know.
+// is its operator's to know. Without a link it is ErrRetryable.
 func (c *Conn) Incarnation(context.Context) (id string, window time.Duration, err error) {
 	if err := c.ready(); err != nil {
 		return "", 0, err
 	}
 	name := c.nc.ConnectedServerName()
+	if name == "" { // every server has one
+		return "", 0, fmt.Errorf("natsbus: ask the server for its incarnation: %w: there is no link", driver.ErrRetryable)
+	}
 	rest, ok := strings.CutPrefix(name, IncarnationPrefix)
 	i := strings.LastIndexByte(rest, '-')
 	if ok && i > 0 {

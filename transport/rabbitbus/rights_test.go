@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/dovetail-go/dovetail/driver"
@@ -40,8 +41,7 @@ func startGranting(t *testing.T, srv *servers.Server, all []driver.Grant, partit
 	admin := optionsFor(t, srv)
 	o := admin
 	o.Partitions = partitions
-	name := fmt.Sprintf("rights-%d", rightsTried)
-	rightsTried++
+	name := fmt.Sprintf("rights-%d", rightsTried.Add(1))
 	manage(t, admin, http.MethodPut, "/api/vhosts/"+name, map[string]any{})
 	manage(t, admin, http.MethodPut, "/api/permissions/"+name+"/guest", map[string]any{"configure": ".*", "write": ".*", "read": ".*"})
 	manage(t, admin, http.MethodPut, "/api/users/"+name, map[string]any{"password": "x", "tags": ""})
@@ -68,7 +68,7 @@ func startGranting(t *testing.T, srv *servers.Server, all []driver.Grant, partit
 	return operator, c, nil
 }
 
-var rightsTried int
+var rightsTried atomic.Int64
 
 func pattern(verb string, all []driver.Grant) string {
 	var names []string

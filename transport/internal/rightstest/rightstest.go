@@ -20,11 +20,15 @@ import (
 // patience bounds one walk, on a machine that does much else.
 const patience = 40 * time.Second
 
+// sideBySide is how many walks are taken at once: most of a walk is waiting.
+const sideBySide = 4
+
 // A Harness is a server that gives rights.
 type Harness struct {
 	// Start returns connections to a new server, or to a part of one that
 	// nobody else uses: one with every right, and one with those granted, all
 	// if nil. An error is that of the second's connecting. The test closes them.
+	// It is called from several goroutines.
 	Start func(t *testing.T, grants []driver.Grant) (operator, granted driver.Conn, err error)
 
 	// Names is what an error has to have in it where a right is missing. It is
@@ -45,7 +49,14 @@ func Check(t *testing.T, h Harness) {
 		t.Fatal(err)
 	}
 	grants := Grants(t, conn)
+	slots := make(chan struct{}, sideBySide)
+	turn := func(t *testing.T) (done func()) {
+		t.Parallel()
+		slots <- struct{}{}
+		return func() { <-slots }
+	}
 	t.Run("exactly the rights", func(t *testing.T) {
+		defer turn(t)()
 		if err := h.walk(t, grants); err != nil {
 			t.Error(err)
 		}
@@ -56,6 +67,7 @@ func Check(t *testing.T, h Harness) {
 			continue
 		}
 		t.Run("without "+without.Verb+" "+without.On, func(t *testing.T) {
+			defer turn(t)()
 			less := append(append([]driver.Grant(nil), grants[:i]...), grants[i+1:]...)
 			err := h.walk(t, less)
 			if !errors.Is(err, driver.ErrDenied) || !strings.Contains(err.Error(), want) {
