@@ -61,10 +61,10 @@ type Options struct {
 	// succeed, before its messages are set aside (see FindHeld). Default: 1 s.
 	HoldAfter time.Duration
 
-	// Retention is how long published messages stay in the database, and at least
-	// twice the time within which the broker may lose what it confirmed
-	// (driver.Incarnated). It must be less than InboxRetention. Default: until the next
-	// cleanup.
+	// Retention is how long published messages stay in the database. Where the broker
+	// may lose what it confirmed (driver.Incarnated), they stay at least twice as long
+	// as the broker's window. It must be less than InboxRetention. Default: until the
+	// next cleanup.
 	Retention time.Duration
 
 	// InboxRetention is how long package inbox remembers what was handled. It must be
@@ -152,7 +152,7 @@ type Box[Tx any] struct {
 }
 
 // New returns the outbox of svc in db, and attaches its relay to svc, which runs it.
-// Call it before the service's Run. Several boxes of one service and one database are
+// Call New before the service's Run. Several boxes of one service and one database are
 // one outbox, also in several processes: one of their relays publishes at a time. The
 // outbox belongs to the first service whose relay has run; the relay of a service with
 // another name ends that service's Run with store.ErrOwner. At most one Options may be

@@ -12,8 +12,8 @@
 //	})
 //
 // Messages of a transaction that was rolled back are never published. Messages of a
-// committed one are published until the broker has confirmed them, also if the process
-// is killed at any point; the broker may get a message more than once, with the same
+// committed one are sent again until the broker has confirmed them, also if the process
+// is killed at any point. The broker may get a message more than once, with the same
 // id. Do writes messages just before the commit. So messages of one key are published
 // in the order in which their transactions held a lock that they share.
 package outbox

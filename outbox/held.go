@@ -24,7 +24,7 @@ type HeldStore interface {
 // Err says why, and Text is what is stored of its attributes and headers.
 type HeldMessage struct {
 	store.Held
-	Shard int
+	Shard int // the shard of the outbox that it is in, from 0
 }
 
 // A HeldFilter selects held messages. A message must match all fields that are set;
