@@ -30,7 +30,7 @@ func (s *buffer) Name() string { return s.svc.Name() }
 
 // Send checks messages and keeps them until they are written: before the commit, or by
 // Flush. An error says that none was kept. Once they are written, Send returns an error.
-// It does not block. The messages must not be changed any more.
+// The messages must not be changed any more.
 func (s *buffer) Send(ctx context.Context, messages []*driver.Message) error {
 	cause := dovetail.DeliveryFromContext(ctx)
 	if err := s.svc.Prepare(ctx, messages); err != nil {
@@ -123,8 +123,8 @@ type direct[Tx any] struct {
 // Name returns the name of the service in whose name messages are sent.
 func (s *direct[Tx]) Name() string { return s.b.svc.Name() }
 
-// Send checks messages and writes them to the outbox, in the transaction. After an error
-// the caller rolls the transaction back.
+// Send checks messages and writes them to the outbox, in the transaction. Where a check
+// fails, nothing is written. After an error of the database the caller rolls back.
 func (s *direct[Tx]) Send(ctx context.Context, messages []*driver.Message) error {
 	if s.b.err != nil {
 		return s.b.err
