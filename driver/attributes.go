@@ -12,11 +12,13 @@ import (
 // the wire (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md).
 const SpecVersion = "1.0"
 
-// AppendAttributes appends m's context attributes to dst, each under prefix
-// (NATS "ce-", Kafka "ce_", AMQP "cloudEvents:"), specversion first, empty ones
-// left out. The content type is left out where contentType is false, for
-// bindings that carry it in a property of their own. Values are not escaped:
-// NATS and HTTP escape them with [EscapeValue].
+// AppendAttributes appends m's context attributes to dst and returns the result,
+// as append does. Each name is the attribute's with prefix before it (NATS "ce-",
+// Kafka "ce_", AMQP "cloudEvents:"). specversion comes first; empty attributes are
+// left out, and so is the content type where contentType is false, for bindings
+// that carry it in a property of their own. Times are RFC 3339 in UTC, the time-out
+// is in milliseconds, at least 1. Values are not escaped: NATS and HTTP escape
+// them with [EscapeValue]. It is safe for concurrent use.
 func AppendAttributes(dst Headers, prefix string, m *Message, contentType bool) Headers {
 	names := prefixed(prefix)
 	add := func(a attribute, value string) {
@@ -68,8 +70,8 @@ const (
 var attributeNames = [attributes]string{"specversion", "id", "source", "type", "time", "datacontenttype", "partitionkey",
 	"correlationid", "causationid", "replyto", "timeout", "due"}
 
-// IsAttribute reports whether name, in lower case and without prefix, is that of
-// an attribute which a field of Message stands for.
+// IsAttribute reports whether name, in lower case and without a prefix, is the
+// name of specversion or of an attribute that Message has a field for.
 func IsAttribute(name string) bool {
 	for _, known := range attributeNames {
 		if name == known {
@@ -95,11 +97,12 @@ func prefixed(prefix string) *[attributes]string {
 
 var prefixes sync.Map // prefix → *[attributes]string
 
-// SetAttribute sets the field of m that the context attribute called name (in
-// lower case, without prefix) stands for, and reports whether there is one. An
-// attribute that Dovetail does not know is the caller's to keep as a header. A
-// value that cannot be read (a time, a number) is an error and leaves m as it
-// was.
+// SetAttribute sets the field of m for the context attribute called name, in lower
+// case and without a prefix. known says whether it is an attribute as IsAttribute
+// has it; one that is not known leaves m unchanged, and the caller keeps it as a
+// header. A value that cannot be read (a time, a number of milliseconds up to a
+// year, a specversion other than 1.x) is an error, with known true, and leaves m
+// unchanged.
 func SetAttribute(m *Message, name, value string) (known bool, err error) {
 	switch name {
 	case "specversion":
@@ -146,9 +149,9 @@ func SetAttribute(m *Message, name, value string) (known bool, err error) {
 	return true, nil
 }
 
-// EscapeValue percent-encodes what CloudEvents' HTTP and NATS bindings demand:
-// space, double quote, percent, and everything outside printable ASCII, as
-// UTF-8 (HTTP protocol binding 1.0.2, section 3.1.3.2).
+// EscapeValue percent-encodes those bytes of s that the HTTP and NATS bindings of
+// CloudEvents require: space, double quote, percent, and everything outside
+// printable ASCII (HTTP protocol binding 1.0.2, section 3.1.3.2).
 func EscapeValue(s string) string {
 	clean := true
 	for i := range len(s) {
@@ -174,8 +177,8 @@ func EscapeValue(s string) string {
 
 func mustEscape(c byte) bool { return c <= ' ' || c >= 0x7f || c == '"' || c == '%' }
 
-// UnescapeValue undoes EscapeValue. What is no valid escape stays as it came,
-// so that a foreign sender's value is never refused.
+// UnescapeValue undoes EscapeValue. A percent sign that begins no valid escape
+// stays as it is, so that no sender's value is refused.
 func UnescapeValue(s string) string {
 	if strings.IndexByte(s, '%') < 0 {
 		return s

@@ -7,28 +7,30 @@ import (
 	"strings"
 )
 
-// Kind is what an error means to whoever must decide what to do next. The same
-// kind has the same consequence on every transport:
+// Kind says what an error means for what the core does next. A kind has the same
+// consequence on every transport:
 //
-//   - Retryable and Unclassified are tried again, with back-off, by sends for as
-//     long as a send lasts, by Run for ever.
-//   - NotFound provisions everything again, and is then tried again.
-//   - Denied, Conflict and Unsupported end Run while it starts. Once a receiver
-//     has been open they are tried again, with a log line: somebody changed the
-//     engine, and may change it back. A send is refused.
-//   - TooLarge refuses the one message.
-//   - PositionLost ends Run, but for a broadcast, which goes on from now.
-//   - Closed ends whatever returned it.
+//   - Retryable and Unclassified: the core tries the call again, with back-off. A
+//     send is tried again until its time is over (dovetail.Options.SendTimeout),
+//     everything else as long as the service runs.
+//   - NotFound: the core provisions everything again and tries the call again.
+//   - Denied, Conflict and Unsupported: while the service starts, its Run ends with
+//     the error. Once a receiver has been open, the core logs the error and tries
+//     again, since somebody changed the engine and may change it back. A send
+//     fails.
+//   - TooLarge: the one message fails.
+//   - PositionLost: Run ends; a broadcast subscription goes on with new messages.
+//   - Closed: what returned the error is over.
 //
-// So an argument that can never succeed is Conflict or Unsupported, not
-// Unclassified, and an engine that is starting or stopping is Retryable, whatever
-// code it answers with.
+// So a transport returns Conflict or Unsupported, and not Unclassified, for
+// arguments that can never succeed; and Retryable for an engine that is starting or
+// stopping, whatever code the engine answers with.
 type Kind int
 
 const (
 	// Unclassified errors are retried, with back-off.
 	Unclassified Kind = iota
-	// Retryable: the engine or the link is away; the same call may succeed.
+	// Retryable: the engine or the link is away; the same call may succeed later.
 	Retryable
 	// NotFound: the channel or subscription does not exist.
 	NotFound
@@ -38,13 +40,13 @@ const (
 	TooLarge
 	// Conflict: what exists contradicts what was asked for.
 	Conflict
-	// Closed: the connection or receiver was closed by us.
+	// Closed: this program has closed the connection or the receiver.
 	Closed
 	// Canceled: the caller's context ended.
 	Canceled
 	// Unsupported: the transport cannot do this at all.
 	Unsupported
-	// PositionLost: the engine no longer has the position to resume from.
+	// PositionLost: the engine no longer has the position to go on from.
 	PositionLost
 )
 
@@ -59,8 +61,9 @@ func (k Kind) String() string {
 	return kindNames[k]
 }
 
-// Errors that transports return, wrapped with what was being done. A transport
-// uses these rather than errors of its own where one fits.
+// Errors that transports return, wrapped with what was being done, for errors.Is.
+// Each has a kind, which Classify returns. A transport uses these in place of
+// errors of its own where one fits.
 var (
 	ErrRetryable    = errors.New("temporarily unavailable")
 	ErrNotFound     = errors.New("not provisioned")
@@ -72,8 +75,10 @@ var (
 	ErrPositionLost = errors.New("the position to resume from is gone")
 )
 
-// Classify maps the errors of this package and of package context to kinds. A
-// transport's Conn.Classify falls back on it.
+// Classify returns the kind of the errors of this package and of package context,
+// wrapped or not; context.DeadlineExceeded is Retryable. nil and all other errors
+// are Unclassified. Conn.Classify of a transport calls it, and then looks at the
+// errors of its engine.
 func Classify(err error) Kind {
 	switch {
 	case err == nil:
@@ -100,22 +105,21 @@ func Classify(err error) Kind {
 	return Unclassified
 }
 
-// A SendFailure says what became of one message of a batch that was not
-// confirmed.
+// A SendFailure is one message of a Send that was not confirmed.
 type SendFailure struct {
-	Index   int   // in the slice given to Send
-	Err     error // why
-	Unknown bool  // it may have been sent: the link or the time ended before the engine answered
+	Index   int   // of the message in the slice that Send was given
+	Err     error // why; Conn.Classify tells its kind
+	Unknown bool  // the message may have been stored: the link was lost or the time was over before the engine answered. false: it was not sent
 }
 
-// SendError is a Send of which not every message was confirmed. Those that it
-// does not name were.
+// SendError says which messages of a Send were not confirmed. All messages that
+// it does not name were.
 type SendError struct {
-	Failures []SendFailure // ordered by Index
+	Failures []SendFailure // by ascending Index, at least one
 }
 
-// Error tells how many failed, how many of them with unknown outcome, and why
-// the first did.
+// Error says how many messages were not confirmed, how many of them have an
+// unknown outcome, and why the first was not confirmed.
 func (e *SendError) Error() string {
 	if len(e.Failures) == 0 {
 		return "send: no failures"
@@ -144,12 +148,13 @@ func (e *SendError) Unwrap() []error {
 	return errs
 }
 
-// Fail adds a failure. Failures must be added in the order of their indexes.
+// Fail adds a failure. The caller adds failures by ascending index, from one
+// goroutine at a time.
 func (e *SendError) Fail(index int, err error, unknown bool) {
 	e.Failures = append(e.Failures, SendFailure{index, err, unknown})
 }
 
-// OrNil returns e as an error, or nil if nothing failed.
+// OrNil returns e as an error, or nil if it has no failures: what Send returns.
 func (e *SendError) OrNil() error {
 	if len(e.Failures) == 0 {
 		return nil
@@ -157,15 +162,16 @@ func (e *SendError) OrNil() error {
 	return e
 }
 
-// StaleError is a Settle of which some settlements were not taken, because the
-// delivery was not the receiver's any more: the engine delivers those messages
-// again. So it may those whose settlement was sent by an earlier Settle that
-// ended with an error. All others are settled.
+// StaleError names the settlements of a Settle that were not taken, because their
+// deliveries were not the receiver's any more: the engine delivers these messages
+// again. It may also name a settlement that an earlier Settle, which returned an
+// error, had sent: that message may be delivered again. All other settlements were
+// taken.
 type StaleError struct {
-	Indexes []int // in the slice given to Settle, ascending
+	Indexes []int // in the slice that Settle was given; ascending, at least one
 }
 
-// Error tells how many settlements came too late.
+// Error says how many settlements came too late.
 func (e *StaleError) Error() string {
 	return fmt.Sprintf("%d settlements came too late: the engine delivers these messages again", len(e.Indexes))
 }

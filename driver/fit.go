@@ -2,20 +2,21 @@ package driver
 
 import "fmt"
 
-// A Fitter is a Conn whose engine counts a message otherwise than Message.Size
-// does, or bounds parts of it: headers in their encoded form, the body alone.
+// A Fitter is a Conn whose engine counts the size of a message differently from
+// Message.Size, or bounds a part of it: the encoded headers, or the body alone.
 type Fitter interface {
-	// Fits returns an error that wraps ErrTooLarge, and names the limit and what
-	// raises it, if the engine would refuse m for its size. It does not block. It
-	// takes nothing that Send refuses as too large; what Send adds to a message
-	// it may count with up to 1 KiB too much.
+	// Fits returns nil if m is not too large for the engine, and otherwise an
+	// error that wraps ErrTooLarge and names the limit and the setting that raises
+	// it. Send never refuses as too large what Fits accepts. Fits may count up to 1
+	// KiB more than Send adds to a message. It does not block, does not change m, and
+	// is safe for concurrent use.
 	Fits(m *Message) error
 }
 
-// Fits returns an error that wraps ErrTooLarge if m is larger than c's engine
-// takes: by its Fitter where c has one, and otherwise by Message.Size and
-// Capabilities.MaxBytes. The core asks before it sends a message or writes it to
-// an outbox.
+// Fits returns an error that wraps ErrTooLarge if m is too large for c's engine:
+// what c says where it is a Fitter, and otherwise by Message.Size and
+// Capabilities.MaxBytes. The core calls it before it sends a message, and before it
+// writes one to an outbox. It does not block.
 func Fits(c Conn, m *Message) error {
 	if f, ok := c.(Fitter); ok {
 		return f.Fits(m)
@@ -24,7 +25,7 @@ func Fits(c Conn, m *Message) error {
 	return caps.Fits(m)
 }
 
-// Fits returns an error that wraps ErrTooLarge if m is larger than MaxBytes.
+// Fits returns an error that wraps ErrTooLarge if m.Size is more than MaxBytes.
 func (c *Capabilities) Fits(m *Message) error {
 	if n := m.Size(); c.MaxBytes > 0 && n > c.MaxBytes {
 		return fmt.Errorf("%w: %d bytes with headers, and %s takes %d: send a reference to the data instead, or raise its limit",

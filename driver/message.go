@@ -6,31 +6,33 @@ import (
 )
 
 // A Header is one name/value pair of a message's metadata. Names are compared
-// without regard to case; values are arbitrary text without CR, LF or NUL.
+// without regard to case; Dovetail sends names of printable ASCII only. Values are
+// any text that ValidText accepts.
 type Header struct {
 	Name, Value string
 }
 
-// Headers are a message's metadata beyond the attributes that [Message] names,
-// in the order in which they came. A name may occur more than once.
+// Headers are a message's metadata beyond the attributes that [Message] has
+// fields for, in the order in which they were received. A name may occur more than
+// once. The methods do not change the slice, so that messages can share it.
 type Headers []Header
 
-// A Message is headers and a body, on its way over a channel. Its named fields
-// are the CloudEvents 1.0 context attributes and Dovetail's extensions to them;
-// a transport maps them to its own metadata in binary content mode (see
-// [AppendAttributes] and [SetAttribute]) and carries Headers and Body through
-// byte for byte.
+// A Message is what travels over a channel: attributes, headers and a body. The
+// fields from ID to Due are the CloudEvents 1.0 context attributes and Dovetail's
+// extensions to them. A transport maps them to its own metadata in binary content
+// mode (see [AppendAttributes] and [SetAttribute]), and carries Headers and Body
+// unchanged, byte for byte.
 //
-// A message is immutable once it was handed to Conn.Send or delivered by a
-// Receiver: nobody changes it, nor what its Body and Headers point at, neither
-// the sender nor the transport nor the consumer, so that all of them may keep
-// and share it. Who wants another message makes a copy.
+// Once a message was passed to Conn.Send or returned by a Receiver, nobody
+// changes it, nor what its Body and Headers point at: neither the sender nor the
+// transport nor the consumer. So all of them may keep it and share it, in any
+// goroutine. To change one, make a copy with Clone.
 type Message struct {
 	Channel string // where it travels; the name of a provisioned Channel
 
-	// Transient says that Channel is a transient one (Channel.Transient): the
+	// Transient says that Channel is a transient one (Channel.Transient). The
 	// sender knows it from the contract, also where it has not provisioned the
-	// channel itself, as with a caller's reply channel. It does not travel.
+	// channel itself, as with a caller's reply channel. The field is not sent.
 	Transient bool
 
 	ID            string        // "id": unique for one Source; with Source the message's identity
@@ -42,15 +44,16 @@ type Message struct {
 	CorrelationID string        // "correlationid": id of the message that began the conversation
 	CausationID   string        // "causationid": id of the message that caused this one; of the request, in a reply
 	ReplyTo       string        // "replyto": the channel on which an answer is awaited; empty for none
-	Timeout       time.Duration // "timeout": how long after Time the sender waits for an answer, in ms on the wire; 0 for ever
-	Due           time.Time     // "due": not to be delivered before; zero for at once. Needs Capabilities.Delay
+	Timeout       time.Duration // "timeout": how long after Time the sender waits for an answer, in milliseconds on the wire; 0 for no limit
+	Due           time.Time     // "due": not to be delivered earlier; zero for at once. A transport needs Capabilities.Delay for it
 
 	Headers Headers
 	Body    []byte
 }
 
-// Size returns what a message counts against byte limits: its body, its
-// headers and its attributes, in bytes.
+// Size returns what m counts against byte limits: the lengths of its body, its
+// headers, its channel's name and its text attributes, in bytes. Time, Timeout and
+// Due do not count, nor do the names of attributes.
 func (m *Message) Size() int {
 	n := len(m.Body) + len(m.Channel) + len(m.ID) + len(m.Source) + len(m.Type) + len(m.ContentType) +
 		len(m.Key) + len(m.CorrelationID) + len(m.CausationID) + len(m.ReplyTo)
@@ -60,7 +63,7 @@ func (m *Message) Size() int {
 	return n
 }
 
-// Clone returns a deep copy of m, which may be changed.
+// Clone returns a deep copy of m. The copy is the caller's, who may change it.
 func (m *Message) Clone() *Message {
 	c := *m
 	c.Headers = append(Headers(nil), m.Headers...)
@@ -68,14 +71,14 @@ func (m *Message) Clone() *Message {
 	return &c
 }
 
-// Get returns the first value of the header called name, without regard to
+// Get returns the value of the first header called name, without regard to
 // case, and "" if there is none.
 func (h Headers) Get(name string) string {
 	v, _ := h.Lookup(name)
 	return v
 }
 
-// Lookup is Get that tells an empty value from a missing header.
+// Lookup is like Get; ok tells an empty value from a missing header.
 func (h Headers) Lookup(name string) (value string, ok bool) {
 	for i := range h {
 		if equalFold(h[i].Name, name) {
@@ -85,8 +88,8 @@ func (h Headers) Lookup(name string) (value string, ok bool) {
 	return "", false
 }
 
-// With returns headers like h in which the first called name has that value, or
-// which end with the pair where h has none. h itself stays as it is.
+// With returns a copy of h in which the first header called name has that value,
+// or with the pair at the end where h has no such header. h itself does not change.
 func (h Headers) With(name, value string) Headers {
 	for i := range h {
 		if equalFold(h[i].Name, name) {
@@ -98,8 +101,8 @@ func (h Headers) With(name, value string) Headers {
 	return append(h[:len(h):len(h)], Header{name, value})
 }
 
-// Without returns headers like h without those called name. h itself stays as it
-// is.
+// Without returns h without the headers called name: a copy, or h itself where it
+// has none. h does not change.
 func (h Headers) Without(name string) Headers {
 	named := func(p Header) bool { return equalFold(p.Name, name) }
 	if !slices.ContainsFunc(h, named) {

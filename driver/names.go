@@ -5,12 +5,10 @@ import (
 	"strings"
 )
 
-// ValidName returns an error unless name can be a channel's or a group's name
-// on every transport: 1 to 200 characters, lower-case ASCII letters, digits,
-// '.', '-' and '_', beginning and ending with a letter or digit, no two dots
-// in a row.
-//
-// The error is ErrUnsupported: a name does not become valid by trying again.
+// ValidName returns nil if name can be the name of a channel or a group on every
+// transport: 1 to 200 characters, lower-case ASCII letters, digits, '.', '-' and
+// '_', with a letter or digit first and last, and no two dots in a row. Otherwise
+// it returns an error that says what is wrong; errors.Is finds ErrUnsupported in it.
 func ValidName(name string) error {
 	if name == "" || len(name) > 200 {
 		return nameError(fmt.Sprintf("name %q: want 1 to 200 characters", name))
@@ -36,9 +34,9 @@ func (e nameError) Error() string { return string(e) }
 
 func (e nameError) Is(target error) bool { return target == ErrUnsupported }
 
-// GroupName is the name by which Lister and Remover know the group of s: Group,
-// or "GROUP~INSTANCE" for the group of a Broadcast subscription, which is its
-// instance's own. '~' is in no valid name.
+// GroupName returns the name that Lister and Remover use for the group of s: Group,
+// or "GROUP~INSTANCE" for a Broadcast subscription, whose group is its instance's
+// own. No valid name has a '~'.
 func (s Subscription) GroupName() string {
 	if s.Broadcast {
 		return s.Group + "~" + s.Instance
@@ -46,8 +44,8 @@ func (s Subscription) GroupName() string {
 	return s.Group
 }
 
-// IsReply reports whether a channel brings the replies of one instance,
-// "reply.SERVICE.INSTANCE": transient, with that instance as its one receiver.
+// IsReply reports whether channel is the reply channel of one instance: transient,
+// and called "reply.SERVICE.INSTANCE". That instance is its one receiver.
 func IsReply(channel string, transient bool) bool {
 	return transient && strings.HasPrefix(channel, "reply.") && strings.Count(channel, ".") >= 2
 }

@@ -10,18 +10,22 @@ import (
 	"time"
 )
 
-// Params reads a URL's query parameters one by one and at the end names those
-// that nobody asked for. It is what every transport and store reads its URL with,
-// so that nothing in a URL is dropped in silence. Its errors never quote a value,
-// which may be a secret.
+// Params reads the query parameters of a URL one by one. At the end, Err names
+// those that nobody has read. Every transport and store reads its URL with it, so
+// that nothing in a URL is ignored. Its errors never quote a value, which may be a
+// secret. A Params is used by one goroutine.
+//
+// A method that reads into a variable leaves it unchanged where the parameter is
+// absent or cannot be read, so the variable holds the default before; Err then
+// has the error.
 type Params struct {
 	values url.Values
 	known  []string
 	errs   []string
 }
 
-// ParamsOf begins to read u's parameters, as [Query] does. What is wrong with
-// them as a whole is told by Err.
+// ParamsOf returns the parameters of u, read by [Query]. An error of Query is in
+// Err.
 func ParamsOf(u *url.URL) *Params {
 	values, err := Query(u)
 	p := &Params{values: values}
@@ -31,7 +35,8 @@ func ParamsOf(u *url.URL) *Params {
 	return p
 }
 
-// Has reports whether the parameter called name is there.
+// Has reports whether the URL has the parameter called name. The name is known
+// from now on.
 func (p *Params) Has(name string) bool {
 	p.known = append(p.known, name)
 	return p.values.Has(name)
@@ -45,8 +50,8 @@ func (p *Params) String(name, def string) string {
 	return p.values.Get(name)
 }
 
-// Parse reads the parameter called name with parse, if it is there. The error of
-// parse must not quote the value.
+// Parse calls parse with the value of the parameter called name, if the URL has it.
+// An error of parse is in Err; it must not quote the value.
 func (p *Params) Parse(name string, parse func(string) error) {
 	if !p.Has(name) {
 		return
@@ -56,7 +61,7 @@ func (p *Params) Parse(name string, parse func(string) error) {
 	}
 }
 
-// Duration reads a duration above zero, as in 5s, into d if it is there.
+// Duration reads a duration above zero, written as in 5s or 1m30s, into d.
 func (p *Params) Duration(name string, d *time.Duration) {
 	p.Parse(name, func(v string) error {
 		n, err := time.ParseDuration(v)
@@ -68,14 +73,14 @@ func (p *Params) Duration(name string, d *time.Duration) {
 	})
 }
 
-// Int reads a whole number from least into n if it is there.
+// Int reads a whole number, least or more, into n.
 func (p *Params) Int(name string, n *int, least int) {
 	n64 := int64(*n)
 	p.Int64(name, &n64, int64(least))
 	*n = int(n64)
 }
 
-// Int64 is Int for an int64.
+// Int64 is Int for an int64. It takes no number that does not fit an int.
 func (p *Params) Int64(name string, n *int64, least int64) {
 	p.Parse(name, func(v string) error {
 		i, err := strconv.ParseInt(v, 10, 64)
@@ -87,7 +92,7 @@ func (p *Params) Int64(name string, n *int64, least int64) {
 	})
 }
 
-// Bool reads true or false into b if it is there.
+// Bool reads true or false, or another form that strconv.ParseBool takes, into b.
 func (p *Params) Bool(name string, b *bool) {
 	p.Parse(name, func(v string) error {
 		on, err := strconv.ParseBool(v)
@@ -99,8 +104,9 @@ func (p *Params) Bool(name string, b *bool) {
 	})
 }
 
-// Exclude is an error where more than one of the ways to say the same is there.
-// Each is a name for people, and whether it is.
+// Exclude adds an error to Err if the URL has more than one of the ways to give
+// the same thing. what names the thing; ways has a name for each way, for the
+// error, and whether the URL has it.
 func (p *Params) Exclude(what string, ways map[string]bool) {
 	var given []string
 	for name, is := range ways {
@@ -114,8 +120,9 @@ func (p *Params) Exclude(what string, ways map[string]bool) {
 	}
 }
 
-// Err names the parameters that could not be read and those that are unknown,
-// with the ones that exist; nil if there are none.
+// Err returns an error that names the parameters that could not be read, and those
+// that the URL has and nobody has read, with the names that are known. It returns
+// nil if there are none. It is called last.
 func (p *Params) Err() error {
 	errs := p.errs
 	for name := range p.values {

@@ -8,11 +8,11 @@ import (
 	"unicode"
 )
 
-// Printable returns s as it may be shown to a person, in one line: what others
-// wrote may hold characters that a terminal, an editor or a page of logs acts on.
-// Line ends and tabs become spaces. Control characters (C0, DEL, C1), those that
-// turn the direction of writing or are invisible, and bytes that are no UTF-8
-// become a middle dot.
+// Printable returns s in one line, without characters on which a terminal, an
+// editor or a log viewer acts. It is for texts that others wrote and that are shown
+// to a person. Line ends and tabs become spaces. Control characters (C0, DEL, C1),
+// characters that are invisible or change the direction of writing, and bytes that
+// are not UTF-8 become a middle dot.
 func Printable(s string) string {
 	if printable(s) && strings.IndexByte(s, 0x7f) < 0 {
 		return s
@@ -28,16 +28,19 @@ func Printable(s string) string {
 	}, strings.ToValidUTF8(s, "·"))
 }
 
-// Unprintable reports whether r is none that is shown to a person: no graphic
-// character and none of the two that join letters in some scripts.
+// Unprintable reports whether Printable replaces r: it is not a graphic character
+// (unicode.IsGraphic), and neither U+200C nor U+200D, which join letters in some
+// scripts.
 func Unprintable(r rune) bool {
 	const nonJoiner, joiner = '\u200c', '\u200d'
 	return !unicode.IsGraphic(r) && r != nonJoiner && r != joiner
 }
 
-// PrintableLogger returns a logger that writes to l, or to slog.Default() where l is nil,
-// and whose attributes are Printable. The core and the transports log through it,
-// since names, ids and error texts are what others wrote.
+// PrintableLogger returns a logger that writes to l, or to slog.Default() where l is
+// nil, with messages and attributes made Printable: strings, errors and lists of
+// strings, also in groups. The core and the transports log through it, since others
+// wrote the names, ids and error texts. It returns the logger itself where that
+// does the same already, and where its handler is the standard library's default.
 func PrintableLogger(l *slog.Logger) *slog.Logger {
 	if l == nil {
 		l = slog.Default()

@@ -8,9 +8,10 @@ import (
 // hidden stands for what is not shown of a URL.
 const hidden = "(hidden)"
 
-// Redact returns what may be shown of the URL of a broker or a store: scheme,
-// host and path, never a user, a password or a parameter. Whoever prints such a
-// URL, logs it, or puts it into an error calls Redact.
+// Redact returns what may be shown of the URL of a broker or a store: scheme, host
+// and path, never a user, a password or a parameter. Call it before such a URL is
+// printed, logged, or put into an error. A URL that cannot be parsed becomes
+// "(hidden)", and an empty one stays empty.
 func Redact(raw string) string {
 	if raw == "" {
 		return ""
@@ -22,7 +23,7 @@ func Redact(raw string) string {
 	return RedactURL(u)
 }
 
-// RedactURL is Redact of a URL that was parsed.
+// RedactURL is Redact for a URL that was parsed. It does not change u.
 func RedactURL(u *url.URL) string {
 	shown := (&url.URL{Scheme: u.Scheme, Opaque: u.Opaque, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 	// A password with a /, ? or # that was not escaped ends the host too early:
@@ -33,9 +34,11 @@ func RedactURL(u *url.URL) string {
 	return shown
 }
 
-// RedactError returns err, or, where its text quotes a secret of u, an error
-// whose text has none and which wraps err. Secrets are the password, or the user
-// where there is none, and the values of parameters that are called after one.
+// RedactError returns err, or, where the text of err has a secret of u in it, an
+// error that wraps err and whose text has "(hidden)" in its place. Secrets are the
+// password, or the user where there is no password; the values of parameters whose
+// names contain pass, token, secret, pwd or auth; and the password of a URL that is
+// the value of a parameter. A nil err stays nil.
 func RedactError(err error, u *url.URL) error {
 	if err == nil {
 		return nil

@@ -9,8 +9,10 @@ import (
 	"sync"
 )
 
-// An Opener connects to the engine that a URL names. A parameter of the URL
-// that it does not know is an error that names it.
+// An Opener connects to the engine that a URL names, with the logger that Logger
+// returns for ctx. A parameter of the URL that it does not know is an error that
+// names it (see Params). ctx bounds the connecting; the connection outlives it. An
+// Opener may be called by several goroutines at once.
 type Opener func(ctx context.Context, u *url.URL) (Conn, error)
 
 var (
@@ -18,8 +20,9 @@ var (
 	openers   = map[string]Opener{}
 )
 
-// Register makes a URL scheme known to Open. Transports call it when they are
-// imported; registering a scheme twice is a mistake in the program and panics.
+// Register makes a URL scheme known to Open. Transports call it from init, when they
+// are imported. To register a scheme twice is a mistake in the program and panics.
+// It is safe for concurrent use, as are Schemes and Open.
 func Register(scheme string, open Opener) {
 	openersMu.Lock()
 	defer openersMu.Unlock()
@@ -41,9 +44,10 @@ func Schemes() []string {
 	return names
 }
 
-// Open connects to the engine that rawURL names, with the transport that was
-// registered for its scheme. Its errors show scheme, host and path of the URL, and
-// no more.
+// Open connects to the engine that rawURL names, with the transport that is
+// registered for its scheme. The caller closes the connection. A scheme that no
+// imported package has registered is an error that says which package to import. Errors
+// show scheme, host and path of the URL, and nothing else of it.
 func Open(ctx context.Context, rawURL string) (Conn, error) {
 	u, err := ParseURL(rawURL)
 	if err != nil {

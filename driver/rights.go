@@ -5,45 +5,48 @@ import (
 	"fmt"
 )
 
-// A Use is what a program does with a channel, or with every channel whose name
-// begins alike. Tools derive from uses the rights that the program needs.
+// A Use says what a program does with a channel, or with all channels whose names
+// have the same beginning. Tools derive from uses the rights that the program needs.
 type Use struct {
-	// Channel is the channel. With Prefix, its name is how the names of the
-	// channels begin; it ends with a dot.
+	// Channel is the channel. With Prefix, Channel.Name is the beginning of the
+	// names of all the channels that are meant; it ends with a dot.
 	Channel Channel
 	Prefix  bool
 
-	// Makes says that the program makes the channel, and its groups in it.
+	// Makes says that the program makes the channel, and Groups in it.
 	Makes bool
 
-	// Sends says that it sends to the channel.
+	// Sends says that the program sends to the channel.
 	Sends bool
 
-	// Looks says that it asks whether the channel exists, as Browse does, and
-	// receives nothing: its groups are made and no more.
+	// Looks says that the program asks whether the channel exists, as Browse does,
+	// and receives nothing from it: Groups are made but not received from.
 	Looks bool
 
-	// Groups are the groups as which it receives from the channel.
+	// Groups are the groups in which the program receives from the channel.
 	Groups []string
 
-	// Broadcasts are the groups of which each instance receives everything.
+	// Broadcasts are the groups, without instances, for which each instance receives
+	// every message (Subscription.Broadcast).
 	Broadcasts []string
 }
 
-// A Grant is one right, as the server that gives it names it.
+// A Grant is one right, in the words of the server that gives it.
 type Grant struct {
 	Verb string // what may be done: "publish", "read"
 	On   string // to what: a subject, the pattern of a name, a resource
 }
 
-// A Granter is a Conn whose server gives rights to users.
+// A Granter is a Conn whose server gives rights to users. Its methods do not ask the
+// server.
 type Granter interface {
-	// Grants returns the least rights that a program with these uses needs,
-	// sorted, each once. It asks the server nothing.
+	// Grants returns the least rights that a program with these uses needs, sorted,
+	// each once.
 	Grants(uses []Use) ([]Grant, error)
 
-	// GrantText writes rights as the server's operator gives them to a user: a
-	// part of a configuration file, or commands. Without a user it writes NAME.
+	// GrantText returns the text by which the server's operator gives these rights
+	// to a user: a part of a configuration file, or commands. Where user is "" the
+	// text has NAME in its place.
 	GrantText(user string, grants []Grant) string
 }
 
@@ -61,13 +64,14 @@ type useJSON struct {
 	Broadcasts []string `json:"broadcasts,omitempty"`
 }
 
-// MarshalJSON writes the use as tools read it, with the channel's kind by name.
+// MarshalJSON returns the use as a JSON object, with the channel's kind by name. The
+// command "dovetail topology --rights" reads it.
 func (u Use) MarshalJSON() ([]byte, error) {
 	return json.Marshal(useJSON{u.Channel.Name, u.Channel.Kind.String(), u.Channel.Partitions, u.Channel.Transient,
 		u.Prefix, u.Makes, u.Sends, u.Looks, u.Groups, u.Broadcasts})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes.
+// UnmarshalJSON reads what MarshalJSON returns. A kind that is unknown is an error.
 func (u *Use) UnmarshalJSON(b []byte) error {
 	var j useJSON
 	if err := json.Unmarshal(b, &j); err != nil {

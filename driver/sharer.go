@@ -2,10 +2,12 @@ package driver
 
 import "context"
 
-// A Sharer is a Receiver that knows whether others of its group receive side by
-// side with it, in any process, from the same channel or partition: messages of
-// one key may then overtake each other. Transports whose channels may have no
-// owners (Order below OrderOwner) should be one, for people to be warned.
+// A Sharer is a Receiver that knows whether it has competitors. Receivers of
+// transports whose Order is below OrderOwner should be Sharers: the core warns of
+// keyed messages that several instances receive side by side.
 type Sharer interface {
+	// Shared reports whether another receiver of the group, in any process, receives
+	// from the same channel or partition. Messages of one key may then overtake each
+	// other. The answer may be some seconds old.
 	Shared(ctx context.Context) (bool, error)
 }

@@ -14,21 +14,23 @@ import (
 // JSON format: one JSON object holds attributes and data.
 const structuredType = "application/cloudevents+json"
 
-// Structured reports whether m's body is a CloudEvent in structured content
-// mode, by its content type. Transports deliver it as it came; the core decodes
-// it with DecodeStructured.
+// Structured reports whether m's content type says that its body is a CloudEvent in
+// structured content mode, JSON format ("application/cloudevents+json", parameters
+// ignored). Transports deliver such a message unchanged; the core decodes it with
+// DecodeStructured.
 func Structured(m *Message) bool {
 	media, _, _ := strings.Cut(m.ContentType, ";")
 	return len(media) >= len(structuredType) && strings.EqualFold(strings.TrimSpace(media), structuredType)
 }
 
-// DecodeStructured returns the message that the CloudEvent in m's body is (JSON
-// event format 1.0.2): attributes become fields, other extensions headers named
-// "ce-" and the extension, and the data the body. Data that is JSON, or of no
-// stated type, keeps its JSON text; a string of another type becomes its
-// characters; data_base64 becomes its bytes. Channel, headers and, where the
-// event has no partitionkey, the key are m's. m stays as it is. An error says
-// what of the event is malformed.
+// DecodeStructured returns a new message made of the CloudEvent in m's body (JSON
+// event format 1.0.2). Attributes that Message has fields for become these fields;
+// others become headers named "ce-" and the attribute. The data becomes the body:
+// data of a JSON type, or of none, as its JSON text; data of another type as the
+// characters of the string, or as its JSON text where it is no string; data_base64
+// as the bytes that it encodes. The channel, m's headers, and the key where the event
+// has no partitionkey, are those of m. m does not change. The error says what is
+// malformed: no JSON object, a wrong attribute, no specversion, id, source or type.
 func DecodeStructured(m *Message) (*Message, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(m.Body, &members); err != nil {

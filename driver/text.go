@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of attributes, in bytes. Every store can make an index entry of an id,
-// a source, a group and a handler together.
+// The most bytes that an attribute may have. Every store can index an id, a source,
+// a group and a handler of this size together.
 const (
 	MaxID     = 512  // Message.ID, CorrelationID, CausationID
 	MaxSource = 255  // Message.Source
@@ -16,8 +16,9 @@ const (
 	MaxKey    = 1024 // Message.Key
 )
 
-// ValidText returns an error unless s can be an attribute or a header value on
-// every transport and in every store: valid UTF-8 without CR, LF and NUL.
+// ValidText returns nil if s can be an attribute or a header value on every
+// transport and in every store: valid UTF-8 without CR, LF and NUL. Otherwise it
+// returns an error that says what is wrong. The empty text is valid.
 func ValidText(s string) error {
 	if printable(s) {
 		return nil
@@ -57,10 +58,10 @@ func printable(s string) bool {
 // foreignPrefix begins the text that stands for bytes which are no text.
 const foreignPrefix = "base64:"
 
-// ForeignText returns the text that stands for bytes of a program that is not
-// ours: a record key, a header value. Bytes that are valid text stay as they
-// are; others become "base64:" and their standard base64 encoding. Every
-// transport uses it, so that equal bytes are equal keys on all of them.
+// ForeignText returns a text for bytes that a program without Dovetail wrote, such as
+// a record key or a header value. Bytes that ValidText accepts are the text
+// themselves; others become "base64:" and their standard base64 encoding. Every
+// transport uses it, so that equal bytes are equal keys everywhere.
 func ForeignText(b []byte) string {
 	if s := string(b); ValidText(s) == nil {
 		return s
@@ -68,9 +69,9 @@ func ForeignText(b []byte) string {
 	return foreignPrefix + base64.StdEncoding.EncodeToString(b)
 }
 
-// ForeignBytes undoes ForeignText for a header value or a key that a transport
-// hands on to its engine in the engine's own form. Text that did not come from
-// ForeignText stays as it is.
+// ForeignBytes undoes ForeignText, for a header value or a key that a transport
+// gives to its engine in the engine's own form. It returns the bytes of the text
+// itself where ForeignText would not have made it.
 func ForeignBytes(s string) []byte {
 	if rest, ok := strings.CutPrefix(s, foreignPrefix); ok {
 		if b, err := base64.StdEncoding.DecodeString(rest); err == nil && ForeignText(b) == s {
@@ -80,9 +81,10 @@ func ForeignBytes(s string) []byte {
 	return []byte(s)
 }
 
-// Foreign returns m, or, where an attribute or a header of it is no text, a copy
-// in which ForeignText stands for it. Transports whose messages others can
-// write hand out what it returns.
+// Foreign returns m where all its attributes and headers are text that ValidText
+// accepts, and otherwise a copy in which ForeignText replaces those that are not. m
+// does not change; the copy shares the body. Transports whose engine does not check
+// what senders write pass every message through it.
 func Foreign(m *Message) *Message {
 	if textOnly(m) {
 		return m

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// ParseURL parses the URL of a broker or a store. Its error does not quote the
-// URL, which may hold a password.
+// ParseURL parses the URL of a broker or a store. A URL without a scheme is an error.
+// Errors do not quote the URL, which may have a password in it.
 func ParseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -22,9 +22,10 @@ func ParseURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// Query returns the parameters of a URL. Unlike url.URL.Query it drops nothing:
-// what cannot be read as name=value, a name that is given twice, and a fragment,
-// which would be a part of a value, are errors. They do not quote values.
+// Query returns the parameters of a URL, one value for each name. Unlike
+// url.URL.Query it ignores nothing. These are errors: what is not name=value, a name
+// that is given twice, a semicolon, a wrong percent sign, a name or value that is not
+// text, and a fragment, which would be a part of a value. Errors do not quote values.
 func Query(u *url.URL) (url.Values, error) {
 	if u.Fragment != "" {
 		return nil, errors.New("a broker or store URL has no fragment: write %23 for #")
@@ -67,9 +68,11 @@ func shownName(name string) string {
 	return strconv.Quote(name)
 }
 
-// Servers returns the servers that a URL names, as host:port: those of its host
-// part, and of more, with commas between. port is that of a server without one. A
-// URL in which the slashes before the host are missing is an error.
+// Servers returns the servers that a URL names, each as host:port: first those of
+// the URL's host part, then those of more; both are lists with commas. port is the
+// port of servers that have none. A server that is not host or host:port, and a URL
+// without the slashes before the host, are errors, which do not quote the URL. Where
+// no server is named the list is empty.
 func Servers(u *url.URL, more, port string) ([]string, error) {
 	if u.Opaque != "" || u.Host == "" && u.User != nil {
 		return nil, fmt.Errorf("the URL names no host: write %s://host:port", u.Scheme)

@@ -13,19 +13,21 @@ import (
 	"github.com/dovetail-go/dovetail/store"
 )
 
-// Batch returns a handler for SubscribeBatch and HandleBatch that handles all of
-// a batch in one transaction of box, and so with one commit. f is called for
-// each message that was not handled before, in order; what it changed and sent
-// is undone alone if it returns an error, and the message is tried again by
-// policy. If the batch fails as a whole, because its commit or one of its rows is
-// refused, each of its messages is handled in a transaction of its own, so that
-// one of them makes none of the others fail. Messages that were handled already wait
-// until a commit goes through, and no attempt is counted for them.
+// Batch returns a handler for SubscribeBatch and HandleBatch that handles a batch in one
+// transaction of box, with one commit. f is called for each message that was not
+// handled before, one at a time, in the order of the batch. If f returns an error, what
+// it changed and sent for this message is undone, and only this message is tried again
+// by the retry policy; a refusal (dovetail.Refuse) is kept, as in Once.
 //
-// One savepoint serves the batch while nothing fails: one for each message would
-// be two round trips each, where a batch has few in all. When a call of f fails,
-// what the calls before it did is undone, and f is called again for each message,
-// now with savepoints of their own.
+// If the batch fails as a whole, because the database refuses its commit or one of its
+// rows, each message is handled in a transaction of its own. So no message makes another
+// one fail. Messages that were handled before wait until a commit succeeds; no attempt is
+// counted for them.
+//
+// While nothing fails, all calls of f share one savepoint, which saves two round trips for
+// each message. When a call fails, the calls before it are undone, and f is called again
+// for each message, with a savepoint of its own. So f may be called twice for a message in
+// one attempt.
 func Batch[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, out dovetail.Sender, v T) error) func(context.Context, []T) []error {
 	return func(ctx context.Context, vs []T) []error {
 		ins := dovetail.Batch(ctx)

@@ -12,25 +12,30 @@ import (
 	"github.com/dovetail-go/dovetail/store"
 )
 
-// Errors that handlers return without f having run.
+// Errors that handlers of this package return without calling f.
 var (
-	// ErrNoMessage: the handler was called without a message.
+	// ErrNoMessage: the handler was called with a context that has no message, so not
+	// by a service.
 	ErrNoMessage = errors.New("inbox: not called for a message: pass the function to Handle or Subscribe, and give it the context that the service gives")
-	// ErrDead: the message is among the dead letters and was not sent again
-	// from there.
+	// ErrDead: the message is a dead letter, and this delivery is not a requeue of it.
+	// The message is dropped; the dead letter stays.
 	ErrDead = errors.New("inbox: among the dead letters already: requeue that (dovetail dead requeue), rather than send it again")
-	// ErrCancelled: the message was cancelled before it came.
+	// ErrCancelled: the message was cancelled before it was delivered. It is dropped.
 	ErrCancelled = errors.New("inbox: cancelled before it came")
 )
 
-// Answer returns a handler for calls and surveys that runs f in a transaction of
-// box, with one effect for each request: a request that comes again gets the
-// same answer. An error made by dovetail.Refuse is an answer as well: it is
-// kept, while what f changed and sent is undone. Any other error undoes
-// everything, and the request is tried again by policy. A caller who was told of
-// the failure after the last attempt may ask again under the same id: f runs
-// again. The dead letter of the request stays, for people to look at; requeued,
-// it takes effect only if the request has had none since.
+// Answer returns a handler for Call.Handle and Survey.Handle that calls f in a
+// transaction of box, with one effect for each request. A request that is delivered
+// again gets the same answer, without a call of f.
+//
+// If f returns nil, its answer is kept and the transaction commits. If f returns an
+// error made by dovetail.Refuse, the refusal is the answer and is kept, and what f
+// changed and sent is undone. After any other error everything is undone, and the
+// request is tried again by the retry policy.
+//
+// After the last attempt the caller gets the failure, and may ask again under the same
+// id: then f is called again. The dead letter of the request stays, for people to look
+// at. If it is requeued, f is called only if the request has taken no effect since.
 func Answer[Tx, Req, Res any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, out dovetail.Sender, req Req) (Res, error)) func(context.Context, Req) (Res, error) {
 	return func(ctx context.Context, req Req) (Res, error) {
 		var res Res
@@ -44,10 +49,11 @@ func Answer[Tx, Req, Res any](box *outbox.Box[Tx], f func(ctx context.Context, t
 	}
 }
 
-// Once returns a handler for events, commands and documents that runs f in a
-// transaction of box, with one effect for each message. A refusal is remembered
-// like a success, with what f changed and sent undone; any other error undoes
-// everything, and the message is tried again by policy.
+// Once returns a handler for events, commands and documents that calls f in a
+// transaction of box, with one effect for each message. If f returns nil, the
+// transaction commits. A refusal (dovetail.Refuse) is kept like a success, and what f
+// changed and sent is undone. After any other error everything is undone, and the
+// message is tried again by the retry policy.
 func Once[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, out dovetail.Sender, v T) error) func(context.Context, T) error {
 	return func(ctx context.Context, v T) error {
 		r := run[Tx]{box: box}

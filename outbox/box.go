@@ -12,8 +12,9 @@ import (
 	"github.com/dovetail-go/dovetail/store"
 )
 
-// Service is what an outbox needs of the service in whose name it sends: a
-// *dovetail.Service.
+// Service is what an outbox needs of the service in whose name it sends. A
+// *dovetail.Service is one; its methods say what each does. They are safe for
+// concurrent use.
 type Service interface {
 	Name() string
 	Instance() string
@@ -25,62 +26,63 @@ type Service interface {
 	Attach(c dovetail.Component)
 }
 
-// Options of a box. The zero value is the default.
+// Options of a box. A field that is zero stands for its default; a negative one is an
+// error.
 type Options struct {
-	// Batch is how many messages the relay reads and sends at once; default
+	// Batch is the most messages that the relay reads and sends at once. Default:
 	// 500.
 	Batch int
 
-	// BatchBytes bounds the bodies of what the relay reads at once; default 8
-	// MiB. It holds at most a few such batches.
+	// BatchBytes is the most bytes of bodies that the relay reads at once; it has a
+	// few times as many in memory. One message is read whatever its size. Default: 8
+	// MiB.
 	BatchBytes int
 
-	// Poll is how often the relay looks for what other processes wrote, where
-	// the database does not tell; default 200 ms, with jitter. What this process
-	// wrote wakes it at once.
+	// Poll is how often the relay looks for messages of other processes, more or less
+	// a quarter. Messages of this process, and of others where the database can tell,
+	// are read at once. Default: 200 ms.
 	Poll time.Duration
 
-	// CursorInterval is how long the relay may put off writing down how far it is, so
-	// that it does not compete with the service for commits; a crash repeats
-	// what was published meanwhile. Default 100 ms.
+	// CursorInterval is how long the relay may wait before it writes its cursor, the
+	// place up to which everything is published. A longer one costs fewer commits; after
+	// a crash, what was published meanwhile is published again. Default: 100 ms.
 	CursorInterval time.Duration
 
-	// Lease is how long a relay that dies keeps others from taking over;
-	// default 10 s.
+	// Lease is how long the lease of a relay lasts unless the relay extends it. When
+	// the process dies, another one takes over after this time. Default: 10 s.
 	Lease time.Duration
 
-	// SendTimeout is how long the relay waits for the broker to confirm a batch;
-	// what is not confirmed by then is sent again. A transport that does not come
-	// back after that loses the relay its lease, and another instance publishes.
-	// Default 30 s.
+	// SendTimeout is how long the relay waits for the broker to confirm a batch. What
+	// is not confirmed by then is sent again. Where the transport does not return even
+	// then, the relay gives up its lease, and another instance publishes. Default: 30 s.
 	SendTimeout time.Duration
 
-	// HoldAfter is how long a channel or key may fail while others succeed
-	// before its messages are set aside; default 1 s.
+	// HoldAfter is how long sending to a channel, or of a key, may fail while others
+	// succeed, before its messages are set aside (see FindHeld). Default: 1 s.
 	HoldAfter time.Duration
 
-	// Retention is how long published messages are kept. It is at least twice
-	// the window within which a broker may forget what it confirmed
-	// (driver.Incarnated), and must be less than InboxRetention. Default: until the
-	// relay tidies up, every few seconds.
+	// Retention is how long published messages stay in the database. Where the broker
+	// may lose what it confirmed (driver.Incarnated), they stay at least twice as long
+	// as the broker's window. It must be less than InboxRetention. Default: until the
+	// next cleanup.
 	Retention time.Duration
 
-	// InboxRetention is how long what was handled is remembered, to recognise
-	// it when it comes again; default 7 days. It must be longer than a broker
-	// keeps messages.
+	// InboxRetention is how long package inbox remembers what was handled. It must be
+	// longer than the broker keeps a message: one that is delivered later than that is
+	// handled again. Default: 7 days.
 	InboxRetention time.Duration
 
-	// CleanupInterval is how often retired messages, tokens and inbox rows are deleted;
-	// default 5 s.
+	// CleanupInterval is how often the relay deletes published messages, tokens of
+	// commits and inbox rows whose time is over, more or less a quarter. Default: 5 s.
 	CleanupInterval time.Duration
 
-	// DrainTimeout is how long the relay goes on publishing when the service ends;
-	// what is left is published by the next start or another instance. Default
+	// DrainTimeout is how long the relay goes on publishing when the service ends.
+	// What is left then is published by another instance or by the next start. Default:
 	// 5 s.
 	DrainTimeout time.Duration
 
-	// Resolve is how long a commit that was not answered is looked into before
-	// its outcome is called unknown; default 10 s.
+	// Resolve is how long Do tries to find out what became of a commit that the
+	// database did not answer, before it returns ErrUnknownOutcome. Default: 10 s.
 	Resolve time.Duration
 
 	// NoRelay leaves publishing to other processes: `dovetail relay`, or other
@@ -129,8 +131,8 @@ func (o *Options) check() error {
 	return nil
 }
 
-// A Box is a service's outbox in a database. Tx is the database's transaction
-// type. It is safe for concurrent use.
+// A Box is a service's outbox in a database. Tx is the type of the database's
+// transactions, such as *sql.Tx or pgx.Tx. A Box is safe for concurrent use.
 type Box[Tx any] struct {
 	svc   Service
 	db    store.DB[Tx]
@@ -149,10 +151,13 @@ type Box[Tx any] struct {
 	later     store.Signal // a delayed message was written
 }
 
-// New returns the outbox of svc in db and has svc run its relay. Several boxes
-// of one service and database work together: one of their relays leads, in
-// whichever process. At most one Options may be given; what is wrong with it is
-// returned by the service's Run and by every use.
+// New returns the outbox of svc in db, and attaches its relay to svc, which runs it.
+// Call New before the service's Run. Several boxes of one service and one database are
+// one outbox, also in several processes: one of their relays publishes at a time. The
+// outbox belongs to the first service whose relay has run; the relay of a service with
+// another name ends that service's Run with store.ErrOwner. At most one Options may be
+// given. What is wrong with it is returned by Run and by every use of the box. The box
+// does not close db.
 func New[Tx any](svc Service, db store.DB[Tx], opts ...Options) *Box[Tx] {
 	b := &Box[Tx]{svc: svc, db: db, conn: svc.Conn()}
 	switch len(opts) {
@@ -172,12 +177,12 @@ func New[Tx any](svc Service, db store.DB[Tx], opts ...Options) *Box[Tx] {
 	return b
 }
 
-// DB returns the box's database.
+// DB returns the database that New was given.
 func (b *Box[Tx]) DB() store.DB[Tx] { return b.db }
 
-// Wake tells the relay that messages were committed by a transaction that it
-// cannot see: one that Sender or Buffered wrote to and that somebody else
-// committed. Without it they are published with the next poll.
+// Wake has the relay look for new messages now. Call it after the commit of a
+// transaction that Sender or Buffered wrote to. Without it, these messages are
+// published after the next poll (Options.Poll). It does not block.
 func (b *Box[Tx]) Wake() { b.db.Signal().Notify() }
 
 // component is what the service runs of a box, so that Run is no method of it.

@@ -1,7 +1,7 @@
 // Package outbox commits messages together with the changes that cause them
-// (Transactional outbox in Microservices Patterns): they are written in the
-// business transaction and moved to the broker afterwards by a relay, which
-// runs as long as the service does.
+// (Transactional outbox in Microservices Patterns). The messages are written to the
+// database in the business transaction. A relay, which runs as long as the service
+// does, publishes them to the broker afterwards.
 //
 //	box := outbox.New(svc, db)
 //	err := box.Do(ctx, func(ctx context.Context, tx *sql.Tx, out dovetail.Sender) error {
@@ -11,9 +11,9 @@
 //		return OrderPlaced.Publish(ctx, out, order)
 //	})
 //
-// What a rolled-back transaction published is never seen; what a committed one
-// published is confirmed by the broker at least once, also if the process is
-// killed at any point. Messages of one key are published in the order in which
-// their transactions held a lock that they share, since they are written just
-// before the commit.
+// Messages of a transaction that was rolled back are never published. Messages of a
+// committed one are sent again until the broker has confirmed them, also if the process
+// is killed at any point. The broker may get a message more than once, with the same
+// id. Do writes messages just before the commit. So messages of one key are published
+// in the order in which their transactions held a lock that they share.
 package outbox

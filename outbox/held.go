@@ -12,26 +12,27 @@ import (
 	"github.com/dovetail-go/dovetail/store"
 )
 
-// HeldStore is what it takes to look at held messages and to repair them: a
-// store.DB of any kind.
+// HeldStore is the part of a store.DB that is needed to look at held messages and to
+// repair them. Every store.DB is one.
 type HeldStore interface {
 	store.HeldQueue
 	Shards() int
 }
 
-// A HeldMessage is a message that was set aside, because the broker did not take
-// it while others passed, or because its row in the outbox cannot be read: then
+// A HeldMessage is a message that the relay has set aside: the broker did not take
+// it while it took others, or its row in the outbox cannot be read. In the second case
 // Err says why, and Text is what is stored of its attributes and headers.
 type HeldMessage struct {
 	store.Held
-	Shard int
+	Shard int // the shard of the outbox that it is in, from 0
 }
 
-// A HeldFilter says which held messages are meant. Its zero value means all.
+// A HeldFilter selects held messages. A message must match all fields that are set;
+// the zero value selects all messages.
 type HeldFilter struct {
-	Channel string
-	Key     string   // of messages
-	IDs     []string // of messages
+	Channel string   // the channel's name
+	Key     string   // the message's key
+	IDs     []string // ids; the message has one of them
 }
 
 func (f *HeldFilter) match(h *store.Held) bool {
@@ -43,9 +44,10 @@ func (f *HeldFilter) match(h *store.Held) bool {
 // heldPage is how many held messages are read at once.
 const heldPage = 200
 
-// FindHeld returns at most max held messages of an outbox, 0 for all, in the
-// order in which they were written, and whether there are more. It needs no
-// relay and is safe beside one that runs, as all of these functions are.
+// FindHeld returns at most max held messages of an outbox, or all for 0, and whether
+// there are more. In each shard they come in the order in which they were written. It
+// reads the database and needs no relay. Like EditHeld, DiscardHeld and RetryHeld it
+// is safe while a relay runs, in this process or another.
 func FindHeld(ctx context.Context, db HeldStore, f HeldFilter, max int) (found []HeldMessage, more bool, err error) {
 	for shard := range db.Shards() {
 		for after := (store.Position{}); ; {
@@ -71,12 +73,15 @@ func FindHeld(ctx context.Context, db HeldStore, f HeldFilter, max int) (found [
 	return found, false, nil
 }
 
-// EditHeld replaces attributes, headers and body of a held message by m's, and
-// has it tried again at once. Its id, channel and key stay: with them it keeps
-// its place, and behind an inbox it takes effect once. Nobody gets the old body
-// once EditHeld has returned. If the message is not held any more, because it
-// was published or discarded, the error is store.ErrNotHeld; while the relay is
-// trying it, EditHeld waits, ten seconds at most, and then it is store.ErrTaken.
+// EditHeld replaces the attributes, headers and body of a held message by those of m,
+// and has the relay send it at once. It keeps its id, channel and key, and so its
+// place in the order of its key, and its identity for an inbox. m itself does not
+// change. Once EditHeld has returned nil, nobody gets the old body.
+//
+// store.ErrNotHeld says that the message is not held any more: it was published or
+// discarded. While the relay is sending the message, EditHeld waits, up to ten
+// seconds; then the error is store.ErrTaken. After an error nothing is changed, unless
+// the database did not answer.
 func EditHeld(ctx context.Context, db HeldStore, h HeldMessage, m *driver.Message) error {
 	err := untaken(ctx, func() error { return db.Edit(ctx, h.Shard, h.Position, m) })
 	if err != nil {
@@ -85,10 +90,10 @@ func EditHeld(ctx context.Context, db HeldStore, h HeldMessage, m *driver.Messag
 	return nil
 }
 
-// DiscardHeld deletes held messages for good. What waits behind them in their
-// keys is tried again at once. It returns how many it deleted: the others were
-// not held any more, or err says why not. What the relay is trying it waits for,
-// as EditHeld does.
+// DiscardHeld deletes held messages for ever. Messages that wait behind them in their
+// keys are sent at once. It returns how many it deleted; messages that are not held any
+// more are ignored. It waits for messages that the relay is sending, as EditHeld does.
+// After an error n have been deleted all the same.
 func DiscardHeld(ctx context.Context, db HeldStore, held []HeldMessage) (n int, err error) {
 	var errs []error
 	for len(held) > 0 {
@@ -130,9 +135,9 @@ func discard(ctx context.Context, db HeldStore, held []HeldMessage) (int, error)
 	return db.Discard(ctx, held[0].Shard, ps)
 }
 
-// RetryHeld has held messages tried again at once rather than when it is their
-// time, each with all that is held of its key. It returns how many keys and
-// messages without a key these are: zero says that nothing of the kind is held.
+// RetryHeld has the relay send held messages now and not at their next time, each
+// together with all that is held of its key. It does not wait for that. It returns how
+// many keys, and messages without a key, these are: 0 says that nothing matches.
 func RetryHeld(ctx context.Context, db HeldStore, f HeldFilter) (lanes int, err error) {
 	if f.Key == "" && len(f.IDs) == 0 {
 		if lanes, err = db.RetryHeld(ctx, f.Channel, ""); err != nil {
@@ -175,24 +180,23 @@ func untaken(ctx context.Context, do func() error) error {
 	}
 }
 
-// Held returns at most max held messages of the box's outbox, 0 for all. See
-// FindHeld.
+// Held returns at most max held messages of the box's outbox, or all for 0, and
+// whether there are more. See FindHeld.
 func (b *Box[Tx]) Held(ctx context.Context, f HeldFilter, max int) (found []HeldMessage, more bool, err error) {
 	return FindHeld(ctx, b.db, f, max)
 }
 
-// EditHeld changes a held message. See the function of the same name.
+// EditHeld replaces a held message by m. See the function EditHeld.
 func (b *Box[Tx]) EditHeld(ctx context.Context, h HeldMessage, m *driver.Message) error {
 	return EditHeld(ctx, b.db, h, m)
 }
 
-// DiscardHeld deletes held messages. See the function of the same name.
+// DiscardHeld deletes held messages. See the function DiscardHeld.
 func (b *Box[Tx]) DiscardHeld(ctx context.Context, held []HeldMessage) (n int, err error) {
 	return DiscardHeld(ctx, b.db, held)
 }
 
-// RetryHeld has held messages tried again at once. See the function of the same
-// name.
+// RetryHeld has the relay send held messages now. See the function RetryHeld.
 func (b *Box[Tx]) RetryHeld(ctx context.Context, f HeldFilter) (lanes int, err error) {
 	return RetryHeld(ctx, b.db, f)
 }

@@ -430,20 +430,20 @@ func (f *forgetful) Incarnation(context.Context) (string, time.Duration, error) 
 // how long that is; a broker that cannot say so keeps none for ever.
 func TestRelay_retires_what_a_broker_cannot_have_forgotten(t *testing.T) {
 	for name, tt := range map[string]struct {
-		f       forgetful
+		f       *forgetful
 		retired bool
 	}{
-		"says a window":            {forgetful{incarnation: "first", window: time.Minute}, true},
-		"forgets nothing":          {forgetful{incarnation: "durable"}, true},
-		"cannot tell":              {forgetful{err: fmt.Errorf("this server: %w", driver.ErrUnsupported)}, true},
-		"has no name":              {forgetful{}, true},
-		"says a long window":       {forgetful{incarnation: "first", window: time.Hour}, false},
-		"is away when it is asked": {forgetful{err: driver.ErrRetryable}, false},
+		"says a window":            {&forgetful{incarnation: "first", window: time.Minute}, true},
+		"forgets nothing":          {&forgetful{incarnation: "durable"}, true},
+		"cannot tell":              {&forgetful{err: fmt.Errorf("this server: %w", driver.ErrUnsupported)}, true},
+		"has no name":              {&forgetful{}, true},
+		"says a long window":       {&forgetful{incarnation: "first", window: time.Hour}, false},
+		"is away when it is asked": {&forgetful{err: driver.ErrRetryable}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			idle(t, outbox.Options{CleanupInterval: 5 * time.Second}, func(b *bench) {
 				tt.f.broker = b.broker
-				b.svc.conn, b.svc.components = &tt.f, nil
+				b.svc.conn, b.svc.components = tt.f, nil
 				b.box = outbox.New(b.svc, b.db)
 				b.start()
 				b.publish("stock", "k", "1", "2", "3")

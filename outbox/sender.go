@@ -25,10 +25,12 @@ type buffer struct {
 	ended    bool
 }
 
-// Name is the service in whose name messages are sent.
+// Name returns the name of the service in whose name messages are sent.
 func (s *buffer) Name() string { return s.svc.Name() }
 
-// Send checks messages and keeps them until the commit.
+// Send checks messages and keeps them until they are written: before the commit, or by
+// Flush. An error says that none was kept. Once they are written, Send returns an error.
+// The messages must not be changed any more.
 func (s *buffer) Send(ctx context.Context, messages []*driver.Message) error {
 	cause := dovetail.DeliveryFromContext(ctx)
 	if err := s.svc.Prepare(ctx, messages); err != nil {
@@ -103,12 +105,14 @@ func writes(messages []*driver.Message, delay bool) store.Writes {
 	return w
 }
 
-// Sender returns a sender that writes to the outbox at once, in a transaction that
-// somebody else commits. Call Wake after the commit, to have the messages
-// published before the next poll.
+// Sender returns a sender that writes each message to the outbox when it is sent, in
+// the transaction tx, which the caller began and commits. The messages are published
+// if tx commits. Call Wake after the commit, so that they need not wait for the next
+// poll. The sender is used as tx is: by one goroutine at a time.
 //
-// Order by key is promised only for what is sent while the transaction holds
-// the lock that orders it; Buffered makes that easier.
+// Messages of one key are published in the order of their transactions only if they
+// are sent while tx holds the lock that orders these transactions. Buffered makes
+// that easier.
 func (b *Box[Tx]) Sender(tx Tx) dovetail.Sender { return &direct[Tx]{b, tx} }
 
 type direct[Tx any] struct {
@@ -116,10 +120,11 @@ type direct[Tx any] struct {
 	tx Tx
 }
 
-// Name is the service in whose name messages are sent.
+// Name returns the name of the service in whose name messages are sent.
 func (s *direct[Tx]) Name() string { return s.b.svc.Name() }
 
-// Send checks messages and writes them.
+// Send checks messages and writes them to the outbox, in the transaction. Where a check
+// fails, nothing is written. After an error of the database the caller rolls back.
 func (s *direct[Tx]) Send(ctx context.Context, messages []*driver.Message) error {
 	if s.b.err != nil {
 		return s.b.err
@@ -145,8 +150,9 @@ func (b *Box[Tx]) delayed(w store.Writes) {
 	}
 }
 
-// Buffered is a sender into a transaction that somebody else commits. It keeps
-// messages until Flush.
+// A Buffered is a sender into a transaction that the caller began and commits. It
+// checks messages when they are sent and keeps them in memory until Flush. Send is safe
+// for concurrent use.
 type Buffered[Tx any] struct {
 	buffer
 	b  *Box[Tx]
@@ -156,15 +162,16 @@ type Buffered[Tx any] struct {
 	flushed  bool
 }
 
-// Buffered returns a sender that writes to the outbox when it is flushed. What
-// is not flushed is not sent.
+// Buffered returns a sender that writes to the outbox, in the transaction tx, when it
+// is flushed. Messages that are not flushed are never published. Call Wake after the
+// commit.
 func (b *Box[Tx]) Buffered(tx Tx) *Buffered[Tx] {
 	return &Buffered[Tx]{buffer: buffer{svc: b.svc, delay: b.delay}, b: b, tx: tx}
 }
 
-// Flush writes the messages. As the last statement before the commit, with all
-// locks held, it gives the order by key that Do gives. The sender refuses more.
-// What was written is not written again.
+// Flush writes the messages to the outbox. Called last before the commit, with all
+// locks held, it gives the order by key that Do gives. After it, Send returns an error.
+// If Flush failed it may be called again; once it succeeded, it does nothing.
 func (s *Buffered[Tx]) Flush(ctx context.Context) error {
 	if s.b.err != nil {
 		return s.b.err
@@ -179,10 +186,11 @@ func (s *Buffered[Tx]) Flush(ctx context.Context) error {
 	return err
 }
 
-// Cancel takes back messages of this service that were to be delivered later,
-// by their ids, within a transaction. It returns how many it took back: for the
-// others it is too late. A transport that delays messages itself has them
-// already, and none can be taken back.
+// Cancel takes back messages of this service that wait in the outbox until they are
+// due, by their ids, when tx commits. It returns how many these are. For the other ids
+// it is too late, or there is no such message. Where the transport delays messages
+// itself (driver.Capabilities.Delay) none wait in the outbox, and Cancel returns 0 for
+// them. The caller began tx and commits it.
 func (b *Box[Tx]) Cancel(ctx context.Context, tx Tx, ids ...string) (int, error) {
 	if b.err != nil {
 		return 0, b.err

@@ -9,20 +9,22 @@ import (
 	"github.com/dovetail-go/dovetail/store"
 )
 
-// Stats describe a box's outbox, all shards together.
+// Stats describe a box's outbox, all shards together. store.Stats is the database's
+// part: the same in every process, and its counts may be estimates. The other fields,
+// except Age, are about the box's own relay, in this process.
 type Stats struct {
 	store.Stats
-	Age       time.Duration // of the oldest message that is not published; 0 if there is none
-	Published int64         // by this process since it started
-	Rate      float64       // messages a second that this process published in the last ten seconds
-	Behind    int64         // published by this process and not yet passed by the cursor: what a crash would repeat
-	Leading   int           // how many shards this process publishes
-	Looking   bool          // this process leads, and is about to publish held or delayed messages that are due, or looks whether there are any
-	Trouble   string        // what the relay is waiting to be over; empty if nothing is wrong
+	Age       time.Duration // of the oldest message that is not published and not held; 0 if there is none
+	Published int64         // messages that this relay has published since it started
+	Rate      float64       // messages a second that this relay published in the last ten seconds
+	Behind    int64         // messages that this relay has published and the cursor has not passed: a crash publishes them again
+	Leading   int           // how many shards this relay publishes now
+	Looking   bool          // this relay publishes held or delayed messages that are due, or looks for them
+	Trouble   string        // the latest thing that does not work and is tried again; empty if there is none
 }
 
-// Stats counts. An error is the database's; what the process knows by itself is
-// in the result all the same.
+// Stats asks the database and returns the counts. An error is the database's; the
+// fields that need no database are set all the same.
 func (b *Box[Tx]) Stats(ctx context.Context) (Stats, error) {
 	now := time.Now()
 	all := Stats{

@@ -14,24 +14,25 @@ import (
 	"github.com/dovetail-go/dovetail/store"
 )
 
-// Do runs f in a transaction and commits it together with what f sends through
-// out, or, if f returns an error or panics, neither. Messages are checked when
-// they are sent and written just before the commit.
+// Do calls f once, with a transaction and a sender. If f returns nil, Do commits the
+// changes of f and the messages that f sent through out, together. If f returns an
+// error or panics, Do rolls both back, and returns the error or panics. Messages are
+// checked when they are sent and written just before the commit. tx and out are f's
+// until it returns; goroutines of f may use out at once, and tx as the database allows.
 //
-// f's ctx belongs to the transaction: a Do of the same database within f joins
-// it, as a part that is undone alone if it fails. One part runs at a time: f
-// waits for it, and the part gets a context of its own. A service that is given
-// such a context refuses to send at once (dovetail.ErrInTransaction); with
-// dovetail.Outside it sends. Whatever else f does must be harmless if the
-// transaction is rolled back.
+// f gets a context that belongs to the transaction. A Do with this context, on a box of
+// the same database, joins the transaction as a part: if it fails, the part alone is
+// undone. One part runs at a time, and gets a context of its own. A service that is
+// given such a context does not send (dovetail.ErrInTransaction), except with
+// dovetail.Outside. Effects of f outside of the database are not undone.
 //
-// A Do within f that is given another context begins another transaction, which
-// a database with one writer, or a pool that is empty, never grants. After 30 s
-// the error says so.
+// A Do within f with any other context begins a second transaction. A database with one
+// writer, or a pool without a free connection, never begins it; after 30 s Do returns an
+// error that says so.
 //
-// A commit that the database did not answer is looked into; if its outcome
-// cannot be found out within Options.Resolve, the error is
-// dovetail.ErrUnknownOutcome. Any other error means that it was rolled back.
+// If the database did not answer the commit, Do finds out whether it happened, for up to
+// Options.Resolve, also if ctx ends. If it cannot, the error is
+// dovetail.ErrUnknownOutcome. Any other error says that the transaction was rolled back.
 func (b *Box[Tx]) Do(ctx context.Context, f func(ctx context.Context, tx Tx, out dovetail.Sender) error) error {
 	if outer, p := b.current(ctx); outer != nil {
 		return outer.nested(ctx, p, f)
@@ -49,8 +50,9 @@ func (b *Box[Tx]) Do(ctx context.Context, f func(ctx context.Context, tx Tx, out
 	return t.Commit(ctx)
 }
 
-// A Transaction is a transaction with its outgoing messages, for packages that
-// build on the outbox; others use Do. It is used by one goroutine at a time.
+// A Transaction is a transaction with its outgoing messages. It is for packages that
+// build on the outbox; others use Do. It is used by one goroutine at a time, except
+// for its Sender.
 type Transaction[Tx any] struct {
 	box     *Box[Tx]
 	tx      Tx
@@ -68,10 +70,11 @@ type part struct{ _ byte } // a size, so that each has an address of its own
 
 var errParts = errors.New("outbox: another Do within this transaction is running: one runs at a time, and a Do within it needs the context that its function was given")
 
-// Begin begins a transaction and returns it with the context that it is to be
-// used with. It must be ended with Commit or Rollback. The transaction writes
-// no token: whoever begins it has other means, such as an inbox row, to find
-// out whether a commit that fails with store.ErrUnknown happened.
+// Begin begins a transaction and returns it, with the context to use it with. It waits
+// for a connection until ctx ends, and at most 30 s while other transactions of the box
+// are open. The caller ends the transaction with Commit or
+// Rollback. A Commit whose error is store.ErrUnknown may have happened: unlike Do, the
+// caller finds that out by other means, such as an inbox row.
 func (b *Box[Tx]) Begin(ctx context.Context) (*Transaction[Tx], context.Context, error) {
 	return b.begin(ctx, false)
 }
@@ -125,18 +128,23 @@ func (b *Box[Tx]) current(ctx context.Context) (*Transaction[Tx], *part) {
 	return at.t, at.p
 }
 
-// Tx returns the database's transaction.
+// Tx returns the database's transaction. The caller does not end it.
 func (t *Transaction[Tx]) Tx() Tx { return t.tx }
 
-// Sender returns what buffers the transaction's messages.
+// Sender returns the sender that keeps the transaction's messages until Commit. It is
+// safe for concurrent use.
 func (t *Transaction[Tx]) Sender() dovetail.Sender { return t.out }
 
-// Reply has an inbox row keep a reply when the transaction commits.
+// Reply has the inbox row of k keep the reply r when the transaction commits. The
+// transaction must have inserted that row.
 func (t *Transaction[Tx]) Reply(k store.Key, r driver.Reply) {
 	t.replies = append(t.replies, store.KeptReply{Key: k, Reply: r})
 }
 
-// Commit writes the messages and commits.
+// Commit writes the messages and commits, in one round trip where the database can.
+// The transaction has ended then, whatever the error: store.ErrUnknown says that it may
+// have committed, any other error that it is rolled back. After the end, Commit returns
+// an error.
 func (t *Transaction[Tx]) Commit(ctx context.Context) error {
 	if !t.end() {
 		return errEnded
@@ -184,7 +192,8 @@ func (t *Transaction[Tx]) resolve(ctx context.Context, cause error) error {
 // withoutUnknown is an error whose outcome is known by now.
 type withoutUnknown struct{ error }
 
-// Rollback undoes the transaction. After the end it does nothing.
+// Rollback undoes the transaction and drops its messages, also if ctx has ended. After
+// the end it does nothing.
 func (t *Transaction[Tx]) Rollback(ctx context.Context) error {
 	if !t.end() {
 		return nil
@@ -205,8 +214,9 @@ func (t *Transaction[Tx]) abandon(ctx context.Context) {
 	}
 }
 
-// Savepoint runs f as a part of the transaction: if f returns an error or panics,
-// what it changed and sent is undone, and nothing else.
+// Savepoint calls f as a part of the transaction. If f returns an error or panics, only
+// what f changed and sent is undone, and Savepoint returns the error or panics. A
+// SavepointError in the result says that it could not be undone.
 func (t *Transaction[Tx]) Savepoint(ctx context.Context, f func() error) (err error) {
 	if t.ended.Load() {
 		return errEnded
@@ -246,14 +256,14 @@ func (t *Transaction[Tx]) Savepoint(ctx context.Context, f func() error) (err er
 	return nil
 }
 
-// A SavepointError says that a part could not be undone alone: the whole transaction
-// must be rolled back.
+// A SavepointError says that a part of a transaction could not be undone, or its
+// savepoint not released: the caller must roll back the whole transaction.
 type SavepointError struct{ Err error }
 
-// Error tells why.
+// Error says why.
 func (e *SavepointError) Error() string { return "outbox: part of a transaction: " + e.Err.Error() }
 
-// Unwrap returns why.
+// Unwrap returns the database's error.
 func (e *SavepointError) Unwrap() error { return e.Err }
 
 // nested is a Do within the part p of t.

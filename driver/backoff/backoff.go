@@ -1,5 +1,5 @@
-// Package backoff waits between attempts, for as long as a context allows: for transports,
-// and for what calls them.
+// Package backoff waits between attempts, no longer than a context allows. Transports
+// use it, and what calls them. All functions are safe for concurrent use.
 package backoff
 
 import (
@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Sleep waits for d, and reports whether it passed before ctx ended.
+// Sleep blocks until d has passed or ctx has ended, whichever is first, and reports
+// whether d has passed. Where d is 0 or less and ctx has ended, either may be reported.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -20,8 +21,8 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Double returns first for attempt 0, and twice as much for each further attempt, at
-// most longest.
+// Double returns how long to wait before the next attempt: first for attempt 0, twice
+// as long for each further attempt, and never more than longest.
 func Double(attempt int, first, longest time.Duration) time.Duration {
 	const enough = 20 // doublings; more could overflow
 	d := first << min(max(attempt, 0), enough)
@@ -31,8 +32,9 @@ func Double(attempt int, first, longest time.Duration) time.Duration {
 	return d
 }
 
-// Jitter returns d with up to a quarter more or less, so that many who wait for the
-// same thing do not come at once.
+// Jitter returns a random duration from three quarters of d to five quarters of d, so
+// that processes that began to wait together do not continue together. A d below 4 ns
+// is returned as it is.
 func Jitter(d time.Duration) time.Duration {
 	if d < 4 {
 		return d

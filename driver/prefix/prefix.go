@@ -1,24 +1,27 @@
 // Package prefix turns settlement in any order into the contiguous prefix that
-// cumulative acknowledgement wants: Kafka's committed offset, JetStream's
+// cumulative acknowledgement needs: Kafka's committed offset, JetStream's
 // AckAll, AMQP's multiple flag, a cursor in a file or a table.
 //
-// A transport keeps one [Tracker] for each partition that it owns, adds the
-// positions as it hands them out, marks them done as they are settled, and
-// acknowledges the prefix when it has advanced. What is settled beyond the
-// first unsettled position is remembered, and acknowledged with it; after a
-// crash it comes again, which is at most what the tracker may hold.
+// A transport keeps one [Tracker] for each partition that it owns. It adds
+// positions when it delivers them, marks them done when they are settled, and
+// acknowledges the prefix when the prefix has advanced. The tracker remembers
+// what is settled beyond the first unsettled position; it is acknowledged when that
+// position is settled. After a crash the engine delivers it again, at most as many
+// messages as the tracker may hold.
 package prefix
 
 import "fmt"
 
-// A Tracker follows the positions of one partition. Positions are whatever the
-// engine numbers messages with; they ascend and may have gaps (deleted or
-// compacted messages, transaction markers, messages of other keys).
+// A Tracker follows the positions of one partition. Positions are the numbers that
+// the engine gives to messages. They ascend and may have gaps (deleted or compacted
+// messages, transaction markers, messages of other keys). A position is open from
+// Add until Done. The prefix is all positions before the first open one.
 //
 // Add and Done take constant time where positions are contiguous, logarithmic
 // time where there are gaps, both amortised. What is done beyond the first open
 // position is kept as runs, so that memory grows with the open positions and not
-// with the limit. A Tracker is not safe for concurrent use.
+// with the limit. A Tracker is not safe for concurrent use. Make one with New: the
+// zero value must not be used.
 type Tracker struct {
 	limit int
 	ring  []run // length a power of two
@@ -41,15 +44,15 @@ type run struct {
 	done        bool
 }
 
-// New returns a tracker that holds at most limit positions beyond the prefix,
-// done and not done together. A limit below 1 counts as 1.
+// New returns a tracker that holds at most limit positions beyond the prefix, open
+// and done ones together. A limit below 1 counts as 1.
 func New(limit int) *Tracker { return &Tracker{limit: max(1, limit)} }
 
-// Add notes that pos was handed out. Positions are added in ascending order; one
-// that was added already, as when a message is delivered again, changes nothing.
-// It returns an error when the tracker is full, which means that the transport
-// should have stopped fetching (see Full), and when pos lies before one that was
-// added, which only a Reset may allow.
+// Add notes that the message at pos was delivered: pos is open now. Positions are
+// added in ascending order. To add one again, as when a message is delivered again,
+// changes nothing. Add returns an error, and changes nothing, when the tracker is full
+// (the transport fetches no more while Full), and when pos is new and lies before one
+// that was added (the transport calls Reset first).
 func (t *Tracker) Add(pos uint64) error {
 	if t.any && pos <= t.last {
 		if _, known := t.find(pos); known || t.moved && pos <= t.upTo {
@@ -71,9 +74,9 @@ func (t *Tracker) Add(pos uint64) error {
 	return nil
 }
 
-// Done notes that pos was settled, and returns the prefix and whether this
-// advanced it. A position that is done already, or was never added, changes
-// nothing.
+// Done notes that the message at pos was settled. It returns the last position of the
+// prefix, as Prefix does, and whether the prefix has advanced by this call. A position
+// that is done already, or was never added, changes nothing.
 func (t *Tracker) Done(pos uint64) (upTo uint64, advanced bool) {
 	i, known := t.find(pos)
 	if !known || t.at(i).done {
@@ -94,11 +97,11 @@ func (t *Tracker) Done(pos uint64) (upTo uint64, advanced bool) {
 	return t.upTo, true
 }
 
-// Prefix returns the last position of the prefix: it and all that were added
-// before it are done. ok is false while there is none since New or Reset.
+// Prefix returns the last position of the prefix: it and all positions that were
+// added before it are done. ok is false while the prefix is empty, after New or Reset.
 func (t *Tracker) Prefix() (upTo uint64, ok bool) { return t.upTo, t.moved }
 
-// First returns the first position that is not done: where a successor begins.
+// First returns the first open position: where a new owner of the partition begins.
 // ok is false when everything that was added is done.
 func (t *Tracker) First() (pos uint64, ok bool) {
 	if t.n == 0 {
@@ -107,21 +110,21 @@ func (t *Tracker) First() (pos uint64, ok bool) {
 	return t.at(0).first, true
 }
 
-// Len returns how many positions are held beyond the prefix: what a crash
-// repeats.
+// Len returns how many positions are held beyond the prefix, open and done: at most
+// so many messages are delivered again after a crash.
 func (t *Tracker) Len() int { return t.held }
 
-// Open returns how many positions were added and are not done.
+// Open returns how many positions are open.
 func (t *Tracker) Open() int { return t.open }
 
-// Full reports whether Add would fail. It is so for as long as the first
-// position is not settled, however many behind it are.
+// Full reports whether Add of a further position would fail. It stays so until the
+// first open position is done, however many behind it are done.
 func (t *Tracker) Full() bool { return t.held == t.limit }
 
-// Runs calls yield for what is held, in order, until yield returns false: for
-// positions from first to last that are open, or done, alike. Neighbours may be
-// alike as well. Positions that were never added may lie between those of a run
-// that is done.
+// Runs calls yield for the runs of held positions, in ascending order, until yield
+// returns false. A run is one open position, or done ones from first to last. Runs that
+// follow each other may both be done. A done run may have positions in it that were
+// never added. yield must not change the tracker.
 func (t *Tracker) Runs(yield func(first, last uint64, open bool) bool) {
 	for i := range t.n {
 		if r := t.at(i); !yield(r.first, r.last, !r.done) {
@@ -130,24 +133,24 @@ func (t *Tracker) Runs(yield func(first, last uint64, open bool) bool) {
 	}
 }
 
-// IsOpen reports whether pos was added and is not done.
+// IsOpen reports whether pos is open.
 func (t *Tracker) IsOpen(pos uint64) bool {
 	i, known := t.find(pos)
 	return known && !t.at(i).done
 }
 
-// Reset forgets everything, for a partition that was lost, taken over or
-// rewound, and begins the next term. Positions may then begin anywhere. A
-// transport keeps the term of a delivery in its receipt and passes over
-// settlements of another term, so that what a former owner still held is not
-// taken for what the present one was given.
+// Reset forgets all positions and begins the next term. A transport calls it for a
+// partition that was lost, taken over or rewound; the next position may be any. The
+// transport keeps the term in the receipt of each delivery and ignores settlements of
+// another term, so that the settlement of a delivery from before the Reset does not
+// settle one from after it.
 func (t *Tracker) Reset() {
 	t.head, t.n, t.held, t.open = 0, 0, 0, 0
 	t.last, t.any, t.upTo, t.moved = 0, false, 0, false
 	t.term++
 }
 
-// Term returns how often the tracker was Reset.
+// Term returns how often Reset was called.
 func (t *Tracker) Term() uint64 { return t.term }
 
 func (t *Tracker) at(i int) *run { return &t.ring[(t.head+i)&(len(t.ring)-1)] }
