@@ -116,13 +116,13 @@ func (p *pair) behind(ctx context.Context, _ Harness, _ Lengths, at *moments) er
 			return until("the primary shows what the standby has not got", func(w, e int) bool { return w > 0 && e > 2 })
 		},
 		func() error { return rest(ctx, 3*time.Second) }, // in which those who are wrong act
-		func() error { at.disturb(); return primary.Kill() },
+		func() error { at.gone(); return primary.Kill() },
 		// Without a primary it is not ready before it is promoted.
 		func() error {
 			back.Go(func() { _ = standby.Restart(ctx) })
 			return poll(ctx, standby.Name()+" is promoted", func() bool { return p.c.Promote(ctx, standby) == nil })
 		},
-		func() error { p.hold.clear(); p.watch(ctx); return p.leads(ctx, standby) },
+		func() error { p.hold.clear(); p.watch(ctx); err := p.leads(ctx, standby); at.back(); return err },
 		func() error { return primary.Restart(ctx) },
 		func() error { return p.whole(ctx) })
 }
