@@ -27,6 +27,9 @@ func (r *run) drain(ctx context.Context) (complete bool, err error) {
 	defer func() { r.drained = time.Since(from) }()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	if r.letters != nil {
+		r.letters.wholly.Store(true)
+	}
 	last, moved := Progress{}, time.Now()
 	for {
 		began := time.Now() // what a look says is no older

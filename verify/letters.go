@@ -8,6 +8,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-go/dovetail"
@@ -26,6 +27,8 @@ type letters struct {
 	kept     map[string]map[string]bool // group → ids of messages that stay there, as seen last
 	requeued int
 	err      error // of the last look
+
+	wholly atomic.Bool // each look reads everything: the run waits for what is missing
 
 	// Of the one that looks.
 	after map[string]string // service → the position that was read last
@@ -62,14 +65,14 @@ func (l *letters) watch(ctx context.Context) {
 }
 
 // look reads the dead letters that came since the last look, and sends those of path
-// requeues again. It reads all of them where that is quick or was not done for long:
-// a transport may sort a new one before others.
+// requeues again. It reads all of them where that is quick, was not done for long, or
+// is what the run waits for: a transport may sort a new one before others.
 func (l *letters) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	from, kept := l.after, map[string]map[string]bool{}
 	began := time.Now()
-	whole := began.Sub(l.whole) > 20*l.took
+	whole := l.wholly.Load() || began.Sub(l.whole) > 20*l.took
 	if whole {
 		from = nil
 	} else {

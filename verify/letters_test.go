@@ -67,7 +67,17 @@ func TestLetters_that_were_read_are_not_read_again_where_that_takes_long(t *test
 	if n := l.counts()[poison]; n != 251 || c.read != 2 || len(c.sent) != 1 || l.err != nil {
 		t.Errorf("%d are kept, %d were read, %d sent again, %v: want 251, and the new two read", n, c.read, len(c.sent), l.err)
 	}
-	c.put("0001", keyOf(poison, 1), "early"+badMark, nil) // by a clock that is behind
+	c.put("0002", keyOf(requeues, 1), "early again", nil) // by a clock that is behind
+	l.look(t.Context())
+	if len(c.sent) != 1 {
+		t.Errorf("%d sent again, want the first alone: the other is not seen yet", len(c.sent))
+	}
+	l.wholly.Store(true)
+	l.look(t.Context())
+	if len(c.sent) != 2 {
+		t.Errorf("%d sent again, want the second as well: the run waits for it", len(c.sent))
+	}
+	c.put("0001", keyOf(poison, 1), "early"+badMark, nil)
 	l.lookWell(t.Context())
 	if n := l.counts()[poison]; n != 252 {
 		t.Errorf("%d are kept, want the one as well that is before those that were read", n)
