@@ -11,9 +11,8 @@ import (
 )
 
 // Examine looks at the replicas of the streams that carry channels, and of their
-// consumers: which have no leader, and which servers are away or behind. A stream
-// or a consumer with one replica, and one that changed its leader within the last
-// seconds, is well.
+// consumers: which have no leader, and which servers are away. A server that was heard
+// within the last seconds is not, though its replica may have to catch up.
 func (c *Conn) Examine(ctx context.Context) ([]driver.Finding, error) {
 	if err := c.ready(); err != nil {
 		return nil, err
@@ -65,12 +64,11 @@ type examination struct {
 	named, told []string // streams that there are, and those whose leaders answered
 	ours        []string
 	leaderless  []string            // streams and consumers
-	behind      map[string][]string // streams and consumers, by server: its copy is not current
-	away        map[string]bool     // servers
+	away        map[string][]string // streams and consumers, by the server that has a replica and is away
 }
 
-// lately is how long a replica may take to catch up without anybody having to act.
-const lately = 10 * time.Second
+// silence is for how long a server must say nothing to count as away.
+const silence = 10 * time.Second
 
 func (e *examination) look(what string, cluster *jetstream.ClusterInfo) {
 	if cluster == nil {
@@ -80,14 +78,13 @@ func (e *examination) look(what string, cluster *jetstream.ClusterInfo) {
 		e.leaderless = append(e.leaderless, what)
 	}
 	for _, r := range cluster.Replicas {
-		if !r.Offline && (r.Current || r.Active < lately) {
+		if !r.Offline && (r.Current || r.Active < silence) {
 			continue
 		}
-		if e.behind == nil {
-			e.behind, e.away = map[string][]string{}, map[string]bool{}
+		if e.away == nil {
+			e.away = map[string][]string{}
 		}
-		e.behind[r.Name] = append(e.behind[r.Name], what)
-		e.away[r.Name] = e.away[r.Name] || r.Offline
+		e.away[r.Name] = append(e.away[r.Name], what)
 	}
 }
 
@@ -101,14 +98,9 @@ func (e *examination) findings() (all []driver.Finding) {
 		all = append(all, driver.Finding{Subject: "streams or consumers without a leader", Problem: "nothing can be sent there or received", Concerns: e.leaderless, Stops: true,
 			Remedy: "start the servers that have a replica: it takes more than half of them; nats stream report names them"})
 	}
-	for _, name := range slices.Sorted(maps.Keys(e.behind)) {
-		f := driver.Finding{Subject: "server " + name, Problem: "its replicas are behind", Concerns: e.behind[name],
-			Remedy: "look at its disk, its network and its log; nats stream report shows how far it is behind"}
-		if e.away[name] {
-			f.Problem = "is away, and has replicas"
-			f.Remedy = "start it; if it is gone for good, nats server cluster peer-remove " + name + " has the others take its place"
-		}
-		all = append(all, f)
+	for _, name := range slices.Sorted(maps.Keys(e.away)) {
+		all = append(all, driver.Finding{Subject: "server " + name, Problem: "is away, or does not answer, and has replicas", Concerns: e.away[name],
+			Remedy: "start it, or look at its network and its log; if it is gone for good, nats server cluster peer-remove " + name + " has the others take its place"})
 	}
 	return all
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // What real servers tell, cluster_test.go sees. Here is what is made of it.
-func TestExamine_tells_who_is_away_who_is_behind_and_what_has_no_leader(t *testing.T) {
+func TestExamine_tells_who_is_away_and_what_has_no_leader(t *testing.T) {
 	with := func(leader string, replicas ...*jetstream.PeerInfo) *jetstream.ClusterInfo {
 		return &jetstream.ClusterInfo{Leader: leader, Replicas: replicas}
 	}
@@ -23,8 +23,8 @@ func TestExamine_tells_who_is_away_who_is_behind_and_what_has_no_leader(t *testi
 		"alone":                  {nil, nil, nil},
 		"well":                   {with("a", well), nil, nil},
 		"a moment behind":        {with("a", well, &jetstream.PeerInfo{Name: "c", Active: time.Second}), nil, nil},
-		"behind for long":        {with("a", well, &jetstream.PeerInfo{Name: "c", Active: time.Minute}), nil, []string{"server c its replicas are behind"}},
-		"away":                   {with("a", well, &jetstream.PeerInfo{Name: "c", Offline: true, Current: true}), nil, []string{"server c is away, and has replicas"}},
+		"silent for long":        {with("a", well, &jetstream.PeerInfo{Name: "c", Active: time.Minute}), nil, []string{"server c is away, or does not answer, and has replicas"}},
+		"away":                   {with("a", well, &jetstream.PeerInfo{Name: "c", Offline: true, Current: true}), nil, []string{"server c is away, or does not answer, and has replicas"}},
 		"no leader":              {with("", well), nil, []string{"streams or consumers without a leader nothing can be sent there or received"}},
 		"a stream tells nothing": {with("a", well), []string{"orders"}, []string{"streams or consumers without a leader nothing can be sent there or received"}},
 	} {
