@@ -25,7 +25,7 @@ fuzz: ## each fuzz target for a minute; FOR=10m for longer
 	@$(DEV) fuzz $(if $(FOR),-for $(FOR))
 
 .PHONY: docs
-docs: ## copy code anew into the documents that show it
+docs: ## copy code again into the documents that show it
 	@$(DEV) docs
 
 .PHONY: up

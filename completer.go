@@ -150,7 +150,7 @@ func (f *completer) flush(ctx context.Context, due []outgoing) progress {
 	for i, c := range due {
 		if c.of.unsent == 0 && (i == 0 || due[i-1].of != c.of) {
 			if c.of.result == resultDeadLetter {
-				crash.ConsumerBuried.Pass()
+				crash.ConsumerDeadLetterSent.Pass()
 			}
 			p.over = append(p.over, c.of)
 		}
@@ -309,7 +309,7 @@ func (f *completer) settle(ctx context.Context, over []*item) {
 	for _, t := range over {
 		outcome := driver.Ack
 		if t.result == resultDeadLetter {
-			crash.ConsumerTold.Pass()
+			crash.ConsumerDeadLetterNoted.Pass()
 			outcome = driver.Reject
 		}
 		l := f.settlements[t.from]

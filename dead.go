@@ -69,8 +69,8 @@ const (
 	maxDeadStack = 6 << 10
 )
 
-// bury makes t's dead letter.
-func (b *groupConsumer) bury(t *item) *driver.Message {
+// deadLetter makes t's dead letter.
+func (b *groupConsumer) deadLetter(t *item) *driver.Message {
 	d := DeadLetter{
 		Message: t.in.Message, Service: b.s.name, Group: t.in.Group, Handler: t.in.Handler,
 		Error: errText(t.err), Attempts: t.in.Attempt, Requeues: t.in.Requeues, At: now(), token: t.in.token,

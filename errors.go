@@ -61,7 +61,7 @@ func (e *QuorumError) Error() string {
 // Is reports whether target is ErrQuorum.
 func (e *QuorumError) Is(target error) bool { return target == ErrQuorum }
 
-// Permanent marks an error as one that trying again cannot mend: the message
+// Permanent marks an error as one that trying again cannot help: the message
 // becomes a dead letter at once.
 func Permanent(err error) error {
 	if err == nil {

@@ -16,7 +16,7 @@ import (
 )
 
 // copying is a fake: a transport in memory whose receivers make each delivery
-// anew, as the client of a server does, and break when the test says so.
+// again, as the client of a server does, and break when the test says so.
 type copying struct {
 	*scripted
 	broken atomic.Bool

@@ -67,7 +67,7 @@ func (f *completer) noteOne(ctx context.Context, t *item) bool {
 			break
 		}
 	}
-	crash.ConsumerTold.Pass()
+	crash.ConsumerDeadLetterNoted.Pass()
 	if err == nil {
 		return true
 	}

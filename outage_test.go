@@ -246,7 +246,7 @@ func TestReceiver_that_stalls_is_opened_anew(t *testing.T) {
 		f.deaf.Store(false) // those that are open stay deaf
 		<-handled
 		if f.opened.Load() == before || svc.Stats().Stalls == 0 {
-			t.Error("the message came, but not through a receiver opened anew")
+			t.Error("the message came, but not through a receiver opened again")
 		}
 	})
 }

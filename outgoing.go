@@ -40,7 +40,7 @@ func (b *groupConsumer) appendOutgoing(due []outgoing, t *item) []outgoing {
 		return append(due, outgoing{m: b.forward(t), of: t, letter: true})
 	case resultDeadLetter:
 		if b.keeps(t) {
-			due = append(due, outgoing{m: b.bury(t), of: t, letter: true})
+			due = append(due, outgoing{m: b.deadLetter(t), of: t, letter: true})
 		} else {
 			b.s.notice(Notice{Kind: NoticeDiscard, Channel: b.channel.Name, Group: b.group, Message: m, Attempt: t.in.Attempt, Err: t.err})
 		}

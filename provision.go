@@ -95,7 +95,7 @@ func (s *Service) conflicts() (errs []error) {
 }
 
 // holdsTooLong refuses a retry policy that holds a message for longer than the
-// transport's engine lets it stay unsettled: it would be delivered anew before
+// transport's engine lets it stay unsettled: it would be delivered again before
 // its last attempt, again and again.
 func (s *Service) holdsTooLong(sub *subscription) error {
 	policy := s.opts.Retry

@@ -176,7 +176,7 @@ type pendingSend struct {
 	failed  SendError
 
 	round          int   // attempts that failed
-	reprovisioned  int   // the round in which topology was provisioned anew
+	reprovisioned  int   // the round in which topology was provisioned again
 	reprovisionErr error // what came of that
 }
 

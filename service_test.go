@@ -306,7 +306,7 @@ func TestRun_returns_every_registration_error(t *testing.T) {
 	}
 }
 
-// What no retry can mend is told at once, to the caller and the operator.
+// What no retry can help is told at once, to the caller and the operator.
 func TestHandler_that_no_retry_can_help_is_not_tried_again(t *testing.T) {
 	for remedy, send := range map[string]func(context.Context, *dovetail.Service) error{
 		"Declare": func(ctx context.Context, svc *dovetail.Service) error { return welcome.Send(ctx, svc, item{}) },

@@ -12,7 +12,7 @@ import (
 )
 
 // A source is one receiver of the broker, and the sink of what it receives.
-// It opens the receiver, and opens it anew when it breaks or stalls.
+// It opens the receiver, and opens it again when it breaks or stalls.
 type source struct {
 	s    *Service
 	sub  driver.Subscription
@@ -363,7 +363,7 @@ func (src *source) notice(n Notice) {
 	src.s.notice(n)
 }
 
-// watch opens the receiver anew when it delivers nothing although messages
+// watch opens the receiver again when it delivers nothing although messages
 // wait: clients and brokers are known to stall in silence. What waits at two
 // looks in a row is taken for stalled. It may as well be another instance's that
 // is slow, and so a receiver that delivers nothing when it was opened again is

@@ -23,7 +23,7 @@ type Stats struct {
 	Unhandled   int64 `json:"unhandled"`   // messages of a type that this instance does not handle: kept until one does, or settled where that is another's part of a channel
 	LateReplies int64 `json:"late_replies"`
 	LostCallers int64 `json:"lost_callers"` // answers that could not be sent: the caller was gone, or they were over a limit
-	Stalls      int64 `json:"stalls"`       // receivers opened anew because they delivered nothing
+	Stalls      int64 `json:"stalls"`       // receivers opened again because they delivered nothing
 
 	InHand int64 `json:"in_hand"` // now: messages received and not settled
 	Held   int64 `json:"held"`    // now: messages that wait for another attempt, for handlers that cannot begin, or behind one that does

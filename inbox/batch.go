@@ -35,7 +35,7 @@ func Batch[Tx, T any](box *outbox.Box[Tx], f func(ctx context.Context, tx Tx, ou
 			return every(len(vs), ErrNoMessage)
 		}
 		for _, in := range ins {
-			buryWith(box, in)
+			noteDeadLetter(box, in)
 		}
 		some := func(from, to int) ([]error, error) {
 			b := batch[Tx]{box: box, ins: ins[from:to], errs: make([]error, to-from)}

@@ -76,7 +76,7 @@ func (r *run[Tx]) once(ctx context.Context, res any, f func(context.Context, Tx,
 		return ErrNoMessage
 	}
 	if res == nil || r.in.Message.ReplyTo == "" {
-		buryWith(r.box, r.in)
+		noteDeadLetter(r.box, r.in)
 	} // else who asked is told of the failure, and may ask again under the same id
 	entry := entryOf(r.in, time.Now())
 	t, ctx, err := r.box.Begin(ctx)
@@ -187,11 +187,11 @@ func (r *run[Tx]) resolve(ctx context.Context, entry store.Entry, res any, cause
 	case found[0].State == store.Handled:
 		return r.known(ctx, t, found[0], res)
 	}
-	return unknown // the next attempt enters anew, and is safe
+	return unknown // the next attempt enters again, and is safe
 }
 
-// buryWith has the row say so when the message becomes a dead letter.
-func buryWith[Tx any](box *outbox.Box[Tx], in *dovetail.Delivery) {
+// noteDeadLetter has the row say so when the message becomes a dead letter.
+func noteDeadLetter[Tx any](box *outbox.Box[Tx], in *dovetail.Delivery) {
 	in.OnDeadLetter(func(ctx context.Context) error {
 		t, ctx, err := box.Begin(ctx)
 		if err != nil {

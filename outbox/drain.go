@@ -97,7 +97,7 @@ func (t *term[Tx]) drainRows(ctx context.Context, rows []store.Held, until time.
 	defer t.draining.Unlock()
 	send, cancel := context.WithDeadline(t.send, until)
 	defer cancel()
-	w := t.window.anew()
+	w := t.window.emptyCopy()
 	for i := range rows {
 		e := w.add(rows[i].Row, laneKey{rows[i].Message.Channel, rows[i].Lane.Name})
 		e.held = &rows[i]

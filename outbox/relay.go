@@ -14,7 +14,7 @@ import (
 )
 
 // relay publishes every shard until ctx ends. It returns an error only for what
-// waiting does not mend.
+// waiting does not help.
 func (b *Box[Tx]) relay(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -93,7 +93,7 @@ func (b *Box[Tx]) shard(ctx context.Context, shard int) error {
 
 // lead publishes a shard for one term. It returns nil when the term is over or
 // the service has ended, whether the shard was left to another instance, and an
-// error for what another term would not mend.
+// error for what another term would not help.
 func (b *Box[Tx]) lead(ctx context.Context, term store.Term) (left bool, err error) {
 	// The last messages are published after the service has ended, for a while.
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))

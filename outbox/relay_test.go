@@ -411,7 +411,7 @@ func TestRelay_retires_what_was_published(t *testing.T) {
 	})
 }
 
-// forgetful is a broker that forgets what it confirmed when it is started anew.
+// forgetful is a broker that forgets what it confirmed when it is started again.
 type forgetful struct {
 	*broker
 	mu          sync.Mutex

@@ -75,7 +75,7 @@ func (t *term[Tx]) batch() int {
 
 // resume begins where a cursor is.
 func (t *term[Tx]) resume(c store.Cursor) {
-	t.window = t.window.anew()
+	t.window = t.window.emptyCopy()
 	t.reader = reader{after: c.Position}
 	t.b.behind.Add(-int64(t.step.passed))
 	t.step = progress{to: c.Position, written: t.step.written + 1}
@@ -253,7 +253,7 @@ type progress struct {
 	since   time.Time // when the first of them was published
 	hold    []store.Held
 	pending bool // the store waits for an advance before it shows more
-	written int  // how often it was begun anew
+	written int  // how often it was begun again
 }
 
 // piggyback is what of the progress a read is told to write down with what it

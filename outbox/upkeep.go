@@ -197,7 +197,7 @@ func (t *term[Tx]) keepsUnknown() bool {
 	return forgets && !t.volatile.Load().told
 }
 
-// watchBroker looks whether a broker that may forget has been started anew.
+// watchBroker looks whether a broker that may forget has been started again.
 func (t *term[Tx]) watchBroker(ctx context.Context) {
 	v, ok := t.conn.(driver.Incarnated)
 	if !ok {
@@ -257,7 +257,7 @@ func (t *term[Tx]) checkBroker() {
 	}
 }
 
-// rewind begins anew with everything that is retained: the broker may have
+// rewind begins again with everything that is retained: the broker may have
 // forgotten it.
 func (t *term[Tx]) rewind(ctx context.Context, v *volatile) error {
 	t.reader.drain()
@@ -268,7 +268,7 @@ func (t *term[Tx]) rewind(ctx context.Context, v *volatile) error {
 		return err
 	}
 	crash.RelayRewound.Pass()
-	t.b.warnings.log.Warn("the broker was started anew and may have forgotten what it confirmed last: publishing it again, under the same ids")
+	t.b.warnings.log.Warn("the broker was started again and may have forgotten what it confirmed last: publishing it again, under the same ids")
 	t.resume(cursor)
 	t.volatile.Store(v)
 	return nil

@@ -69,8 +69,8 @@ func newWindow(c driver.Capabilities) *window {
 	return w
 }
 
-// anew is an empty window of the same kind.
-func (w *window) anew() *window {
+// emptyCopy is an empty window of the same kind.
+func (w *window) emptyCopy() *window {
 	return &window{pipelined: w.pipelined, batched: w.batched, large: w.large, lanes: map[laneKey]*lane{}}
 }
 

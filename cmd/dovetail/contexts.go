@@ -39,7 +39,7 @@ func loadContexts() (*contexts, error) {
 		err = json.Unmarshal(b, c)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read contexts: %s: %w: mend the file or remove it", c.path, err)
+		return nil, fmt.Errorf("read contexts: %s: %w: correct the file or remove it", c.path, err)
 	}
 	if c.Named == nil {
 		c.Named = map[string]placement{}

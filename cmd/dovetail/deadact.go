@@ -94,7 +94,7 @@ func (a *app) deadEdit() *cobra.Command {
 		Long: `Send a dead letter again, to the group and handler that failed, with another body
 or other headers. It keeps its identity: behind an inbox it takes effect once.`,
 		Example: `  dovetail dead edit 01977a3e-5f0b-7c1e-9f60-5a2b8f1c3d4e --data '{"customer":"17850"}'
-  dovetail dead edit 01977a3e-5f0b-7c1e-9f60-5a2b8f1c3d4e --data @mended.json --header checked-by=ana`,
+  dovetail dead edit 01977a3e-5f0b-7c1e-9f60-5a2b8f1c3d4e --data @repaired.json --header checked-by=ana`,
 		Args: arguments(1, 1, "the dead letter's id"),
 	}
 	f := cmd.Flags()
@@ -137,7 +137,7 @@ func (d *deadItem) edit(body []byte, given bool, contentType string, headers []s
 		m.Body = body
 	}
 	if isJSON(m.ContentType) && !json.Valid(m.Body) {
-		return errors.New("the new body is not valid JSON: mend it, or say what it is with --content-type")
+		return errors.New("the new body is not valid JSON: correct it, or say what it is with --content-type")
 	}
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, "=")

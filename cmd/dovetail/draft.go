@@ -108,7 +108,7 @@ func (d *draft) message(body []byte) (*driver.Message, error) {
 		m.Headers = append(m.Headers, driver.Header{Name: name, Value: value})
 	}
 	if isJSON(m.ContentType) && !json.Valid(body) {
-		return nil, fmt.Errorf("body is not valid JSON: %s: mend it, or say what it is with --content-type", short(string(body), 60))
+		return nil, fmt.Errorf("body is not valid JSON: %s: correct it, or say what it is with --content-type", short(string(body), 60))
 	}
 	return m, nil
 }

@@ -55,7 +55,7 @@ func runScripts(t testscript.T, dir string, broker func(*testscript.Env) error) 
 			return broker(env)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"service": serviceCommand, "mend": mendCommand, "handled": handledCommand, "dead": deadCount,
+			"service": serviceCommand, "repair": repairCommand, "handled": handledCommand, "dead": deadCount,
 			"listening": listeningCommand, "parses": parsesCommand, "code": codeCommand, "set": setCommand, "waitfor": waitCommand, "waitfile": waitFileCommand,
 			"verdict": verdictCommand, "verifying": verifyingCommand, "written": writtenCommand, "setaside": setAsideCommand, "handledby": handledByCommand,
 			"cleared": clearedCommand, "tail": tailCommand, "tailed": tailedCommand, "relations": relationsCommand,

@@ -15,11 +15,11 @@ import (
 type serviceKey struct{}
 
 // A tinyService is what the scripts talk to: a command that fails for customers
-// called bad until it is mended, an event, a call and a survey.
+// called bad until it is repaired, an event, a call and a survey.
 type tinyService struct {
-	svc     *dovetail.Service
-	mended  atomic.Bool
-	handled atomic.Int64
+	svc      *dovetail.Service
+	repaired atomic.Bool
+	handled  atomic.Int64
 }
 
 type welcome struct {
@@ -52,7 +52,7 @@ func serviceCommand(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 	}
 	sendWelcome.Handle(svc, func(_ context.Context, w welcome) error {
-		if w.Customer == "bad" && !tiny.mended.Load() {
+		if w.Customer == "bad" && !tiny.repaired.Load() {
 			return fmt.Errorf("mail server said no")
 		}
 		tiny.handled.Add(1)
@@ -80,9 +80,9 @@ func serviceCommand(ts *testscript.TestScript, neg bool, args []string) {
 	tiny.svc = svc
 }
 
-// mendCommand: mend. From now on the handler succeeds.
-func mendCommand(ts *testscript.TestScript, neg bool, args []string) {
-	ts.Value(serviceKey{}).(*tinyService).mended.Store(true)
+// repairCommand: repair. From now on the handler succeeds.
+func repairCommand(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Value(serviceKey{}).(*tinyService).repaired.Store(true)
 }
 
 // handledCommand: handled N. Waits until the service has handled N messages.

@@ -58,7 +58,7 @@ func (t *Tracker) Add(pos uint64) error {
 		if _, known := t.find(pos); known || t.moved && pos <= t.upTo {
 			return nil
 		}
-		return fmt.Errorf("position %d after %d: positions ascend; Reset the tracker when a partition begins anew", pos, t.last)
+		return fmt.Errorf("position %d after %d: positions ascend; Reset the tracker when a partition begins again", pos, t.last)
 	}
 	if t.held == t.limit {
 		return fmt.Errorf("position %d: %d positions from %d on wait for the first to be settled: fetch no more while Full", pos, t.held, t.at(0).first)

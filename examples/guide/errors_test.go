@@ -82,10 +82,10 @@ func TestErrors_decide_what_becomes_of_a_message(t *testing.T) {
 func TestRetry_holds_its_key(t *testing.T) {
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
 		var done []string
-		var mended atomic.Bool // handlers have goroutines of their own
+		var repaired atomic.Bool // handlers have goroutines of their own
 		svc := h.Service("payment")
 		ChargeCard.Handle(svc, func(_ context.Context, c Charge) error {
-			if c.Order == "7" && !mended.Load() {
+			if c.Order == "7" && !repaired.Load() {
 				return errDown
 			}
 			done = append(done, fmt.Sprint(c.Order, "/", c.Pence))
@@ -102,7 +102,7 @@ func TestRetry_holds_its_key(t *testing.T) {
 		if got := fmt.Sprint(done); got != "[8/3]" {
 			t.Errorf("handled %s before the bank is back", got)
 		}
-		mended.Store(true)
+		repaired.Store(true)
 		h.Advance(time.Minute)
 		if got := fmt.Sprint(done); got != "[8/3 7/1 7/2]" {
 			t.Errorf("handled %s", got)
@@ -113,10 +113,10 @@ func TestRetry_holds_its_key(t *testing.T) {
 // What failed for the last time is kept, and sent again once it can be handled.
 func TestDeadLetter_is_sent_again_to_the_handler_that_failed(t *testing.T) {
 	dovetailtest.Run(t, func(t *testing.T, h *dovetailtest.Harness) {
-		mended, charged := false, 0
+		repaired, charged := false, 0
 		svc := h.Service("payment")
 		ChargeCard.Handle(svc, func(_ context.Context, c Charge) error {
-			if !mended {
+			if !repaired {
 				return dovetail.Permanent(errNoCard)
 			}
 			charged += c.Pence
@@ -132,7 +132,7 @@ func TestDeadLetter_is_sent_again_to_the_handler_that_failed(t *testing.T) {
 		if len(dead) != 1 || dead[0].Error != "there is no card" || dead[0].Handler != "payment.charge-card.v1" {
 			t.Fatalf("dead letters: %+v", dead)
 		}
-		mended = true
+		repaired = true
 		h.Requeue(dead[0])
 		h.Settle()
 		if charged != 250 || len(h.DeadLetters("payment")) != 0 {

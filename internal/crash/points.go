@@ -27,7 +27,7 @@ var (
 	RelayPromoted  = point(Relay, "promoted", "due rows are in the outbox", "the same")
 	RelayRetiring  = point(Relay, "retiring", "published rows are deleted, not committed", "must delete no other")
 	RelayRetired   = point(Relay, "retired", "published rows are gone", "the same")
-	RelayRewound   = point(Relay, "rewound", "the cursor is set back, since the broker was started anew", "publishes again what is retained")
+	RelayRewound   = point(Relay, "rewound", "the cursor is set back, since the broker was started again", "publishes again what is retained")
 	RelayLeft      = point(Relay, "left", "the term is over, the lease given back", "repeats nothing")
 )
 
@@ -42,11 +42,11 @@ var (
 
 // The consumer: from receiving to settling.
 var (
-	ConsumerReceived = point(Consumer, "received", "messages are received, none is begun", "they come again")
-	ConsumerHandled  = point(Consumer, "handled", "a handler has returned", "its message comes again")
-	ConsumerReplied  = point(Consumer, "replied", "an answer is sent, its request not settled", "the request comes again and is answered again")
-	ConsumerBuried   = point(Consumer, "buried", "a dead letter is sent; its message is not settled, the inbox not told", "it is made once more, under the same id")
-	ConsumerTold     = point(Consumer, "told", "the inbox knows of a dead letter, its message is not settled", "the same")
-	ConsumerSettling = point(Consumer, "settling", "all consequences are sent", "what is being settled comes again")
-	ConsumerSettled  = point(Consumer, "settled", "messages are settled", "repeats none of them")
+	ConsumerReceived        = point(Consumer, "received", "messages are received, none is begun", "they come again")
+	ConsumerHandled         = point(Consumer, "handled", "a handler has returned", "its message comes again")
+	ConsumerReplied         = point(Consumer, "replied", "an answer is sent, its request not settled", "the request comes again and is answered again")
+	ConsumerDeadLetterSent  = point(Consumer, "buried", "a dead letter is sent; its message is not settled, the inbox not told", "it is made once more, under the same id")
+	ConsumerDeadLetterNoted = point(Consumer, "told", "the inbox knows of a dead letter, its message is not settled", "the same")
+	ConsumerSettling        = point(Consumer, "settling", "all consequences are sent", "what is being settled comes again")
+	ConsumerSettled         = point(Consumer, "settled", "messages are settled", "repeats none of them")
 )

@@ -19,7 +19,7 @@ import (
 //	<!-- from: examples/quickstart/main.go -->
 //	<!-- from: transport/filebus/filebus_test.go#TestConformance -->
 //
-// "make docs" writes the copies anew. A few lines of usage may do without; see
+// "make docs" writes the copies again. A few lines of usage may do without; see
 // usage.
 var fromLine = regexp.MustCompile(`^<!-- from: (\S+?)(?:#([\w.,]+))? -->$`)
 
@@ -128,7 +128,7 @@ func docOf(d ast.Decl) *ast.CommentGroup {
 	return nil
 }
 
-// Refresh returns a document with its copied code written anew.
+// Refresh returns a document with its copied code written again.
 func Refresh(fsys fs.FS, text string) (string, error) {
 	var b strings.Builder
 	done := 0

@@ -93,7 +93,7 @@ func (g goroutine) known() bool {
 		"runtime.goexit0", "runtime.gc", "runtime.MHeap", "runtime.ensureSigM", "runtime.ReadTrace",
 		"os/signal.signal_recv", "os/signal.loop", "runtime/pprof.", "runtime/trace.",
 		"internal/leak.goroutines",
-		"dovetail/servers.spawn", // waits for a server that a test has started anew, and ends with it
+		"dovetail/servers.spawn", // waits for a server that a test has started again, and ends with it
 	} {
 		if strings.Contains(g.stack, s) {
 			return true

@@ -32,7 +32,7 @@ func TestServer_that_is_killed_loses_and_invents_nothing(t *testing.T) {
 			srv := servers.Start(t, servers.Postgres)
 			url := srv.URL() + "&synchronous_commit=" + mode
 			s, counter := opened(t, url, t.TempDir(), pgstore.Options{Conns: 30})
-			l := newLedger()
+			l := newRecorder()
 			relaying(t, s, l, outbox.Options{Lease: 500 * time.Millisecond, CursorInterval: 10 * time.Millisecond, CleanupInterval: 200 * time.Millisecond})
 			box := outbox.New(newStub(1<<60), s, outbox.Options{NoRelay: true})
 			var wg sync.WaitGroup
@@ -153,7 +153,7 @@ func TestPrepared_transaction_is_published_when_it_commits(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := opened(t, server(t), dir, pgstore.Options{NoReorder: true})
 	ctx := t.Context()
-	l := newLedger()
+	l := newRecorder()
 	relaying(t, s, l, outbox.Options{})
 	send := func(tx pgx.Tx, id string) {
 		must(t, s.Write(ctx, tx, store.Writes{Messages: []*driver.Message{{ID: id, Channel: "stock", Source: "catalog", Type: "t.v1"}}}))

@@ -75,7 +75,7 @@ func bySQL(s *pgstore.SQLStore, box *outbox.Box[*sql.Tx], flush bool) writer {
 }
 
 // In a transaction of somebody else's, a message is sent before the lock that
-// orders it is taken. The deferred trigger numbers it anew, and Flush writes it
+// orders it is taken. The deferred trigger numbers it again, and Flush writes it
 // when the lock is held: either way it follows its lock.
 func TestMessages_sent_before_the_lock_follow_it_all_the_same(t *testing.T) {
 	t.Parallel()
@@ -104,7 +104,7 @@ func followLocks(t *testing.T, s *pgstore.Store, counter string, write writer) {
 	ctx := t.Context()
 	_, err := s.Pool().Exec(ctx, `CREATE TABLE `+counter+`_of (id text PRIMARY KEY, key text, n bigint)`)
 	must(t, err)
-	l := newLedger()
+	l := newRecorder()
 	relaying(t, s, l, outbox.Options{})
 	const writers, each = 12, 25
 	var wg sync.WaitGroup

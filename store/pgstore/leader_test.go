@@ -181,7 +181,7 @@ func TestChannel_that_fails_does_not_stop_the_others(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s, counter := opened(t, server(t), dir, pgstore.Options{})
-	l := newLedger()
+	l := newRecorder()
 	var sick atomic.Bool
 	sick.Store(true)
 	var good, tried atomic.Int64
@@ -254,7 +254,7 @@ func TestRelay_says_little_while_the_database_is_away(t *testing.T) {
 	direct, _ := opened(t, url, dir, pgstore.Options{})
 	proxy := servers.NewProxy(t, strings.Split(strings.Split(url, "@")[1], "/")[0])
 	s, _ := opened(t, proxy.URL(url), dir, pgstore.Options{Timeout: 2 * time.Second})
-	l := newLedger()
+	l := newRecorder()
 	said := &logLines{}
 	svc := newStub(1 << 60)
 	svc.take, svc.log = l.take, slog.New(said)

@@ -38,7 +38,7 @@ type Options struct {
 
 	// NoReorder leaves messages that are written before the end of a
 	// transaction – through outbox.Box.Sender, or by hand – with the number that
-	// they got then. By default a deferred trigger numbers them anew at commit,
+	// they got then. By default a deferred trigger numbers them again at commit,
 	// when all locks are held: that is what makes their order by key true.
 	NoReorder bool
 

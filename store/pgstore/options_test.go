@@ -219,7 +219,7 @@ func TestOwner_of_a_schema_may_do_everything(t *testing.T) {
 		t.Fatal("the test's user is a superuser")
 	}
 	fastLeaves(t, s.Pool(), dir)
-	l := newLedger()
+	l := newRecorder()
 	relaying(t, s, l, outbox.Options{CleanupInterval: 20 * time.Millisecond, CursorInterval: time.Millisecond})
 	box := outbox.New(newStub(1<<60), s, outbox.Options{NoRelay: true})
 	r := rand.New(rand.NewPCG(1, 1))

@@ -18,8 +18,8 @@ import (
 	"github.com/dovetail-go/dovetail/store/pgstore"
 )
 
-// ledger is what the brokers of a test were given.
-type ledger struct {
+// recorder is what the brokers of a test were given.
+type recorder struct {
 	mu       sync.Mutex
 	ids      []string // by first appearance
 	times    map[string]int
@@ -27,10 +27,10 @@ type ledger struct {
 	inverted []string
 }
 
-func newLedger() *ledger { return &ledger{times: map[string]int{}, last: map[string]int64{}} }
+func newRecorder() *recorder { return &recorder{times: map[string]int{}, last: map[string]int64{}} }
 
 // take notes messages whose ids are key/number.
-func (l *ledger) take(ms []*driver.Message) {
+func (l *recorder) take(ms []*driver.Message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range ms {
@@ -49,7 +49,7 @@ func (l *ledger) take(ms []*driver.Message) {
 	}
 }
 
-func (l *ledger) len() int {
+func (l *recorder) len() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.ids)
@@ -57,7 +57,7 @@ func (l *ledger) len() int {
 
 // compare checks that what was published is what the counters say, in order, and
 // that no more than a number of messages came twice.
-func (l *ledger) compare(t *testing.T, counts map[string]int64, copies int) {
+func (l *recorder) compare(t *testing.T, counts map[string]int64, copies int) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -99,7 +99,7 @@ func opened(t testing.TB, url, dir string, opts pgstore.Options) (*pgstore.Store
 
 // relaying runs the relay of a store until the test or the returned function
 // ends it.
-func relaying(t *testing.T, s store.DB[pgx.Tx], l *ledger, opts outbox.Options) (stop func()) {
+func relaying(t *testing.T, s store.DB[pgx.Tx], l *recorder, opts outbox.Options) (stop func()) {
 	t.Helper()
 	svc := newStub(1 << 60)
 	svc.take = l.take
@@ -219,7 +219,7 @@ func TestWriters_with_rollbacks_savepoints_prepared_and_long_transactions_lose_a
 			dir := t.TempDir()
 			s, counter := opened(t, server(t), dir, pgstore.Options{Shards: shards, Conns: 40})
 			other, _ := opened(t, server(t), dir, pgstore.Options{})
-			l := newLedger()
+			l := newRecorder()
 			opts := outbox.Options{Lease: 30 * time.Second, CursorInterval: 20 * time.Millisecond, CleanupInterval: 300 * time.Millisecond}
 			stop := relaying(t, s, l, opts)
 			relaying(t, other, l, opts)
@@ -273,7 +273,7 @@ func TestRelays_of_twenty_stores_publish_each_row_once(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s, counter := opened(t, server(t), dir, pgstore.Options{})
-	l := newLedger()
+	l := newRecorder()
 	for range 20 {
 		other, _ := opened(t, server(t), dir, pgstore.Options{Conns: 1})
 		relaying(t, other, l, outbox.Options{Lease: 30 * time.Second, Poll: 20 * time.Millisecond})

@@ -27,7 +27,7 @@ func TestPublication_of_all_tables_keeps_nothing_from_working(t *testing.T) {
 	_, err := s.Pool().Exec(ctx, `CREATE PUBLICATION everything FOR ALL TABLES`)
 	must(t, err)
 	fastLeaves(t, s.Pool(), dir)
-	l := newLedger()
+	l := newRecorder()
 	box := relayBox(t, s, l)
 	for i := range 30 { // numbered a second time at the commit: an update
 		tx, err := s.Begin(ctx)
@@ -59,7 +59,7 @@ func TestPublication_of_all_tables_keeps_nothing_from_working(t *testing.T) {
 }
 
 // relayBox runs a relay until the test ends.
-func relayBox(t *testing.T, s *pgstore.Store, l *ledger) *outbox.Box[pgx.Tx] {
+func relayBox(t *testing.T, s *pgstore.Store, l *recorder) *outbox.Box[pgx.Tx] {
 	t.Helper()
 	svc := newStub(1 << 60)
 	svc.take = l.take
@@ -206,7 +206,7 @@ func TestResolve_of_many_commits_that_hang_leaves_the_relay_its_connections(t *t
 			resolved <- err
 		}()
 	}
-	l := newLedger()
+	l := newRecorder()
 	relaying(t, s, l, outbox.Options{})
 	began := time.Now()
 	tx, err := s.Begin(ctx)

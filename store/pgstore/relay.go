@@ -43,7 +43,7 @@ func (c *core) Resume(ctx context.Context, t store.Term, service string) (cur st
 	return c.restored(ctx, t, cur.Incarnation, known, now)
 }
 
-// restored begins anew in a cluster that was restored from another's rows: their
+// restored begins again in a cluster that was restored from another's rows: their
 // transaction ids mean nothing here.
 func (c *core) restored(ctx context.Context, t store.Term, incarnation, known, now string) (cur store.Cursor, err error) {
 	var last, end int64

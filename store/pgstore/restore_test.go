@@ -62,7 +62,7 @@ func TestRestore_into_a_new_cluster_is_noticed_and_publishes_what_is_retained(t 
 		_, err := s.Pool().Exec(ctx, `SELECT pg_current_xact_id()`)
 		must(t, err)
 	}
-	l := newLedger()
+	l := newRecorder()
 	stop := relaying(t, s, l, outbox.Options{})
 	put(s, "a", "b")
 	published(t, s)
@@ -89,7 +89,7 @@ func TestRestore_into_a_new_cluster_is_noticed_and_publishes_what_is_retained(t 
 		t.Errorf("a second Resume: %+v after %+v", again, c)
 	}
 	must(t, restored.Resign(ctx, term.Lease))
-	l = newLedger()
+	l = newRecorder()
 	relaying(t, restored, l, outbox.Options{})
 	put(restored, "e")
 	published(t, restored)

@@ -41,7 +41,7 @@ func TestRetire_truncates_leaves_without_making_writers_wait(t *testing.T) {
 	s, counter := opened(t, url, dir, pgstore.Options{})
 	fastLeaves(t, s.Pool(), dir)
 	busy, _ := opened(t, url+"&lock_timeout=1000", dir, pgstore.Options{Conns: 12})
-	l := newLedger()
+	l := newRecorder()
 	relaying(t, s, l, outbox.Options{CleanupInterval: 20 * time.Millisecond, CursorInterval: 10 * time.Millisecond})
 	box := outbox.New(newStub(1<<60), busy, outbox.Options{NoRelay: true})
 	ctx := t.Context()

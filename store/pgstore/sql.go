@@ -26,7 +26,7 @@ type SQLStore struct {
 type sqlState struct {
 	ctx    context.Context    // its own: it outlives Begin
 	cancel context.CancelFunc // of ctx
-	wrote  bool               // messages that are numbered anew at the commit
+	wrote  bool               // messages that are numbered again at the commit
 	commit *watched           // nil before the store's first statement
 }
 

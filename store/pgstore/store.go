@@ -121,7 +121,7 @@ const (
 // to advance, to extend the lease, to move delayed messages, to tidy up, and one
 // for the rest. Beside them there is one to read, up to readConns where there
 // are several shards: whoever reads does not meet a new connection, on which its
-// statement is planned anew, because a helper has the other. That took eight
+// statement is planned again, because a helper has the other. That took eight
 // milliseconds, for one read in a hundred.
 const (
 	relayConns = 5

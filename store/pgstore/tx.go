@@ -23,7 +23,7 @@ type transaction struct {
 	ahead  []string // savepoints and their releases, to be sent before the next statement
 	behind string   // a savepoint to be sent behind the first statement
 	spare  string   // a savepoint that nothing was sent after, and nobody has asked for yet
-	wrote  bool     // messages that are numbered anew at the commit
+	wrote  bool     // messages that are numbered again at the commit
 	known  bool     // by its connection
 	ended  bool
 }

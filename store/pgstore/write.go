@@ -77,7 +77,7 @@ func (cols *columns) args(more ...any) []any {
 }
 
 // messageStatements are the inserts of w.Messages and w.Later. What is written
-// before the end of a transaction is numbered anew at its commit.
+// before the end of a transaction is numbered again at its commit.
 func (c *core) messageStatements(all []statement, w store.Writes, reorder bool) ([]statement, error) {
 	if len(w.Messages) == 1 {
 		m := w.Messages[0]
@@ -124,7 +124,7 @@ func (c *core) inParts(ms []*driver.Message, each func(*columns, []*driver.Messa
 }
 
 // statements are all that Commit runs before it commits. Where other messages
-// of the transaction are numbered anew, these must be as well, to stay behind
+// of the transaction are numbered again, these must be as well, to stay behind
 // them.
 func (c *core) statements(w store.Writes, reorder bool) ([]statement, error) {
 	all, err := c.messageStatements(make([]statement, 0, 4), w, reorder)

@@ -58,7 +58,7 @@ func (s *service) Relay(ctx context.Context, ms []*driver.Message) error { retur
 // faults are what a broker does wrong.
 type faults struct {
 	sick    bool // it refuses what goes to the channel "sick"
-	forgets bool // it is started anew all the time
+	forgets bool // it is started again all the time
 }
 
 // fileConn is a stub of a transport: it appends ids to a file, which outlives
@@ -99,7 +99,7 @@ func (c *fileConn) Send(_ context.Context, ms []*driver.Message) error {
 }
 
 // forgetful is a broker that says of itself, at every look, that it was started
-// anew and may have forgotten what it confirmed last.
+// again and may have forgotten what it confirmed last.
 type forgetful struct{ *fileConn }
 
 func (c forgetful) Incarnation(context.Context) (id string, window time.Duration, err error) {

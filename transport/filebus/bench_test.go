@@ -55,7 +55,7 @@ func openSink(b *testing.B, mode Sync) *Conn {
 }
 
 // rawAppend returns a function that appends data to a file as bare as can be
-// and says how long that took. The file begins anew every 64 MiB.
+// and says how long that took. The file begins again every 64 MiB.
 func rawAppend(b *testing.B, mode Sync, data []byte) func() float64 {
 	f, err := os.Create(filepath.Join(b.TempDir(), "raw"))
 	if err != nil {

@@ -88,7 +88,7 @@ func (w *wal) appendHere(r *appendRequest) (taken, rolled bool) {
 	} else {
 		rolled = w.commit([]*appendRequest{r})
 	}
-	w.release() // what it could complain about, closing the file mends
+	w.release() // what it could complain about, closing the file makes good
 	close(r.done)
 	w.appends.notify()
 	return true, rolled

@@ -60,7 +60,7 @@ func appendRecord(dst []byte, m *driver.Message, partition int) []byte {
 	return dst
 }
 
-// appendRaw appends a record that was read, to be stamped anew.
+// appendRaw appends a record that was read, to be stamped again.
 func appendRaw(dst []byte, rec record) []byte {
 	at := len(dst)
 	dst = append(dst, make([]byte, recordHeader)...)

@@ -146,7 +146,7 @@ func (w *wal) release() error {
 	return err
 }
 
-// refresh reads the mark, mends the end of the log where a process died while
+// refresh reads the mark, repairs the end of the log where a process died while
 // it appended, and opens the segment that is appended to.
 func (w *wal) refresh() error {
 	_, err := w.file.ReadAt(w.buf, 0)

@@ -57,7 +57,7 @@ func (c *Conn) provisionGroups(ctx context.Context, groups []driver.Subscription
 		t := found[s.Channel.Name]
 		entry, known := c.reg.group(s.Group, t.name, t.id)
 		if !known {
-			return fmt.Errorf("kafkabus: %s: %w: the topic was made anew meanwhile", doing(s), driver.ErrRetryable)
+			return fmt.Errorf("kafkabus: %s: %w: the topic was made again meanwhile", doing(s), driver.ErrRetryable)
 		}
 		return c.commitBeginning(ctx, doing(s), s, t, entry)
 	})

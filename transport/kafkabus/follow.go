@@ -28,12 +28,12 @@ func (c *Conn) following(id string) (f following, ok bool) {
 	return f, ok
 }
 
-// follows keeps how far a group is. With anew the group comes into being, without
+// follows keeps how far a group is. With fresh the group comes into being, without
 // it a group that was removed stays so.
-func (c *Conn) follows(id string, f following, anew bool) {
+func (c *Conn) follows(id string, f following, fresh bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, known := c.followings[id]; known || anew {
+	if _, known := c.followings[id]; known || fresh {
 		c.followings[id] = f
 	}
 }

@@ -33,7 +33,7 @@ func (b balancer) JoinGroupMetadata(topics []string, current map[string][]int32,
 }
 
 // ParseSyncAssignment is what is ours from now on: with what is kept, and without
-// what is being given up, also where it comes back to us: it then begins anew.
+// what is being given up, also where it comes back to us: it then begins again.
 func (b balancer) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
 	assigned, err := b.GroupBalancer.ParseSyncAssignment(assignment)
 	if err != nil {

@@ -99,7 +99,7 @@ const (
 )
 
 // offsets asks the partitions' leaders, which the client would first ask the
-// cluster for anew.
+// cluster for again.
 func (c *Conn) offsets(ctx context.Context, t *topic, at int64) ([]int64, error) {
 	ctx, cancel := c.deadline(ctx)
 	defer cancel()

@@ -187,7 +187,7 @@ func (r *receiver) takeFrom(p *part, n int, ds *[]*driver.Delivery, fits func(in
 		p.queueBytes -= size
 		p.next, p.epoch = rec.Offset+1, rec.LeaderEpoch
 		if err := p.tracker.Add(uint64(rec.Offset)); err != nil {
-			// The log was cut back and goes on below what we had: begin anew.
+			// The log was cut back and goes on below what we had: begin again.
 			r.restart(p, rec.Offset)
 			_ = p.tracker.Add(uint64(rec.Offset)) // the first always fits
 		}
@@ -262,7 +262,7 @@ func (r *receiver) collect(fetches kgo.Fetches, canceled bool) {
 	})
 }
 
-// restart forgets what was handed out of a partition, whose positions begin anew.
+// restart forgets what was handed out of a partition, whose positions begin again.
 func (r *receiver) restart(p *part, offset int64) {
 	r.inHand -= p.inHand
 	p.inHand, p.handBytes, p.retryBytes = 0, 0, 0

@@ -91,7 +91,7 @@ func (r *receiver) note() {
 }
 
 // keepCommitting commits what was settled, one commit after another, until ctx
-// ends. The next Settle returns an error that trying again at once does not mend.
+// ends. The next Settle returns an error that trying again at once does not help.
 func (r *receiver) keepCommitting(ctx context.Context) {
 	for {
 		select {

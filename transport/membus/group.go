@@ -223,7 +223,7 @@ func (g *group) handedBack(part int) {
 	}
 }
 
-// join and leave assign the partitions anew, in turn. A partition whose holder
+// join and leave assign the partitions again, in turn. A partition whose holder
 // is no longer its assignee moves once it has nothing in hand.
 func (g *group) join(r *receiver) {
 	g.receivers = append(g.receivers, r)

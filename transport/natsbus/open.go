@@ -33,7 +33,7 @@ func (c *Conn) OpenReceiver(ctx context.Context, s driver.Subscription) (driver.
 		closing: make(chan struct{}), ended: make(chan struct{}), wake: make(chan struct{}, 1), epoch: c.epoch(), timer: time.NewTimer(time.Hour)}
 	infos, err := r.consumers(ctx, st)
 	if err != nil {
-		c.chans.drop(st.name, st) // it may have been made anew
+		c.chans.drop(st.name, st) // it may have been made again
 		if errors.Is(err, driver.ErrPositionLost) || errors.Is(err, driver.ErrUnsupported) {
 			return nil, err // it says what was being done
 		}

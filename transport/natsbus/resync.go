@@ -9,7 +9,7 @@ import (
 )
 
 // resync makes the sources right again after the link was away, or after something
-// was lost on its way: what was asked for is asked for anew, and what the server
+// was lost on its way: what was asked for is asked for again, and what the server
 // believes to have delivered and never arrived is asked back, so that it comes
 // before anything later.
 func (r *receiver) resync(ctx context.Context) error {

@@ -174,7 +174,7 @@ func (r *receiver) acknowledgements(settlements []driver.Settlement, now time.Ti
 	return acks, stale, nil
 }
 
-// Extend begins the leases of deliveries anew.
+// Extend begins the leases of deliveries again.
 func (r *receiver) Extend(ctx context.Context, deliveries []*driver.Delivery) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -15,7 +15,7 @@
 // [Options.PipelineKeys] lifts that.
 //
 // The client blocks for ever in calls on a dead link. Here each call has a
-// deadline ([Options.Timeout]), after which the link is ended and made anew.
+// deadline ([Options.Timeout]), after which the link is ended and made again.
 //
 // What is promised assumes of the server: the default policy (no message TTL, no
 // max-length with drop-head, no dead-lettering of ours), and a

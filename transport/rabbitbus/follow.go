@@ -55,7 +55,7 @@ func (src *source) follow(ctx context.Context, prefetch, budget int) error {
 	src.passing = false
 	if err != nil {
 		if src.ch == ch && src.down == nil {
-			src.down = err // mend opens it anew
+			src.down = err // resync opens it again
 		}
 		return err
 	}

@@ -35,7 +35,7 @@ type link struct {
 	ended   chan struct{}
 }
 
-// openLink connects once. A link that was lost later is mended without end.
+// openLink connects once. A link that was lost later is repaired without end.
 func openLink(ctx context.Context, o *Options, role string) (*link, error) {
 	l := &link{o: o, role: role, epoch: rand.Uint64N(1 << 16), event: make(chan struct{}), closing: make(chan struct{}), ended: make(chan struct{})}
 	s, err := l.dial(ctx)

@@ -148,7 +148,7 @@ func (r *receiver) Receive(ctx context.Context, max int) ([]*driver.Delivery, er
 			return nil, canceled(ctx, "receive from "+r.s.Channel.Name)
 		}
 		link := r.link.changed()
-		wait, err := r.mend(ctx)
+		wait, err := r.resync(ctx)
 		if err != nil {
 			return nil, err
 		}

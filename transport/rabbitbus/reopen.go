@@ -19,10 +19,10 @@ const zombieWait = 100 * time.Millisecond
 // ownWait is the same for a consumer that we ended.
 const ownWait = 2 * time.Millisecond
 
-// mend opens sources anew whose link or channel has ended. What they had handed
+// resync opens sources again whose link or channel has ended. What they had handed
 // out is the server's again, and comes again. A wait above zero says when to
 // look again.
-func (r *receiver) mend(ctx context.Context) (wait time.Duration, err error) {
+func (r *receiver) resync(ctx context.Context) (wait time.Duration, err error) {
 	if err := r.adapt(ctx); err != nil {
 		return 0, err
 	}

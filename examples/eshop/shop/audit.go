@@ -50,7 +50,7 @@ func (a *auditor) close() error {
 	return errors.Join(errs...)
 }
 
-// A finding is how the books differ from the ledger.
+// A finding is how the books differ from what must have happened.
 type finding struct {
 	lost, double int64
 	remarks      []string // the first few, for people
@@ -68,8 +68,8 @@ func (f *finding) remark(format string, args ...any) {
 	}
 }
 
-// audit compares the books with the ledger.
-func (a *auditor) audit(ctx context.Context, l *ledger) (finding, error) {
+// audit compares the books with what must have happened.
+func (a *auditor) audit(ctx context.Context, l *expectations) (finding, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var f finding
@@ -78,7 +78,7 @@ func (a *auditor) audit(ctx context.Context, l *ledger) (finding, error) {
 }
 
 // effects counts what is missing and what is there too often.
-func (a *auditor) effects(ctx context.Context, l *ledger, f *finding) error {
+func (a *auditor) effects(ctx context.Context, l *expectations, f *finding) error {
 	met := make(map[effect]bool, len(l.effects))
 	for _, s := range Services {
 		rows, err := a.dbs[s].DB().QueryContext(ctx, effectsOf[s])
@@ -116,7 +116,7 @@ func (a *auditor) effects(ctx context.Context, l *ledger, f *finding) error {
 }
 
 // stock compares shelf by shelf, and the read model with what was sold.
-func (a *auditor) stock(ctx context.Context, l *ledger, f *finding) error {
+func (a *auditor) stock(ctx context.Context, l *expectations, f *finding) error {
 	shelves, err := a.units(ctx, catalog.Stock)
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (a *auditor) units(ctx context.Context, query string) (map[string]int64, er
 	return all, err
 }
 
-func (a *auditor) takings(ctx context.Context, l *ledger, f *finding) error {
+func (a *auditor) takings(ctx context.Context, l *expectations, f *finding) error {
 	if err := a.dbs["payment"].DB().QueryRowContext(ctx, payment.Takings).Scan(&f.takings); err != nil {
 		return fmt.Errorf("audit payment: %w", err)
 	}

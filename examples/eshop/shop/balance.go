@@ -95,7 +95,7 @@ func (r *replay) draw(ctx context.Context, f finding, caches Caches) *Balance {
 	counts, kills := r.fleet.counts(ctx)
 	own := r.front.svc.Stats()
 	counts.add(Counts{Sent: own.Sent, Handled: own.Handled, Redelivered: own.Redelivered, Retried: own.Retried, Dead: own.Dead})
-	l := r.ledger
+	l := r.want
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lines := l.lines

@@ -64,7 +64,7 @@ func (r *replay) progress(ctx context.Context) Progress {
 	r.front.mu.Lock()
 	p.InFlight = r.front.inFlight
 	r.front.mu.Unlock()
-	l := r.ledger
+	l := r.want
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p.Completed, p.Refused, p.Cancelled = l.completed, l.refused+l.notCancelled, l.cancelled

@@ -21,7 +21,7 @@ func Run(ctx context.Context, cfg Config) (_ *Balance, err error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &replay{cfg: &cfg, started: time.Now(), ledger: newLedger()}
+	r := &replay{cfg: &cfg, started: time.Now(), want: newExpectations()}
 	r.size = &counter{r: cfg.Orders.Data}
 	if r.in, err = invoice.NewReader(r.size, invoice.Options{Dates: cfg.Dates, Unusable: r.unusable}); err != nil {
 		return nil, fmt.Errorf("read %s: %w", cfg.Orders.Name, err)
@@ -31,7 +31,7 @@ func Run(ctx context.Context, cfg Config) (_ *Balance, err error) {
 		return nil, err
 	}
 	svc.Declare(orderingapi.PlaceOrder, orderingapi.CancelOrder, catalogapi.CacheView)
-	r.front = &storefront{svc: svc, cfg: &cfg, ledger: r.ledger}
+	r.front = &storefront{svc: svc, cfg: &cfg, want: r.want}
 	if r.fleet, err = cfg.launch(ctx); err != nil {
 		return nil, errors.Join(err, svc.Close(ctx))
 	}
@@ -54,7 +54,7 @@ type replay struct {
 	in      *invoice.Reader
 	front   *storefront
 	fleet   fleet
-	ledger  *ledger
+	want    *expectations
 
 	mu       sync.Mutex
 	lines    LineCounts // read so far
@@ -140,7 +140,7 @@ func (r *replay) settle(ctx context.Context, books *auditor) (finding, error) {
 	best, moved := int64(-1), time.Now()
 	for {
 		began := time.Now()
-		found, err := books.audit(ctx, r.ledger)
+		found, err := books.audit(ctx, r.want)
 		if err != nil {
 			return found, err
 		}

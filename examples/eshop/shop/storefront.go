@@ -15,10 +15,10 @@ import (
 
 // A storefront replays invoices: it places orders and cancels them.
 type storefront struct {
-	svc    *dovetail.Service
-	cfg    *Config
-	ledger *ledger
-	again  atomic.Int64 // requests that were asked again
+	svc   *dovetail.Service
+	cfg   *Config
+	want  *expectations
+	again atomic.Int64 // requests that were asked again
 
 	mu       sync.Mutex
 	inFlight int
@@ -65,10 +65,10 @@ func (s *storefront) send(ctx context.Context, inv invoice.Invoice) {
 	}
 	s.mu.Unlock()
 	if err != nil {
-		s.ledger.giveUp(inv)
+		s.want.giveUp(inv)
 		return
 	}
-	s.ledger.settle(inv, receipt)
+	s.want.settle(inv, receipt)
 }
 
 // ask asks until there is an answer, always under the same id: whatever became

@@ -29,7 +29,7 @@ var commands = []command{
 	{"check", "the checks alone, or those that are named by a word", runCheck},
 	{"bench", "the benchmarks of every module", runBench},
 	{"fuzz", "each fuzz target for a while", runFuzz},
-	{"docs", "copy code anew into the documents that show it", runDocs},
+	{"docs", "copy code into the documents that show it", runDocs},
 	{"api", "write api.txt, the list of what is exported", runAPI},
 	{"licences", "write docs/licences.md", runLicences},
 	{"release", "rehearse a release, or tag it", runRelease},

@@ -19,9 +19,9 @@ type effect struct {
 // A tally says how often, and how much in all: pence or units.
 type tally struct{ times, amount int64 }
 
-// A ledger is what must have happened, from the invoices as they were read and
-// from what became of them. It is safe for concurrent use.
-type ledger struct {
+// Expectations are what must have happened, from the invoices as they were read and
+// from what became of them. They are safe for concurrent use.
+type expectations struct {
 	mu      sync.Mutex
 	effects map[effect]tally
 	moved   map[string]int64 // on the shelf, by SKU, against the opening
@@ -36,14 +36,14 @@ type ledger struct {
 	codes                                                           map[string]int
 }
 
-func newLedger() *ledger {
-	return &ledger{
+func newExpectations() *expectations {
+	return &expectations{
 		effects: map[effect]tally{}, moved: map[string]int64{}, sold: map[string]int64{}, codes: map[string]int{},
 	}
 }
 
 // want says that kind must have happened once.
-func (l *ledger) want(kind, subject string, amount int64) {
+func (l *expectations) want(kind, subject string, amount int64) {
 	l.effects[effect{kind, subject}] = tally{1, amount}
 }
 
@@ -62,7 +62,7 @@ func order(inv invoice.Invoice) orderingapi.Order {
 }
 
 // settle writes down what became of an invoice.
-func (l *ledger) settle(inv invoice.Invoice, r orderingapi.Receipt) {
+func (l *expectations) settle(inv invoice.Invoice, r orderingapi.Receipt) {
 	o := order(inv)
 	total, units := o.Total(), o.Units()
 	l.mu.Lock()
@@ -120,7 +120,7 @@ func (l *ledger) settle(inv invoice.Invoice, r orderingapi.Receipt) {
 }
 
 // giveUp writes down that an invoice got no answer.
-func (l *ledger) giveUp(inv invoice.Invoice) {
+func (l *expectations) giveUp(inv invoice.Invoice) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.unanswered++
@@ -132,6 +132,6 @@ func (l *ledger) giveUp(inv invoice.Invoice) {
 }
 
 // stock is how many units must be on so many shelves.
-func (l *ledger) stock(shelves int) int64 {
+func (l *expectations) stock(shelves int) int64 {
 	return int64(shelves)*catalog.Opening - l.units + l.returned
 }
