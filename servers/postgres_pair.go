@@ -79,8 +79,11 @@ const (
 	aloneSQL    = `ALTER SYSTEM SET synchronous_standby_names = ''`
 	togetherSQL = `ALTER SYSTEM RESET synchronous_standby_names`
 	reloadSQL   = `SELECT pg_reload_conf()`
-	promoteSQL  = `SELECT pg_promote(true, 60)`
-	commitSQL   = `SELECT pg_logical_emit_message(true, 'pair', '')` // with a commit that waits as all do
+	// promoteSQL does not wait: a statement that does keeps a snapshot, and what the
+	// standby still has to replay may have to wait for that, up to
+	// max_standby_streaming_delay, before the promotion.
+	promoteSQL = `SELECT pg_promote(false)`
+	commitSQL  = `SELECT pg_logical_emit_message(true, 'pair', '')` // with a commit that waits as all do
 )
 
 // tell runs statements one after the other.
@@ -121,7 +124,17 @@ func (c *Cluster) Promote(ctx context.Context, node *Server) error {
 			}
 		}
 	}
-	if err := tell(ctx, &node.in, aloneSQL, reloadSQL, promoteSQL, commitSQL); err != nil {
+	err := tell(ctx, &node.in, aloneSQL, reloadSQL, promoteSQL)
+	if err == nil {
+		err = poll(ctx, 20*time.Millisecond, func() bool {
+			lead, askErr := leads(ctx, &node.in)
+			return askErr == nil && lead
+		})
+	}
+	if err == nil {
+		err = tell(ctx, &node.in, commitSQL)
+	}
+	if err != nil {
 		return fmt.Errorf("promote %s: %w", node.Name(), err)
 	}
 	return nil
