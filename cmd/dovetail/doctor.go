@@ -119,11 +119,7 @@ func (d *doctor) store(ctx context.Context, raw string) {
 		d.say("store", broken, err.Error(), "look at the URL and the server; dovetail migrate up makes missing tables")
 		return
 	}
-	defer func() {
-		if err := db.Close(); err != nil {
-			d.say("store", broken, "close: "+err.Error(), storeRemedy)
-		}
-	}()
+	defer d.closeStore(db)
 	d.say("store", fine, fmt.Sprintf("%s opened in %v, its tables are there", driver.Redact(raw), time.Since(began).Round(time.Millisecond)), "")
 	if err := db.probe(ctx); err != nil {
 		d.say("store: write", broken, err.Error(), "give the user of the URL the right to write, or look for a transaction that holds locks")
@@ -133,6 +129,12 @@ func (d *doctor) store(ctx context.Context, raw string) {
 	d.checks = append(d.checks, db.looks(ctx)...)
 	d.clock(ctx, db)
 	d.outbox(ctx, db)
+}
+
+func (d *doctor) closeStore(db database) {
+	if err := db.Close(); err != nil {
+		d.say("store", broken, "close: "+err.Error(), storeRemedy)
+	}
 }
 
 // skew is how far clocks may be apart: the core allows two seconds where it

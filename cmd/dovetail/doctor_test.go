@@ -53,6 +53,13 @@ func (p *patient) RemoveChannel(ctx context.Context, name string) error {
 	return p.fails["remove a channel"]
 }
 
+func (p *patient) Close(ctx context.Context) error {
+	if err := p.fails["close"]; err != nil {
+		return err
+	}
+	return p.Conn.Close(ctx)
+}
+
 func (p *patient) RemoveGroup(context.Context, string, string) error { return nil }
 
 func (p *patient) Channels(context.Context) ([]driver.ChannelInfo, error) {
@@ -248,6 +255,7 @@ func (a ailing) Browse(_ context.Context, _ int, after store.Position, _ int) ([
 	}
 	return a.held, a.browsing
 }
+func (a ailing) Close() error                                   { return a.err }
 func (a ailing) clock(context.Context) (time.Time, bool, error) { return a.now, a.elsewhere, a.err }
 
 func TestDoctor_names_a_remedy_for_what_ails_a_store(t *testing.T) {
@@ -274,6 +282,17 @@ func TestDoctor_names_a_remedy_for_what_ails_a_store(t *testing.T) {
 		says(t, all, "store: clock", fine, "is this machine's", "")
 		says(t, all, "outbox", fine, "backlog 0, held 0, for later 0", "")
 	})
+}
+
+// A connection that does not close has work of its own that did not end.
+func TestDoctor_says_what_does_not_close(t *testing.T) {
+	p := newPatient(t)
+	p.fails["close"] = driver.ErrRetryable
+	says(t, examine(t, func(ctx context.Context, d *doctor) { d.closeBroker(ctx, p) }), "broker", warning, "close: ", remedyOf(driver.Retryable))
+	says(t, examine(t, func(_ context.Context, d *doctor) { d.closeStore(ailing{err: errors.New("the server is away")}) }), "store", broken, "close: the server is away", storeRemedy)
+	if all := examine(t, func(_ context.Context, d *doctor) { d.closeStore(ailing{}) }); len(all) > 0 {
+		t.Errorf("a store that closes: %+v", all)
+	}
 }
 
 // The exit code says whether a check failed; remedies stand below what they are for.

@@ -25,19 +25,21 @@ func (d *doctor) broker(ctx context.Context, raw string) {
 		d.say("broker", broken, err.Error(), remedyOf(kind))
 		return
 	}
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.a.timeout)
-		defer cancel()
-		if err := conn.Close(closing); err != nil {
-			d.say("broker", warning, "close: "+err.Error(), remedyOf(conn.Classify(err)))
-		}
-	}()
+	defer d.closeBroker(ctx, conn)
 	d.say("broker", fine, fmt.Sprintf("%s reached in %v", driver.Redact(raw), time.Since(began).Round(time.Millisecond)), "")
 	d.version(ctx, conn)
 	d.abilities(conn.Capabilities())
 	d.health(ctx, conn)
 	d.scratch(ctx, conn)
 	d.channels(ctx, conn)
+}
+
+func (d *doctor) closeBroker(ctx context.Context, conn driver.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.a.timeout)
+	defer cancel()
+	if err := conn.Close(ctx); err != nil {
+		d.say("broker", warning, "close: "+err.Error(), remedyOf(conn.Classify(err)))
+	}
 }
 
 // health says what the broker finds wrong with itself.
