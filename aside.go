@@ -17,10 +17,10 @@ func (s *scheduler) filled(l *lane) bool {
 // mostAside is how many times what may be in hand is set aside at most.
 const mostAside = 8
 
-// full reports whether nothing more can be set aside. A lane of which nothing is
-// left in hand waits for its receiver to be opened again. The goroutine that
-// receives does that, and so it must not wait for room first.
-func (s *scheduler) full() bool {
+// asideFull reports whether nothing more can be set aside. It is false while a lane has
+// nothing left in hand: its receiver must be opened again, by the goroutine that
+// receives, which must not wait for room before.
+func (s *scheduler) asideFull() bool {
 	if s.aside < mostAside*(s.window+s.held) && s.asides < mostAside*s.maxBytes {
 		return false
 	}
@@ -58,7 +58,8 @@ func (s *scheduler) setAside(t *item) bool {
 	return true
 }
 
-// takeBack forgets what was set aside of what has an exit: it is delivered again.
+// takeBack forgets what was set aside of the sources or partitions for which of returns
+// an exit: the engine redelivers it.
 func (s *scheduler) takeBack(of func(*item) *exit) {
 	for l := range s.cuts {
 		if of(l.cut) == nil {

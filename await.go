@@ -16,8 +16,8 @@ const headerToken = "dovetail-reply-token"
 
 // replyBox is an instance's one reply channel and who waits there. A reply is
 // matched by the token of its request. One without a token, of a program that
-// knows nothing of tokens, is matched by the request's id, if that is random
-// itself: nobody gave it.
+// knows nothing of tokens, is matched by the request's id, if that was generated:
+// an id that the caller gave, or that follows from another message, can be guessed.
 type replyBox struct {
 	nothingInHand
 	s       *Service
@@ -30,8 +30,8 @@ type replyBox struct {
 // A waiter is one caller that awaits replies to one request.
 type waiter struct {
 	id, token string
-	random    bool            // the id is: nobody gave it
-	typ       string          // of its replies
+	random    bool            // the id was generated
+	typ       string          // message type of its replies
 	ended     <-chan struct{} // Run is over: nothing comes any more
 
 	mu      sync.Mutex

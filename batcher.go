@@ -17,8 +17,8 @@ import (
 // alone sends at once, and no goroutine is needed. Each channel has its own, so
 // that one whose broker side is slow does not hold up another.
 //
-// Of one key only one send is under way: a caller who gave up on its message, of
-// which the sender may yet be trying, can send the next of its key.
+// At most one send of a key is under way. Otherwise a caller who gave up could send
+// the next message of the key while another caller still tries the first.
 //
 // Every caller has the service's SendTimeout, from when it came. A flight ends
 // when the time of its leader is up. The leader came before all whom the flight
@@ -33,8 +33,8 @@ type batcher struct {
 }
 
 const (
-	// maxFlights is how many sends are under way at once. More take from batches
-	// what they gain (bench, send and latency with 16 and 64 callers).
+	// maxFlights is how many sends are under way at once. More make batches smaller
+	// and gain nothing (bench, send and latency with 16 and 64 callers).
 	maxFlights = 4
 
 	// maxJoined bounds how many sends share a batch.

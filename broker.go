@@ -8,29 +8,29 @@ import (
 )
 
 // broker is what a service's receivers know of the connection that they share:
-// an outage of it is told once, and once that it is over, however many they are.
+// an outage of it is reported once, and once that it is over, however many they are.
 type broker struct {
 	s *Service
 
 	mu    sync.Mutex
-	who   map[any]bool         // cannot reach it
-	all   map[any]bool         // could not, in this outage
-	kinds map[driver.Kind]bool // of errors that were told
+	down  map[any]bool         // who cannot reach it: sources, and the provisioner
+	all   map[any]bool         // who could not at some time in this outage
+	kinds map[driver.Kind]bool // of errors that were reported
 	since time.Time            // it began
 	err   error                // the latest
 }
 
-// away notes that who cannot reach the broker. The first, and the first with an
-// error of another kind, is told.
-func (b *broker) away(who any, kind driver.Kind, n Notice) {
+// away notes that the reporter cannot reach the broker. The first error, and the first
+// of another kind, is reported as an outage.
+func (b *broker) away(reporter any, kind driver.Kind, n Notice) {
 	b.mu.Lock()
-	if b.who == nil {
-		b.who, b.all, b.kinds = make(map[any]bool), make(map[any]bool), make(map[driver.Kind]bool)
+	if b.down == nil {
+		b.down, b.all, b.kinds = make(map[any]bool), make(map[any]bool), make(map[driver.Kind]bool)
 		b.since = time.Now()
 	}
 	b.err = n.Err
 	first := !b.kinds[kind]
-	b.who[who], b.all[who], b.kinds[kind] = true, true, true
+	b.down[reporter], b.all[reporter], b.kinds[kind] = true, true, true
 	b.mu.Unlock()
 	n.quiet = true
 	b.s.notice(n)
@@ -39,18 +39,18 @@ func (b *broker) away(who any, kind driver.Kind, n Notice) {
 	}
 }
 
-// back notes that who reaches the broker.
-func (b *broker) back(who any) {
+// back notes that the reporter reaches the broker.
+func (b *broker) back(reporter any) {
 	b.mu.Lock()
-	if !b.who[who] {
+	if !b.down[reporter] {
 		b.mu.Unlock()
 		return
 	}
-	delete(b.who, who)
+	delete(b.down, reporter)
 	n := len(b.all)
-	over := len(b.who) == 0
+	over := len(b.down) == 0
 	if over {
-		b.who, b.all, b.kinds, b.err = nil, nil, nil, nil
+		b.down, b.all, b.kinds, b.err = nil, nil, nil, nil
 	}
 	b.mu.Unlock()
 	if over {
@@ -61,5 +61,5 @@ func (b *broker) back(who any) {
 func (b *broker) isAway() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.who) > 0
+	return len(b.down) > 0
 }

@@ -70,7 +70,8 @@ func (r *run) newClaims() *claims {
 	return c
 }
 
-// keysOf is the channel on which they do. Nobody misses what is in it.
+// keysOf returns the channel on which the instances exchange claims. It is transient:
+// a claim that is lost is published again.
 func keysOf(service string) driver.Channel {
 	return driver.Channel{Name: keysChannel(service), Kind: driver.PublishSubscribe, Transient: true}
 }

@@ -130,7 +130,7 @@ func (c *claims) tell(ctx context.Context, st claimState) {
 	}
 	if err != nil && ctx.Err() == nil {
 		c.src.notice(Notice{Kind: NoticeReceive, Err: fmt.Errorf("tell the other instances which keys are in hand: %w", err),
-			quiet: c.s.broker.isAway() || !c.s.rare(c.src.sub.Channel.Name)})
+			quiet: c.s.broker.isAway() || !c.s.mayWarn(c.src.sub.Channel.Name)})
 	}
 }
 

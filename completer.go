@@ -30,7 +30,7 @@ type completer struct {
 	repeat  noting        // and those whose noting failed before, which hold up no other
 	back    chan progress // what was on its way, when it is done
 
-	rounds int // in which late ones were tried, since there were none
+	rounds int // retries since the last time that nothing was late; sets the back-off
 }
 
 // noting is the dead letters to be noted next, and after a while.
@@ -180,7 +180,7 @@ func (f *completer) proceed(ctx context.Context, p progress) {
 	f.settle(ctx, ready)
 }
 
-// leave gives up what was not sent: the service ends. Consequences of one item
+// leave gives up what was not sent: the service ends. Outgoing messages of one item
 // are side by side.
 func (f *completer) leave(due []outgoing) []outgoing {
 	for i, c := range due {
@@ -269,8 +269,8 @@ func unconfirmed(err error, n int) (why []error, whole bool) {
 	return why, true
 }
 
-// replyAttempts is after how many attempts an answer is given up whose caller
-// would have given up as well.
+// replyAttempts is how often an answer on a transient channel is tried. After that its
+// caller has given up as well.
 const replyAttempts = 6
 
 // lost reports whether what was not sent need not be sent any more: an answer
@@ -354,7 +354,7 @@ func (f *completer) settleWith(ctx context.Context, src *source, l *settlements)
 		for _, t := range l.of {
 			switch {
 			case t.receiver != r: // an earlier receiver delivered it
-				f.b.recall.settled(t)
+				f.b.recall.unsettled(t)
 			case t.concluded:
 				f.b.recall.forget(t)
 			}
@@ -362,12 +362,12 @@ func (f *completer) settleWith(ctx context.Context, src *source, l *settlements)
 	case errors.As(err, &stale):
 		for _, i := range stale.Indexes {
 			if l.list[i].Delivery == l.of[i].delivery {
-				f.b.recall.settled(l.of[i])
+				f.b.recall.unsettled(l.of[i])
 			}
 		}
 	default:
 		for _, t := range l.of {
-			f.b.recall.settled(t)
+			f.b.recall.unsettled(t)
 		}
 		f.b.s.notice(Notice{Kind: NoticeSettle, Channel: f.b.channel.Name, Group: f.b.group, Err: err})
 		src.renew(r) // where there are no leases, only a closed receiver gives them back

@@ -204,9 +204,11 @@ func (in *Delivery) Begun() {
 	}
 }
 
-// OnDeadLetter has f called if this attempt is the last, once the broker has
-// confirmed the dead letter and before the message is settled. f is called
-// again, here or where the message is delivered next, until it succeeds.
+// OnDeadLetter has f called if this attempt is the last: after the broker has
+// confirmed the dead letter, and before the message is settled. It holds for this
+// attempt alone: register f in each. Each call has ten seconds. If f fails it is
+// called again, for two minutes at most and not after the service has begun to end;
+// then the message is settled without it, or left unsettled and redelivered.
 func (in *Delivery) OnDeadLetter(f func(ctx context.Context) error) {
 	in.mu.Lock()
 	in.onDead = append(in.onDead, f)

@@ -65,7 +65,7 @@ func (c Event[T]) PublishAll(ctx context.Context, to Sender, vs []T, opts ...Sen
 }
 
 // Subscribe handles the event, once for each group: the service's own, or the
-// one that As names. What goes wrong with the registration is returned by Run.
+// one that the option Group names. What goes wrong with the registration is returned by Run.
 func (c Event[T]) Subscribe(svc *Service, handle func(ctx context.Context, v T) error, opts ...SubscribeOption) {
 	svc.handle(&c, typed(&c.contract, handle), opts)
 }

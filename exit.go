@@ -8,13 +8,13 @@ import (
 // An exit counts the messages of one partition that had begun when the partition
 // was lost, until each of them is settled or handed back.
 type exit struct {
-	left   atomic.Int64  // and one for who counts
+	left   atomic.Int64  // messages that are not done, and 1 until all are counted
 	empty  chan struct{} // closed when none is left
 	before *exit         // of the same partition, when it was lost before; may be nil
 }
 
-// nobody is the exit that nobody waits at.
-var nobody = new(exit)
+// noExit drops messages where no goroutine waits for their end.
+var noExit = new(exit)
 
 func newExit() *exit {
 	e := &exit{empty: make(chan struct{})}
@@ -65,7 +65,7 @@ func (s *scheduler) dropOne(t *item, e *exit) {
 	case itemRunning, itemDone:
 		t.lost = true
 		s.recall.running(t)
-		if t.exit == nil && e != nobody {
+		if t.exit == nil && e != noExit {
 			e.left.Add(1)
 			t.exit, t.since = e, time.Now()
 		}
@@ -97,7 +97,7 @@ func (s *scheduler) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.draining = true
-	s.dropLocked(func(*item) *exit { return nobody })
+	s.dropLocked(func(*item) *exit { return noExit })
 }
 
 // abandon has the messages that an exit counts not be settled: their partition

@@ -21,11 +21,11 @@ type Hooks struct {
 
 	// Send is called when messages are handed to the broker, and must not change
 	// them. It returns the context to send with and a function that is called
-	// with the outcome, a *SendError where only some were not confirmed. It
-	// is called once for what the service sends, however often that is tried
-	// again. What an outbox's relay publishes, later and perhaps in another
-	// process, and what a handler leaves behind (answers, dead letters), it sees
-	// with each attempt: with a nil error once, unless a crash repeats it.
+	// with the outcome, a *SendError where only some were not confirmed.
+	// For Service.Send it is called once, also if the send is tried again.
+	// For answers, dead letters and what an outbox's relay publishes (later, and
+	// perhaps in another process) it is called at every attempt. One of these calls
+	// ends with nil; more than one after a crash.
 	Send func(ctx context.Context, messages []*driver.Message) (context.Context, func(error))
 
 	// Handle is called before each attempt at handling a message. It returns

@@ -15,7 +15,7 @@ type item struct {
 	from     *source
 	receiver driver.Receiver // of from that delivered it
 	delivery *driver.Delivery
-	earlier  []*driver.Delivery // in whose place it came; the scheduler's mutex guards both while t waits
+	earlier  []*driver.Delivery // older deliveries of the same message, which are settled with this one; the scheduler's mutex guards both while t waits
 	newer    []newer            // that came while it runs; the scheduler's mutex guards it
 	sub      *subscription      // nil: nobody handles it
 	fault    error              // it cannot be handled: why
@@ -29,14 +29,14 @@ type item struct {
 	timer  *time.Timer   // while held
 	due    time.Time     // when the next attempt is, after one that failed
 	since  time.Time     // it was first held, or its partition lost
-	ticks  int           // for how long its handler has been running
+	ticks  int           // how many ticks have found its handler running
 
 	concluded bool   // an earlier delivery was handled: it is to be settled alone
-	unseen    bool   // the last attempt came to an end before its handler
+	unseen    bool   // the last attempt ended before the handler was called
 	waits     int    // how often it waited for an earlier delivery
 	alone     bool   // it failed with a batch as a whole: the next attempt is its own
 	unready   int    // how often its handler could not begin
-	lost      bool   // it is delivered again, whatever becomes of this attempt
+	lost      bool   // the engine redelivers it, whatever becomes of this attempt
 	abandoned bool   // its partition is another instance's: it is not settled
 	exit      *exit  // who waits until it is out of hand
 	claim     *claim // of a letter, to its key, while its handler is about to run, and runs

@@ -46,7 +46,7 @@ func (s *scheduler) locked(t *item) bool {
 	if t.letter && t.sub != nil && t.claim == nil {
 		t.claim = s.keys.claims.make(s.keys.of, t.lane.key)
 	}
-	if !s.keys.given(t.lane.key) && t.hasKey() {
+	if !s.keys.grantedToOther(t.lane.key) && t.hasKey() {
 		return false
 	}
 	s.hold(t)
@@ -55,18 +55,18 @@ func (s *scheduler) locked(t *item) bool {
 	return true
 }
 
-// hasKey reports whether t needs no claim, or has it.
+// hasKey reports whether t needs no claim, or its claim is granted.
 func (t *item) hasKey() bool { return t.claim == nil || t.claim.granted.Load() }
 
-// given reports whether another instance has a key.
-func (k *keyLocks) given(key string) bool {
+// grantedToOther reports whether another instance has a key.
+func (k *keyLocks) grantedToOther(key string) bool {
 	return slices.ContainsFunc(k.foreign[key], func(f *foreignClaim) bool { return f.granted })
 }
 
 // unlock lets the first message of a key go on if nothing keeps it any more.
 func (s *scheduler) unlock(key string) {
 	l := s.lanes[key]
-	if l == nil || l.head == nil || l.head.state != itemLocked || s.keys.given(key) || !l.head.hasKey() {
+	if l == nil || l.head == nil || l.head.state != itemLocked || s.keys.grantedToOther(key) || !l.head.hasKey() {
 		return
 	}
 	s.unhold(l.head)

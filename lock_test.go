@@ -42,7 +42,7 @@ func (m *schedulerModel) grantOne() {
 // checkKeys finds what another instance was given too early.
 func (m *schedulerModel) checkKeys(seed uint64) {
 	for key := range m.running {
-		if m.s.keys.given(key) {
+		if m.s.keys.grantedToOther(key) {
 			m.t.Fatalf("seed %d: another instance is given key %s, of which a message is handled", seed, key)
 		}
 	}

@@ -14,13 +14,14 @@ type Handler func(ctx context.Context, in *Delivery) error
 
 // Middleware wraps a handler of one message. It runs once for every attempt.
 //
-// Around a batch handler it runs for each message of the batch, one inside the
-// other: next returns, with what became of that message, once the batch has been
-// handled. A message that it does not pass on is left out. If it passes one on
-// twice, that one is handled alone the second time. What it adds to the context
-// is in that of its message (Delivery.Context), and whatever ends that context
-// ends the batch's. Middleware that lets only so many messages on at once must
-// let those of one batch pass together: Batch tells them.
+// Around a batch handler it runs for each message of the batch, and all messages of a
+// batch are inside it at the same time: next blocks until the batch handler has
+// returned, and then returns this message's error. A message that it does not pass on
+// is left out of the batch. If it passes one on twice, that one is handled alone the
+// second time. What it adds to the context is in the context of its message
+// (Delivery.Context), and whatever ends that context ends the batch's. A semaphore
+// that admits fewer messages than a batch has never ends its wait: Batch(ctx) has the
+// messages that must be admitted together.
 type Middleware func(next Handler) Handler
 
 // A BatchHandler handles several messages. It returns an error for each of them,

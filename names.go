@@ -79,18 +79,18 @@ func validService(name, instance string) error {
 // maxName is the longest name that driver.ValidName takes.
 const maxName = 200
 
-// validGroup takes what As names.
+// validGroup returns an error unless Group names something that can be a group.
 func (s *Service) validGroup(sub *subscription) error {
 	if sub.as != "" {
 		if err := driver.ValidName(sub.as); err != nil {
-			return fmt.Errorf("As: %w", err)
+			return fmt.Errorf("Group: %w", err)
 		}
 		if strings.Contains("."+sub.as+".", broadcastMark) {
-			return fmt.Errorf("As(%q): the word \"_\" is reserved for the groups of broadcast subscriptions", sub.as)
+			return fmt.Errorf("Group(%q): the word \"_\" is reserved for the groups of broadcast subscriptions", sub.as)
 		}
 	}
 	if g := s.group(sub); len(g) > maxName {
-		return fmt.Errorf("group %s has %d characters, and brokers take %d: shorten the name in As or Options.Instance", g, len(g), maxName)
+		return fmt.Errorf("group %s has %d characters, and brokers take %d: shorten the name in Group or Options.Instance", g, len(g), maxName)
 	}
 	return nil
 }

@@ -36,8 +36,8 @@ func TestReservedAndDerivedNames_are_refused_at_declaration(t *testing.T) {
 	svc := open2(t, "mail")
 	ranLow.Subscribe(svc, func(context.Context, item) error { return nil }, dovetail.Group("_.x"))
 	ranLow.Subscribe(svc, func(context.Context, item) error { return nil }, dovetail.Group(strings.Repeat("a", 198)))
-	if err := svc.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "As") || !strings.Contains(err.Error(), "brokers take 200") {
-		t.Errorf("As: %v", err)
+	if err := svc.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "Group: name") || !strings.Contains(err.Error(), "brokers take 200") {
+		t.Errorf("Group: %v", err)
 	}
 }
 

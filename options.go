@@ -31,9 +31,9 @@ type Options struct {
 	// the subscription says otherwise. Default: 16.
 	Concurrency int
 
-	// Window is how many messages of one subscription are received and not
-	// handled at most, those that wait behind a held key left out. Default:
-	// 1024, and at least four times the concurrency.
+	// Window is the most messages of one subscription that are received and not
+	// yet handled. Messages of a key in retry do not count here: MaxDeferred bounds
+	// them. Default: 1024, and at least four times the concurrency.
 	Window int
 
 	// MaxDeferred is how many messages of one subscription may be in hand beyond the

@@ -86,8 +86,9 @@ func (b *groupConsumer) answer(t *item) *Reply {
 }
 
 // keeps reports whether a message that cannot be handled becomes a dead letter:
-// not where losing it was asked for, and not where it was only a question to
-// this instance, whose asker is told. What was one becomes one again.
+// not on a channel that may lose messages, and not where it was a question to this
+// instance alone, since the caller gets the error. A message that came from the dead
+// letters always becomes one again.
 func (b *groupConsumer) keeps(t *item) bool {
 	question := b.broadcast && (t.in.Message.ReplyTo != "" || b.answersOnly())
 	return t.letter || !b.channel.Transient && !question

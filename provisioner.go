@@ -43,9 +43,9 @@ func (p *provisioner) changed() {
 	p.wanted.Add(1)
 }
 
-// provision makes the channels exist that the service sends to, before the
-// first send; while Run runs, also what it receives from, which a broker that
-// lost the one may have lost as well.
+// provision makes the channels exist that the service sends to, before the first send.
+// While Run runs it also makes those that the service receives from: a broker that
+// lost the one may have lost the others.
 func (s *Service) provision(ctx context.Context) error {
 	for !s.provisioned() {
 		if err := s.topo.join(ctx, s); err != nil {

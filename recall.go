@@ -47,7 +47,7 @@ type recallState int
 
 const (
 	recallTried     recallState = iota // and handed back
-	recallRunning                      // what follows from it has not happened yet
+	recallRunning                      // its handler runs, or its answer or dead letter is not sent yet
 	recallConcluded                    // handled, and all that follows has happened
 )
 
@@ -115,8 +115,8 @@ func (r *recall) begins(t *item) bool {
 	return true
 }
 
-// settled remembers what became of t, whose settlement was not taken.
-func (r *recall) settled(t *item) {
+// unsettled remembers what became of t, whose settlement the engine did not take.
+func (r *recall) unsettled(t *item) {
 	if r != nil {
 		r.note(t, remembered{state: recallConcluded, verdict: t.result})
 	}
@@ -153,13 +153,13 @@ func (r *recall) forget(t *item) {
 	}
 }
 
-// refresh gives what is in hand the newer of two deliveries, since the engine took
-// the earlier one back: the message keeps its place in the lane of its key, and
-// its attempts. Were it to take a place at the end of the lane, later messages
-// would overtake it where the attempt under way fails. Two copies of one message
-// look the same, and so the earlier delivery is settled as well. What is handled,
-// and not settled yet, goes on, and its later delivery waits for that. Those of ts
-// are returned that are to be taken in.
+// refresh replaces the delivery of an item in hand by a newer one of the same message:
+// the engine took the earlier one back. The item keeps its place in the lane of its
+// key, and its attempts. At the end of the lane, later messages could overtake it
+// when the attempt under way fails. Two copies of one message look the same, so the
+// earlier delivery is settled as well. An item that is handled and not settled yet
+// goes on, and the newer delivery waits for that. refresh returns the items of ts
+// that are new.
 func (s *scheduler) refresh(ts []*item) []*item {
 	inHand := make(map[identity]*item)
 	for _, t := range ts {

@@ -47,7 +47,7 @@ var mistakes = map[string]mistake{
 			loud.Subscribe(s, handles, dovetail.AnyType())
 			plainly.On(dovetail.NewChannel("catalog.stock-ran-low")).Subscribe(s, handles)
 		}},
-	"a group of a command": {says: "leave As out, or use an event",
+	"a group of a command": {says: "leave Group out, or use an event",
 		wrong: func(s *dovetail.Service) { welcome.Handle(s, handles, dovetail.Group("b")) },
 		right: func(s *dovetail.Service) { welcome.Handle(s, handles); loud.Subscribe(s, handles, dovetail.Group("b")) }},
 	"any type of a call": {says: "use an event, a command or a document",

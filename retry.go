@@ -27,7 +27,7 @@ type RetryPolicy struct {
 	// Factor multiplies the wait after each further failure, at least 1.
 	// Default: 2.
 	Factor float64
-	// Max bounds the wait. Default: 30 s.
+	// Max bounds the wait, before jitter. Default: 30 s.
 	Max time.Duration
 	// Jitter spreads each wait by up to this share of it, 0 to 1, so that
 	// failures that began together do not come back together. Default: 0.2;

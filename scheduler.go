@@ -60,7 +60,7 @@ func newScheduler(window, held, maxBytes int) *scheduler {
 func (s *scheduler) capacity() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.count > 0 && s.bytes >= s.maxBytes || s.full() {
+	if s.count > 0 && s.bytes >= s.maxBytes || s.asideFull() {
 		return 0
 	}
 	n := min(s.window-(s.count-s.blocked-s.settling), s.window+s.held-s.count)
@@ -335,7 +335,7 @@ func (s *scheduler) settled(items []*item) {
 	defer s.mu.Unlock()
 	for _, t := range items {
 		if t.lost { // and waits for this, perhaps
-			s.recall.settled(t)
+			s.recall.unsettled(t)
 		}
 		s.forget(t)
 	}

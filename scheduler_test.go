@@ -69,7 +69,7 @@ type modelExit struct {
 
 func (m *schedulerModel) step() {
 	if m.reread.CompareAndSwap(true, false) { // the receiver is opened again
-		m.lose(func(*item) bool { return true }, nobody)
+		m.lose(func(*item) bool { return true }, noExit)
 	}
 	switch m.rnd.IntN(11) {
 	case 0, 1, 2:
@@ -95,7 +95,7 @@ func (m *schedulerModel) step() {
 			p := m.rnd.IntN(4)
 			m.lose(func(t *item) bool { return t.delivery.Partition == p }, newExit())
 		case 1:
-			m.lose(func(*item) bool { return true }, nobody)
+			m.lose(func(*item) bool { return true }, noExit)
 		case 2:
 			m.away = !m.away
 		}
@@ -203,7 +203,7 @@ func (m *schedulerModel) take() {
 				m.t.Fatalf("key %s: %d begins and %d has not been handled", key, n, m.key(t).concluded)
 			}
 			m.running[key] = t
-			if m.s.keys.given(key) || t.letter && !t.claim.granted.Load() {
+			if m.s.keys.grantedToOther(key) || t.letter && !t.claim.granted.Load() {
 				m.t.Fatalf("%s begins, whose key is another instance's", t.in.Message.ID)
 			}
 		}
@@ -278,7 +278,7 @@ func (m *schedulerModel) lose(match func(*item) bool, e *exit) {
 			}
 		}
 	}
-	if e == nobody {
+	if e == noExit {
 		return
 	}
 	e.out()

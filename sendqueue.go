@@ -54,7 +54,7 @@ func (w *sendQueue) push(q *queuedSend, free bool) {
 		l.last.next = q
 	}
 	l.last = q
-	w.settle(l, free)
+	w.fixReady(l, free)
 }
 
 // putBack adds a send that had left the queue before the others of its lane.
@@ -67,7 +67,7 @@ func (w *sendQueue) putBack(q *queuedSend, free bool) {
 		l.first.prev = q
 	}
 	l.first = q
-	w.settle(l, free)
+	w.fixReady(l, free)
 }
 
 func (w *sendQueue) laneOf(q *queuedSend, free bool) *sendLane {
@@ -85,8 +85,8 @@ func (w *sendQueue) laneOf(q *queuedSend, free bool) *sendLane {
 	return l
 }
 
-// settle puts a lane whose first has changed where it belongs among the ready ones.
-func (w *sendQueue) settle(l *sendLane, free bool) {
+// fixReady puts a lane whose first has changed where it belongs among the ready ones.
+func (w *sendQueue) fixReady(l *sendLane, free bool) {
 	w.steps++
 	switch {
 	case l.first == nil:
@@ -117,7 +117,7 @@ func (w *sendQueue) remove(q *queuedSend) {
 		q.next.prev = q.prev
 	}
 	q.lane, q.prev, q.next = nil, nil, nil
-	w.settle(l, l.at >= 0)
+	w.fixReady(l, l.at >= 0)
 }
 
 // first returns the first send whose key is free, nil if there is none.
@@ -135,14 +135,14 @@ func (w *sendQueue) block(key string) {
 		return
 	}
 	if l := w.lanes[key]; l != nil && l.at >= 0 {
-		w.settle(l, false)
+		w.fixReady(l, false)
 	}
 }
 
 // unblock says that a key is free again.
 func (w *sendQueue) unblock(key string) {
 	if l := w.lanes[key]; l != nil && l.at < 0 {
-		w.settle(l, true)
+		w.fixReady(l, true)
 	}
 }
 

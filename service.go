@@ -127,8 +127,8 @@ func (s *Service) Conn() driver.Conn { return s.conn }
 func (s *Service) Logger() *slog.Logger { return s.opts.Logger }
 
 // Ready returns a channel that is closed when Run serves: everything is
-// provisioned and every receiver is open. It stays open if Run ends before that:
-// who waits for it waits for Run as well.
+// provisioned and every receiver is open. If Run ends before that, the channel is
+// never closed: select on it and on the result of Run.
 func (s *Service) Ready() <-chan struct{} { return s.ready }
 
 func (s *Service) caller() *Service { return s }

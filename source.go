@@ -65,7 +65,7 @@ func (src *source) open(ctx, life context.Context) error {
 			src.last.Store(time.Now().UnixNano())
 			if src.failed.Load() == 0 {
 				src.s.broker.back(src)
-			} // or what opens may fail to receive as before: see trust
+			} // else the outage ends in trust: a receiver that opens may still not receive
 			return nil
 		}
 		if src.optional {
@@ -190,8 +190,8 @@ func (src *source) run(ctx context.Context) error {
 // failed, to be taken for one that works.
 const trustAfter = 5 * time.Second
 
-// trust has the outage be over for this source when the Receive that follows
-// goes on for long enough.
+// trust ends the outage for this source when the next Receive waits for long enough
+// without an error. stop is called when that Receive returns.
 func (src *source) trust() (stop func()) {
 	if src.failed.Load() == 0 {
 		return func() {}
@@ -285,10 +285,10 @@ func (src *source) reopen(ctx context.Context, old driver.Receiver) error {
 	return src.open(ctx, ctx)
 }
 
-// own has everything of this source handed back, with nobody to wait for it.
+// own selects the items of this source: noExit for them, nil for others.
 func (src *source) own(t *item) *exit {
 	if t.from == src {
-		return nobody
+		return noExit
 	}
 	return nil
 }

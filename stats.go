@@ -78,8 +78,8 @@ func (c *counters) add(kind NoticeKind) {
 	}
 }
 
-// rare reports whether what is called so was last reported a minute ago.
-func (s *Service) rare(what string) bool {
+// mayWarn is true once a minute for each name.
+func (s *Service) mayWarn(what string) bool {
 	at := now()
 	last, told := s.failing.LoadOrStore(what, at)
 	return !told || at.Sub(last.(time.Time)) > time.Minute && s.failing.CompareAndSwap(what, last, at)
@@ -119,7 +119,7 @@ func (s *Service) log(n Notice) {
 		if s.conn.Classify(n.Err) != driver.Retryable {
 			what += " " + n.Group
 		}
-		if s.rare(what) {
+		if s.mayWarn(what) {
 			level = slog.LevelWarn
 		}
 	case NoticeOutageOver:
@@ -129,11 +129,11 @@ func (s *Service) log(n Notice) {
 			level = slog.LevelWarn
 		}
 	case NoticeNotBegun: // one message that waits while others go on
-		if n.Count > 0 && s.rare("waits "+n.Group) {
+		if n.Count > 0 && s.mayWarn("waits "+n.Group) {
 			level = slog.LevelWarn
 		}
 	case NoticeRetry: // an outage fails every message: one a minute in each group is told
-		if s.rare(n.Group) {
+		if s.mayWarn(n.Group) {
 			level = slog.LevelWarn
 		}
 	case NoticeUnhandled: // routine on a shared channel: the first of each type in each group is told

@@ -140,8 +140,8 @@ func (g *slowTask) add(t *item, since time.Time) {
 	}
 }
 
-// tick notes which handlers are running: what it finds running a second time has
-// been for as long as ticks are apart.
+// tick is called at fixed intervals, and notes which handlers are running. A handler
+// that n ticks have found running has run for n-1 intervals or more.
 func (s *scheduler) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,7 +163,7 @@ func (s *scheduler) gauges() (inHand, held int) {
 // stuck tells of an outage.
 func (b *broker) stuck() (Stuck, bool) {
 	b.mu.Lock()
-	since, n, err := b.since, len(b.who), b.err
+	since, n, err := b.since, len(b.down), b.err
 	b.mu.Unlock()
 	if n == 0 {
 		return Stuck{}, false

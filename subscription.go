@@ -104,7 +104,7 @@ func (sub *subscription) check(missing bool, state serviceState) error {
 	}
 	if sub.as != "" {
 		if sub.channel.Kind == driver.PointToPoint {
-			errs = append(errs, fmt.Errorf("As(%q): a point-to-point channel has one group: leave As out, or use an event", sub.as))
+			errs = append(errs, fmt.Errorf("Group(%q): a point-to-point channel has one group: leave Group out, or use an event", sub.as))
 		}
 	}
 	if sub.anyType && (sub.spec.Kind == KindCall || sub.spec.Kind == KindSurvey) {

@@ -31,8 +31,8 @@ func UnhandledChannel(service, group, wire string) string {
 	return unhandledPrefix + service + "." + hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-// KeepsFor returns the service whose dead letters a channel keeps, and false for
-// a channel that keeps none: DeadLetterChannel, and each UnhandledChannel.
+// KeepsFor returns the service to which a channel of dead letters (DeadLetterChannel)
+// or of waiting messages (UnhandledChannel) belongs. ok is false for other channels.
 func KeepsFor(channel string) (service string, ok bool) {
 	if service, ok := strings.CutPrefix(channel, DeadLetterChannel("")); ok {
 		return service, true

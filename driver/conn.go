@@ -115,7 +115,7 @@ type Capabilities struct {
 	Order           Order         // order by key, of channels that do not ask for partitions
 	PartitionOwners bool          // OrderOwner for channels that ask for partitions (Channel.Partitions), and for all where the URL says partitions=N
 	OrderedPipeline bool          // several unconfirmed batches of one key keep their order, whatever is refused
-	OrderedBatch    bool          // within one Send: once a message of a key failed, no later message of that key is stored; a message that is too large is excepted
+	OrderedBatch    bool          // within one Send: once a message of a key failed, no later message of that key is stored. A message that is refused as too large does not stop later ones
 	Delay           bool          // it delivers a message no earlier than Message.Due
 	RetryAfter      bool          // it waits for Settlement.After; without it a delivery settled as Retry is delivered again at once
 	CountsAttempts  bool          // Delivery.Attempt counts deliveries, also those to a process that died

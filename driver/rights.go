@@ -20,10 +20,11 @@ type Use struct {
 	Sends bool
 
 	// Looks says that the program asks whether the channel exists, as Browse does,
-	// and receives nothing from it: Groups are made but not received from.
+	// and receives nothing from it. Its Groups are only made then.
 	Looks bool
 
-	// Groups are the groups in which the program receives from the channel.
+	// Groups are the groups in which the program receives from the channel, unless
+	// Looks is set.
 	Groups []string
 
 	// Broadcasts are the groups, without instances, for which each instance receives
