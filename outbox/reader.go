@@ -134,7 +134,6 @@ func (t *term[Tx]) fill(ctx context.Context) error {
 	}
 	r.dry = !f.full
 	r.pollAt = time.Now().Add(backoff.Jitter(t.opts.Poll))
-	t.step.pending = f.Pending
 	if f.Advanced {
 		t.piggybacked(f.piggyback)
 	}

@@ -252,8 +252,7 @@ type progress struct {
 	passed  int       // how many the cursor is behind
 	since   time.Time // when the first of them was published
 	hold    []store.Held
-	pending bool // the store waits for an advance before it shows more
-	written int  // how often it was begun again
+	written int // how often it was begun again
 }
 
 // piggyback is what of the progress a read is told to write down with what it
@@ -302,7 +301,7 @@ func (t *term[Tx]) advanceDue() bool {
 	}
 	at := p.due(t.opts.CursorInterval)
 	return !at.IsZero() && (!time.Now().Before(at) || len(p.hold) >= t.opts.Batch ||
-		p.passed >= 4*t.opts.Batch || p.pending && t.window.waiting == 0)
+		p.passed >= 4*t.opts.Batch)
 }
 
 // advance writes down what was published and held.
@@ -316,9 +315,6 @@ func (t *term[Tx]) advance(ctx context.Context) error {
 		return err
 	}
 	crash.RelayAdvanced.Pass()
-	if p.pending {
-		t.reader.pollAt = time.Time{}
-	}
 	if held > 0 {
 		crash.RelayHeld.Pass()
 		t.channels.written(t.unnoted.lanes())

@@ -100,9 +100,6 @@ type Cursor struct {
 // A Page is what Next read.
 type Page struct {
 	Rows []Row
-	// Pending says that the store cannot see further before what it has given
-	// out is advanced (snapshot windows): advance, then ask again.
-	Pending bool
 	// Advanced says that the cursor was moved along, as far as Next was told.
 	Advanced bool
 }

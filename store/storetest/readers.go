@@ -55,7 +55,7 @@ func (r *reading[Tx]) read() {
 		r.got = append(r.got, ids(page.Rows)...)
 		if n := len(page.Rows); n > 0 {
 			r.after = page.Rows[n-1].Position
-		} else if !page.Pending {
+		} else {
 			return
 		}
 		r.e.must(r.e.DB.Advance(r.e.ctx, r.t, store.Progress{To: r.after}))
