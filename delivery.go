@@ -102,8 +102,8 @@ func (c *itemContext) Value(key any) any {
 	return c.handlerContext.Value(key)
 }
 
-// same reports whether two values are equal. Of two that cannot be compared it
-// is assumed.
+// same reports whether two values are equal. Values that cannot be compared count as
+// equal.
 func same(a, b any) bool {
 	if reflect.TypeOf(a) == reflect.TypeOf(b) && !reflect.ValueOf(a).Comparable() {
 		return true

@@ -27,11 +27,11 @@ type scheduler struct {
 	free         *lane // lanes to be used again
 	all          itemList
 	count        int // in hand
-	blocked      int // of them in held lanes
-	settling     int // of them handled, and not settled yet
+	blocked      int // those of count that wait in held lanes
+	settling     int // those of count that are handled and not settled yet
 	bytes        int
 	aside        int            // set aside: neither in hand nor settled
-	asides       int            // bytes of these
+	asides       int            // bytes of what is set aside
 	cuts         map[*lane]bool // whose later messages are set aside
 	sizeEstimate int            // bytes of a large message, as they have come lately
 	done         []*item        // to be settled

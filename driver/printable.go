@@ -49,7 +49,7 @@ func PrintableLogger(l *slog.Logger) *slog.Logger {
 		return l
 	}
 	// The handler of a program that sets none quotes what is not printable itself.
-	// slog.SetDefault with one that wraps it would have package log wait for itself.
+	// slog.SetDefault with one that wraps it would make package log deadlock.
 	if fmt.Sprintf("%T", l.Handler()) == "*slog.defaultHandler" {
 		return l
 	}

@@ -89,9 +89,10 @@ func (t *term[Tx]) nothingHeld(writes int) bool {
 	return true
 }
 
-// drainRows tries held messages once: those of a lane until the first fails. The
-// broker is not taken for another one meanwhile: what it confirmed before it
-// forgot must be released before the rewind takes releases back.
+// drainRows tries held messages once: those of a lane until the first fails.
+// t.draining keeps a rewind waiting for the end of it: releases of messages that the
+// broker confirmed before it was started again must be written before the rewind,
+// which undoes releases.
 func (t *term[Tx]) drainRows(ctx context.Context, rows []store.Held, until time.Time) error {
 	t.draining.Lock()
 	defer t.draining.Unlock()
@@ -183,7 +184,7 @@ func (t *term[Tx]) drained(ctx context.Context, w *window, sent []*entry, err er
 			if t.conn.Classify(f.Err) == driver.NotFound {
 				t.lostTopology(now)
 			}
-			w.again(e)
+			w.unsent(e)
 			if e.lane.queue[0] == e {
 				l := e.held.Lane
 				l.Attempts++
@@ -239,12 +240,12 @@ func (t *term[Tx]) drainSingly(ctx context.Context, w *window, sent []*entry, p 
 	for i, e := range sent {
 		if ctx.Err() != nil || !t.valid() {
 			for _, e := range sent[i:] {
-				w.again(e)
+				w.unsent(e)
 			}
 			return
 		}
 		if e.lane.queue[0] != e {
-			w.again(e)
+			w.unsent(e)
 			continue
 		}
 		t.drained(ctx, w, []*entry{e}, t.sendAll(ctx, []*driver.Message{e.Message}), p)

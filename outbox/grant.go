@@ -11,8 +11,9 @@ import (
 // are open.
 const grantWithin = 30 * time.Second
 
-// grant begins the database's transaction. While others of the box are open it
-// does not wait for ever: they may be waiting for it.
+// grant begins the database's transaction. While other transactions of the box are
+// open it waits for grantWithin at most: an outer Do may wait for this one, and this one
+// for the connection that the outer Do has.
 func (b *Box[Tx]) grant(ctx context.Context) (tx Tx, release context.CancelFunc, err error) {
 	open := b.open.Load()
 	if open == 0 {

@@ -42,7 +42,7 @@ func (t *term[Tx]) outcome(sent []*entry, err error) {
 		switch e := sent[f.Index]; {
 		case e.done: // set aside with the one before it
 		case e.lane.queue[0] != e: // it waits for that one
-			t.window.again(e)
+			t.window.unsent(e)
 		default:
 			t.failed(e, f.Err, now)
 		}
@@ -60,7 +60,7 @@ func (t *term[Tx]) nothingSent(sent []*entry, err error) *driver.SendError {
 		return se
 	}
 	for _, e := range sent {
-		t.window.again(e)
+		t.window.unsent(e)
 	}
 	if refused {
 		t.limit = max(1, len(sent)/2) // smaller batches, down to the one that is at fault
@@ -135,7 +135,7 @@ func (t *term[Tx]) published(sent []*entry) {
 // failed decides whether a message that was not confirmed is sent again, its
 // lane waiting meanwhile, or its lane is held.
 func (t *term[Tx]) failed(e *entry, err error, now time.Time) {
-	t.window.again(e)
+	t.window.unsent(e)
 	l := e.lane
 	c := &t.channels
 	c.mu.Lock()

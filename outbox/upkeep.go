@@ -49,7 +49,7 @@ func (t *term[Tx]) promoteDue(ctx context.Context) {
 				continue
 			}
 			look.end()
-			if !next.IsZero() { // one that is due and was not moved is being cancelled
+			if !next.IsZero() { // one that is due and was not moved: somebody is cancelling it
 				pause = min(pause, max(promotePause, time.Until(next)))
 			}
 		}
@@ -178,7 +178,7 @@ func (m *marks) before(t time.Time) (p store.Position, ok bool) {
 	return p, ok
 }
 
-// volatile is a broker that may forget what it confirmed.
+// volatile is what the broker says of how much it may forget of what it confirmed.
 type volatile struct {
 	id     string // "" where it says none
 	window time.Duration

@@ -10,8 +10,8 @@ import (
 	"github.com/dovetail-go/dovetail/driver/backoff"
 )
 
-// mostAway is how far apart the tries are, at most, at a database or a broker that
-// is away: so long after its return, and a quarter of that, all goes on.
+// mostAway is the longest wait between two tries at a database or a broker that is away.
+// With jitter, work goes on at most 1.25 times as long after its return.
 const mostAway = 2 * time.Second
 
 // pace is how long to wait after an attempt: see backoff.Double, with jitter.

@@ -31,7 +31,7 @@ type lane struct {
 	key      laneKey
 	queue    []*entry // not done
 	attempts int      // failed ones, since the last success
-	round    int      // of the window, to which the next two belong
+	round    int      // the last round that used this lane: open and closed are of that round
 	open     int      // entries of it in the batch that is being made
 	closed   bool     // no more of it
 	stopped  int      // the round in which nothing more of it may be sent
@@ -176,9 +176,9 @@ func (w *window) finish(e *entry) {
 	}
 }
 
-// again says that an entry was not published. What was sent behind it in its
-// lane and was confirmed is done; the rest follows in order.
-func (w *window) again(e *entry) { e.sent = false }
+// unsent marks an entry as not published: it is sent again. What was sent behind it in
+// its lane and was confirmed stays done; the rest follows in order.
+func (w *window) unsent(e *entry) { e.sent = false }
 
 // passed removes what is done from the front and returns how many, and the
 // position of the last.
