@@ -492,6 +492,37 @@ func TestRelay_publishes_again_what_a_broker_may_have_forgotten(t *testing.T) {
 	})
 }
 
+// A broker that is started again and forgets less than the one before: what that one may
+// have forgotten is still there when the relay comes to publish it again, however long
+// a send takes meanwhile.
+func TestRelay_deletes_nothing_before_it_publishes_again(t *testing.T) {
+	idle(t, outbox.Options{CleanupInterval: time.Second}, func(b *bench) {
+		f := &forgetful{broker: b.broker, incarnation: "first", window: time.Minute}
+		b.svc.conn, b.svc.components = f, nil
+		b.box = outbox.New(b.svc, b.db)
+		b.start()
+		b.publish("stock", "k", "1", "2", "3")
+		b.pass(5 * time.Second)
+		var slow sync.Once
+		b.broker.set(func() {
+			b.broker.away = func() error {
+				slow.Do(func() { <-time.After(20 * time.Second) })
+				return nil
+			}
+		})
+		b.publish("stock", "k", "4")
+		b.pass(time.Second) // the send is under way
+		f.mu.Lock()
+		f.incarnation, f.window = "second", 0
+		f.mu.Unlock()
+		b.pass(time.Minute)
+		b.stop()
+		if ids := b.broker.ids(); !slices.Equal(ids, []string{"1", "2", "3", "4", "1", "2", "3", "4"}) {
+			b.Errorf("published %v, want all four again", ids)
+		}
+	})
+}
+
 // A broker that fails in every way, at random, while transactions come: in the
 // end every message has come, in the order of its key.
 func TestRelay_loses_nothing_and_keeps_the_order_whatever_fails(t *testing.T) {

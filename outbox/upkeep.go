@@ -221,7 +221,7 @@ func (t *term[Tx]) look(ctx context.Context, v driver.Incarnated) error {
 	id, window, err := v.Incarnation(ctx)
 	known := t.volatile.Load()
 	if errors.Is(err, driver.ErrUnsupported) || err == nil && id == "" { // this server says nothing of itself
-		if !known.told {
+		if !known.told && t.restart.Load() == nil {
 			t.volatile.CompareAndSwap(known, &volatile{known.id, known.window, true})
 		}
 		return nil
@@ -241,7 +241,9 @@ func (t *term[Tx]) look(ctx context.Context, v driver.Incarnated) error {
 		}
 		t.volatile.CompareAndSwap(known, now)
 	default:
-		t.volatile.CompareAndSwap(known, &volatile{known.id, window, true})
+		// What the old one may have forgotten is still needed: nothing is deleted
+		// before the rewind, which takes over what the new one says.
+		t.volatile.CompareAndSwap(known, &volatile{known.id, max(known.window, window), false})
 		t.restart.Store(now)
 		t.db.Signal().Notify()
 	}
