@@ -77,7 +77,7 @@ func (r *replyBox) forget(w *waiter) {
 }
 
 // take gives replies to those who wait for them; others are counted and
-// dropped. It is the feed of the reply channel's source.
+// dropped. It is what the sink of the reply channel's source does.
 func (r *replyBox) take(src *source, ds []*driver.Delivery) {
 	settlements := make([]driver.Settlement, len(ds))
 	for i, d := range ds {
@@ -194,14 +194,18 @@ func begin[T any](ctx context.Context, from Caller, c *contract[T], v T, o *send
 		within = s.opts.RequestTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
+	own, err := o.of(0)
+	if err != nil {
+		return nil, ctx, cancel, err
+	}
 	m := new(driver.Message)
-	if err := c.fill(m, ctx, v, o.of(0), now()); err != nil {
+	if err := c.fill(m, ctx, v, own, now()); err != nil {
 		return nil, ctx, cancel, err
 	}
 	if err := s.serving(ctx); err != nil {
 		return nil, ctx, cancel, err
 	}
-	w := &waiter{id: m.ID, token: newID(m.Time), random: o.id == "" && DeliveryFromContext(ctx) == nil, typ: replyType(c.wire)}
+	w := &waiter{id: m.ID, token: newID(m.Time), random: own.id == "" && DeliveryFromContext(ctx) == nil, typ: replyType(c.wire)}
 	m.ReplyTo = s.replies.channel.Name
 	m.Timeout = max(within, time.Millisecond)
 	m.Headers = append(m.Headers.Without(headerToken), driver.Header{Name: headerToken, Value: w.token})

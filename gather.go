@@ -54,8 +54,12 @@ func gather[T any](ctx context.Context, from Caller, c *contract[T], v T, opts [
 // ask publishes a survey whose answers go to the service's own channel.
 func ask[T any](ctx context.Context, to Sender, c *contract[T], v T, opts []SendOption) error {
 	o := collect(opts)
+	own, err := o.of(0)
+	if err != nil {
+		return err
+	}
 	m := new(driver.Message)
-	if err := c.fill(m, ctx, v, o.of(0), now()); err != nil {
+	if err := c.fill(m, ctx, v, own, now()); err != nil {
 		return err
 	}
 	m.ReplyTo = answersChannel(to.Name())

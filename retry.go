@@ -9,8 +9,8 @@ import (
 )
 
 // Forever is a number of attempts that no message comes to: with it as
-// RetryPolicy.Attempts a message is tried again until it is handled, or its error is
-// Permanent. Messages of other keys go on meanwhile. An engine that takes back what is
+// RetryPolicy.Attempts a message is tried again until it is handled, or its error says
+// that trying again does not help (Permanent, Discard, Refuse). Messages of other keys go on meanwhile. An engine that takes back what is
 // unsettled for long (driver.Capabilities.AckTimeout) refuses such a policy.
 const Forever = math.MaxInt
 

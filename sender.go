@@ -33,8 +33,12 @@ type Caller interface {
 // sendOne encodes and sends one value.
 func sendOne[T any](ctx context.Context, to Sender, c *contract[T], v T, opts []SendOption) error {
 	o := collect(opts)
+	own, err := o.of(0)
+	if err != nil {
+		return err
+	}
 	m := new(driver.Message)
-	if err := c.fill(m, ctx, v, o.of(0), now()); err != nil {
+	if err := c.fill(m, ctx, v, own, now()); err != nil {
 		return err
 	}
 	return to.Send(ctx, []*driver.Message{m})
@@ -52,12 +56,26 @@ func sendAll[T any](ctx context.Context, to Sender, c *contract[T], vs []T, opts
 	var slab []driver.Message // in pieces, which the last message to be settled keeps alive
 	batch := make([]*driver.Message, len(vs))
 	at := now()
+	var ids map[string]int // that were given, where messages have options of their own
+	if len(o.each) > 0 {
+		ids = make(map[string]int, len(vs))
+	}
 	for i, v := range vs {
+		own, err := o.of(i)
+		if err != nil {
+			return fmt.Errorf("message %d: %w", i, err)
+		}
+		if ids != nil && own.id != "" {
+			if first, is := ids[own.id]; is {
+				return fmt.Errorf("%w: one id, %s, for messages %d and %d of %s", ErrInvalid, own.id, first, i, c.wire)
+			}
+			ids[own.id] = i
+		}
 		if len(slab) == 0 {
 			slab = make([]driver.Message, min(64, len(vs)-i))
 		}
 		batch[i], slab = &slab[0], slab[1:]
-		if err := c.fill(batch[i], ctx, v, o.of(i), at); err != nil {
+		if err := c.fill(batch[i], ctx, v, own, at); err != nil {
 			return fmt.Errorf("message %d: %w", i, err)
 		}
 	}

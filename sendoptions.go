@@ -1,6 +1,7 @@
 package dovetail
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -36,19 +37,25 @@ type sendOptions struct {
 	each    []func(i int) []SendOption // of a batch
 }
 
-// of are the options of the message at index i.
-func (s *sendOptions) of(i int) *sendOptions {
+// of returns the options of the message at index i.
+func (s *sendOptions) of(i int) (*sendOptions, error) {
 	if len(s.each) == 0 {
-		return s
+		return s, nil
 	}
 	own := *s
 	own.each, own.headers = nil, slices.Clip(s.headers)
 	for _, f := range s.each {
+		if f == nil {
+			return nil, fmt.Errorf("%w: Each has no function", ErrInvalid)
+		}
 		for _, opt := range f(i) {
 			opt.applyTo(&own)
 		}
 	}
-	return &own
+	if own.each != nil {
+		return nil, fmt.Errorf("%w: Each within Each: give its options in the outer one", ErrInvalid)
+	}
+	return &own, nil
 }
 
 type (
@@ -77,7 +84,8 @@ func Header(name, value string) SendOption {
 
 // Each gives the message at index i of a batch options of its own, from 0: those that f
 // returns for it, on top of the others. f is called in order, by the goroutine that
-// sends. Where one message is sent, i is 0.
+// sends. Where one message is sent, i is 0. Two messages of a batch with one id are
+// refused.
 func Each(f func(i int) []SendOption) SendOption {
 	return anyOption(func(s *sendOptions) { s.each = append(s.each, f) })
 }

@@ -2,8 +2,10 @@ package dovetail_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +43,15 @@ func TestEach_gives_each_message_of_a_batch_its_own_options(t *testing.T) {
 	var got []string
 	for _, m := range r.sent {
 		got = append(got, fmt.Sprint(m.ID, " ", m.Headers.Get("file"), m.Headers.Get("line"), " ", len(m.Headers), " ", m.Due.Equal(due)))
+	}
+	for want, opts := range map[string][]dovetail.SendOption{
+		"one id, x, for messages 0 and 1": {dovetail.Each(func(int) []dovetail.SendOption { return []dovetail.SendOption{dovetail.ID("x")} })},
+		"Each within Each":                {dovetail.Each(func(int) []dovetail.SendOption { return []dovetail.SendOption{each} })},
+		"Each has no function":            {dovetail.Each(nil)},
+	} {
+		if err := event.PublishAll(t.Context(), &r, []int{1, 2}, opts...); !errors.Is(err, dovetail.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
 	}
 	if want := []string{"sale-0 a0 2 false", "sale-1 a1 2 true", "sale-2 a2 2 false", "sale-0 0 1 false"}; !slices.Equal(got, want) {
 		t.Errorf("sent %q, want %q", got, want)

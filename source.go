@@ -241,7 +241,7 @@ func (src *source) take(max int) (r driver.Receiver, receive context.Context, so
 	return r, receive, some, err
 }
 
-// pause waits until nothing is on its way from the receiver to the feed, and
+// pause waits until nothing is on its way from the receiver to the sink, and
 // keeps it so until resume is called. A Receive that waits is interrupted.
 func (src *source) pause() (resume func()) {
 	src.mu.Lock()

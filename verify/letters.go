@@ -28,13 +28,17 @@ type letters struct {
 	requeued int
 	err      error // of the last look
 
-	wholly atomic.Bool // each look reads everything: the run waits for what is missing
+	wholly atomic.Bool // each look reads everything, where that is quick: the run waits for what is missing
 
 	// Of the one that looks.
 	after map[string]string // service → the position that was read last
 	whole time.Time         // when everything was read last
 	took  time.Duration     // to read everything
 }
+
+// lookQuickly is how long reading all dead letters may take for each look to do so: a
+// look that is not done in its time has seen nothing.
+const lookQuickly = 5 * time.Second
 
 // lettersEvery is how often the dead letters are looked at.
 const lettersEvery = time.Second
@@ -72,7 +76,7 @@ func (l *letters) look(ctx context.Context) {
 	defer cancel()
 	from, kept := l.after, map[string]map[string]bool{}
 	began := time.Now()
-	whole := l.wholly.Load() || began.Sub(l.whole) > 20*l.took
+	whole := l.wholly.Load() && l.took < lookQuickly || began.Sub(l.whole) > 20*l.took
 	if whole {
 		from = nil
 	} else {

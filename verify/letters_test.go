@@ -74,6 +74,11 @@ func TestLetters_that_were_read_are_not_read_again_where_that_takes_long(t *test
 	}
 	l.wholly.Store(true)
 	l.look(t.Context())
+	if len(c.sent) != 1 {
+		t.Errorf("%d sent again, want the first alone: to read everything takes too long", len(c.sent))
+	}
+	l.took = time.Second
+	l.look(t.Context())
 	if len(c.sent) != 2 {
 		t.Errorf("%d sent again, want the second as well: the run waits for it", len(c.sent))
 	}

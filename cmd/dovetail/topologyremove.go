@@ -24,7 +24,7 @@ With --group only this group is removed, that of a service which is no more: the
 channel keeps messages for it. An instance's own group is called GROUP~INSTANCE.`,
 		Example: `  dovetail topology remove ordering.orders
   dovetail topology remove ordering.orders --force --yes
-  dovetail topology remove ordering.order-placed --group billing`,
+  dovetail topology remove ordering.order-placed --group billing --force`,
 		Args: arguments(1, 1, "the channel's name"),
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
@@ -58,6 +58,9 @@ channel keeps messages for it. An instance's own group is called GROUP~INSTANCE.
 			}
 		} else if info != nil {
 			with = fmt.Sprintf("%d groups and ", len(info.Groups))
+		}
+		if info == nil && !force {
+			return fmt.Errorf("this broker does not list its channels, so that nobody sees what is in %s, nor whether it is there: say --force to %s", what, forced)
 		}
 		if info != nil {
 			if left(info) != 0 && !force {

@@ -25,11 +25,11 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 // as long for each further attempt, and never more than longest.
 func Double(attempt int, first, longest time.Duration) time.Duration {
 	const enough = 20 // doublings; more could overflow
-	d := first << min(max(attempt, 0), enough)
-	if d <= 0 || d > longest {
+	n := min(max(attempt, 0), enough)
+	if first > longest>>n { // doubled so often it is longer, or more than a Duration holds
 		return longest
 	}
-	return d
+	return first << n
 }
 
 // Jitter returns a random duration from three quarters of d to five quarters of d, so

@@ -31,6 +31,9 @@ func TestDouble_has_bounds(t *testing.T) {
 			t.Errorf("attempt %d waits %v, want %v", c.attempt, got, c.want)
 		}
 	}
+	if got := Double(5, 0, time.Second); got != 0 {
+		t.Errorf("nothing, doubled, waits %v", got)
+	}
 	if got := Double(30, 1<<50, 1<<62); got != 1<<62 {
 		t.Errorf("an overflow waits %v", got)
 	}

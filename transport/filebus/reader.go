@@ -14,7 +14,7 @@ import (
 const noBase = ^uint64(0)
 
 // goOn is what helps a group whose messages were deleted.
-const goOn = "put the files back, or remove the group (dovetail topology remove CHANNEL --group GROUP) and provision it again, to go on without the messages"
+const goOn = "put the files back, or remove the group (dovetail topology remove CHANNEL --group GROUP --force) and provision it again, to go on without the messages"
 
 // A position is a place between two records. Base and off are where it was
 // last seen; a position without them is looked for.

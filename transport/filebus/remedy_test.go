@@ -170,7 +170,7 @@ func TestErrors_of_damaged_files_name_remedies_that_are_right(t *testing.T) {
 			says: "put the files back", kind: driver.PositionLost},
 		"the first segment, done without": {
 			path: func(w wreck) string { return w.segments[0] },
-			says: "or remove the group (dovetail topology remove CHANNEL --group GROUP) and provision it again, to go on without the messages", kind: driver.PositionLost,
+			says: "or remove the group (dovetail topology remove CHANNEL --group GROUP --force) and provision it again, to go on without the messages", kind: driver.PositionLost,
 			remedy: func(w wreck, _ string) {
 				c := w.open()
 				defer w.close(c)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -17,7 +18,20 @@ func TestExamine_tells_who_is_away_who_is_behind_and_what_has_no_leader(t *testi
 		}
 		resp.Topics = []kmsg.MetadataResponseTopic{{Topic: kmsg.StringPtr("orders"), Partitions: []kmsg.MetadataResponseTopicPartition{
 			{Partition: 2, Leader: leader, Replicas: []int32{1, 2, 3}, ISR: current}}}}
+		for _, id := range current {
+			if !slices.Contains(runs, id) {
+				resp.Topics[0].Partitions[0].OfflineReplicas = append(resp.Topics[0].Partitions[0].OfflineReplicas, id)
+			}
+		}
 		return resp
+	}
+	if all := findings(answer(-1, []int32{1}, 2, 3)); !strings.Contains(all[1].Remedy, "start it with its data") || strings.Contains(all[1].Remedy, "gone for good") {
+		t.Errorf("of the only broker that has everything it says %+v", all[1])
+	}
+	hidden := answer(1, []int32{1, 2, 3}, 1, 2, 3)
+	hidden.Topics[0].ErrorCode, hidden.Topics[0].Partitions = kerr.TopicAuthorizationFailed.Code, nil
+	if all := findings(hidden); len(all) != 1 || !all[0].Stops || !strings.Contains(all[0].Remedy, "grant Describe") {
+		t.Errorf("of a topic that may not be looked at it says %+v", all)
 	}
 	for name, c := range map[string]struct {
 		resp *kmsg.MetadataResponse
@@ -26,7 +40,7 @@ func TestExamine_tells_who_is_away_who_is_behind_and_what_has_no_leader(t *testi
 		"well":          {answer(1, []int32{3, 1, 2}, 1, 2, 3), nil},
 		"one is away":   {answer(1, []int32{1, 2}, 1, 2), []string{"broker 3 is away, and has copies"}},
 		"one is behind": {answer(1, []int32{1, 2}, 1, 2, 3), []string{"broker 3 its copies are behind"}},
-		"nobody leads":  {answer(-1, []int32{1}, 2, 3), []string{"partitions without a leader nothing can be sent there or received", "broker 2 its copies are behind", "broker 3 its copies are behind"}},
+		"nobody leads":  {answer(-1, []int32{1}, 2, 3), []string{"partitions without a leader nothing can be sent there or received", "broker 1 is away, and has copies", "broker 2 its copies are behind", "broker 3 its copies are behind"}},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			var got []string

@@ -15,7 +15,7 @@ import (
 )
 
 // Conn is a connection to a NATS server or cluster. It is a driver.Conn, and a
-// driver.Browser, Lister, Remover, Examiner and Volatile.
+// driver.Browser, Lister, Remover, Examiner and Incarnated.
 type Conn struct {
 	opts  Options
 	nc    *nats.Conn

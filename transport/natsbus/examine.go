@@ -2,11 +2,13 @@ package natsbus
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -17,54 +19,89 @@ func (c *Conn) Examine(ctx context.Context) ([]driver.Finding, error) {
 	if err := c.ready(); err != nil {
 		return nil, err
 	}
-	const doing = "look at the streams"
+	// Lists leave out what has no leader, and the client asks for it without end: names
+	// first, and then each by itself.
 	var e examination
+	var streams []string
 	names := c.js.StreamNames(ctx)
 	for name := range names.Name() {
-		e.named = append(e.named, name)
+		streams = append(streams, name)
 	}
-	if err := names.Err(); err != nil {
-		return nil, translate(doing, err)
-	}
-	streams := c.js.ListStreams(ctx)
-	for s := range streams.Info() {
-		e.told = append(e.told, s.Config.Name)
-		if s.Config.Metadata[metaChannel] != "" {
-			e.ours = append(e.ours, s.Config.Name)
-			e.look("stream "+s.Config.Name, s.Cluster)
+	err := names.Err()
+	for _, name := range streams {
+		if err == nil {
+			err = c.examineStream(ctx, &e, name)
 		}
 	}
-	if err := streams.Err(); err != nil {
-		return nil, translate(doing, err)
-	}
-	for _, name := range e.ours {
-		if err := c.examineGroups(ctx, &e, name); err != nil && !isGone(err) {
-			return nil, translate("look at the consumers of stream "+name, err)
-		}
-	}
-	return e.findings(), nil
+	return e.findings(), translate("look at the streams", err)
 }
 
-func (c *Conn) examineGroups(ctx context.Context, e *examination, stream string) error {
-	ctx, cancel := c.deadline(ctx)
-	defer cancel()
-	s, err := c.js.Stream(ctx, stream)
-	if err != nil {
+// examineStream looks at a stream and at its consumers. An error says that no more can
+// be looked at.
+func (c *Conn) examineStream(ctx context.Context, e *examination, name string) error {
+	var s jetstream.Stream
+	found, err := c.examineOne(ctx, e, "stream "+name, func(ctx context.Context) (err error) {
+		s, err = c.js.Stream(ctx, name)
+		return err
+	})
+	if !found || s.CachedInfo().Config.Metadata[metaChannel] == "" {
 		return err
 	}
-	consumers := s.ListConsumers(ctx)
-	for info := range consumers.Info() {
-		e.look("consumer "+info.Name+" of stream "+stream, info.Cluster)
+	e.look("stream "+name, s.CachedInfo().Cluster)
+	asking, cancel := c.deadline(ctx)
+	defer cancel()
+	consumers := s.ConsumerNames(asking)
+	var all []string
+	for consumer := range consumers.Name() {
+		all = append(all, consumer)
 	}
-	return consumers.Err()
+	if err := consumers.Err(); err != nil {
+		return err
+	}
+	for _, consumer := range all {
+		what := "consumer " + consumer + " of stream " + name
+		var info *jetstream.ConsumerInfo
+		found, err := c.examineOne(ctx, e, what, func(ctx context.Context) error {
+			got, err := s.Consumer(ctx, consumer)
+			if err == nil {
+				info = got.CachedInfo()
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if found {
+			e.look(what, info.Cluster)
+		}
+	}
+	return nil
+}
+
+// examineOne asks for one stream or consumer. One that is gone meanwhile is passed over;
+// one that nobody answers for has no leader.
+func (c *Conn) examineOne(ctx context.Context, e *examination, what string, ask func(context.Context) error) (found bool, err error) {
+	asking, cancel := c.deadline(ctx)
+	defer cancel()
+	err = ask(asking)
+	switch {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case isGone(err):
+		return false, nil
+	case errors.Is(err, nats.ErrPermissionViolation), c.Classify(translate(what, err)) == driver.Denied:
+		return false, err
+	}
+	e.leaderless = append(e.leaderless, what)
+	return false, nil
 }
 
 // An examination gathers what is wrong.
 type examination struct {
-	named, told []string // streams that there are, and those whose leaders answered
-	ours        []string
-	leaderless  []string            // streams and consumers
-	away        map[string][]string // streams and consumers, by the server that has a replica and is away
+	leaderless []string            // streams and consumers
+	away       map[string][]string // streams and consumers, by the server that has a replica and is away
 }
 
 // silence is for how long a server must say nothing to count as away.
@@ -89,11 +126,6 @@ func (e *examination) look(what string, cluster *jetstream.ClusterInfo) {
 }
 
 func (e *examination) findings() (all []driver.Finding) {
-	for _, name := range e.named {
-		if !slices.Contains(e.told, name) {
-			e.leaderless = append(e.leaderless, "stream "+name)
-		}
-	}
 	if len(e.leaderless) > 0 {
 		all = append(all, driver.Finding{Subject: "streams or consumers without a leader", Problem: "nothing can be sent there or received", Concerns: e.leaderless, Stops: true,
 			Remedy: "start the servers that have a replica: it takes more than half of them; nats stream report names them"})

@@ -34,6 +34,9 @@ func (c *Conn) Examine(ctx context.Context) ([]driver.Finding, error) {
 	if err := c.ask(ctx, map[string]any{"/api/nodes?columns=name,running,partitions,mem_alarm,disk_free_alarm": &nodes}); err != nil {
 		return nil, translate(doing, err)
 	}
+	if len(nodes) == 0 { // a page that is not there
+		return nil, fmt.Errorf("rabbitbus: %s: %w: the management plugin names none: look whether management in the URL is its address", doing, driver.ErrRetryable)
+	}
 	return findings(nodes), nil
 }
 
@@ -50,50 +53,63 @@ func findings(nodes []node) (all []driver.Finding) {
 			alarm(n, "its disk", "free space on the node's disk: it wants as much as disk_free_limit says")
 		}
 	}
-	names, others := cutOff(nodes)
-	if len(names) > 0 {
-		all = append(all, partition(names, others))
+	cut, others := cutOff(nodes)
+	if len(cut) > 0 {
+		all = append(all, partition(cut, others))
 	}
+	var down []string
 	for _, n := range nodes {
-		if !n.Running && !slices.Contains(names, n.Name) { // one that is cut off may look so to the others
-			all = append(all, driver.Finding{Subject: "node " + n.Name, Problem: "does not run, or the others do not reach it",
-				Remedy: fmt.Sprintf("start it; if it is gone for good, rabbitmqctl forget_cluster_node %s, and rabbitmq-queues grow NODE all for the node that takes its place", n.Name)})
+		if !n.Running && !slices.Contains(cut, n.Name) { // one that is cut off may look so to the others
+			down = append(down, n.Name)
 		}
+	}
+	for _, name := range down {
+		f := driver.Finding{Subject: "node " + name, Problem: "does not run, or the others do not reach it",
+			Remedy: fmt.Sprintf("start it; if it is gone for good, rabbitmqctl forget_cluster_node %s, and rabbitmq-queues grow NODE all for the node that takes its place", name)}
+		if f.Stops = 2*len(down) >= len(nodes); f.Stops {
+			f.Problem += ", and without half of the nodes queues stand still"
+		}
+		all = append(all, f)
 	}
 	return all
 }
 
-// cutOff returns the nodes that most are cut off from, and these. The others do not
-// take such a node back until it is restarted. Where there are several, one will do.
-func cutOff(nodes []node) (names, others []string) {
-	from := map[string][]string{}
-	most := 1
+// cutOff returns the nodes that a network partition concerns: the one that all others
+// are cut off from, and these; or, where the parts are larger, all that are in one.
+func cutOff(nodes []node) (cut, others []string) {
+	from := map[string]map[string]bool{}
+	note := func(a, b string) {
+		if from[a] == nil {
+			from[a] = map[string]bool{}
+		}
+		from[a][b] = true
+	}
 	for _, n := range nodes {
 		for _, other := range n.Partitions {
-			for _, pair := range [][2]string{{n.Name, other}, {other, n.Name}} {
-				if !slices.Contains(from[pair[0]], pair[1]) {
-					from[pair[0]] = append(from[pair[0]], pair[1])
-					most = max(most, len(from[pair[0]]))
-				}
-			}
+			note(n.Name, other)
+			note(other, n.Name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(from)) {
-		if len(from[name]) == most {
-			names, others = append(names, name), from[name]
+	all := slices.Sorted(maps.Keys(from))
+	for _, name := range all {
+		if len(from[name]) == len(nodes)-1 && len(nodes) > 2 {
+			cut = append(cut, name)
 		}
 	}
-	slices.Sort(others)
-	return names, others
+	if len(cut) != 1 {
+		return all, nil
+	}
+	return cut, slices.Sorted(maps.Keys(from[cut[0]]))
 }
 
-// partition is the finding of nodes that are cut off from others.
-func partition(names, others []string) driver.Finding {
-	subject := "node " + names[0]
-	if len(names) > 1 {
-		subject = "nodes " + strings.Join(names, ", ")
+// partition is the finding of nodes that are cut off from others, or from one another.
+func partition(cut, others []string) driver.Finding {
+	const lasts = "in a network partition, which does not end by itself: if another node fails, queues may stop"
+	const restart = "rabbitmqctl -n NODE stop_app, then start_app; rabbitmqctl cluster_status names no partition afterwards"
+	if len(others) == 0 {
+		return driver.Finding{Subject: "nodes " + strings.Join(cut, ", "), Problem: "cut off from one another " + lasts,
+			Remedy: "choose the part that goes on, and restart the nodes of all others, one after the other: " + restart}
 	}
-	return driver.Finding{Subject: subject,
-		Problem: fmt.Sprintf("cut off from %s in a network partition, which does not end by itself: if another node fails, queues may stop", strings.Join(others, ", ")),
-		Remedy:  fmt.Sprintf("restart %s: rabbitmqctl -n %[1]s stop_app, then start_app; rabbitmqctl cluster_status names no partition afterwards", names[0])}
+	return driver.Finding{Subject: "node " + cut[0], Problem: fmt.Sprintf("cut off from %s %s", strings.Join(others, ", "), lasts),
+		Remedy: fmt.Sprintf("restart %s: %s", cut[0], restart)}
 }

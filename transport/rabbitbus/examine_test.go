@@ -15,16 +15,19 @@ func TestExamine_names_the_node_to_act_on(t *testing.T) {
 		subject, remedy string
 		stops           bool
 	}{
-		"well":              {[]node{up("a"), up("b"), up("c")}, "", "", false},
-		"all tell":          {[]node{up("a", "c"), up("b", "c"), up("c", "a", "b")}, "node c", "restart c: ", false},
-		"the others tell":   {[]node{up("a", "c"), up("b", "c"), up("c")}, "node c", "restart c: ", false},
-		"only it tells":     {[]node{up("a"), up("b"), up("c", "a", "b")}, "node c", "restart c: ", false},
-		"two of a pair":     {[]node{up("a", "b"), up("b", "a")}, "nodes a, b", "restart a: ", false},
-		"looks away":        {[]node{up("a", "c"), up("b", "c"), {Name: "c"}}, "node c", "restart c: ", false},
-		"away":              {[]node{up("a"), {Name: "b"}}, "node b", "forget_cluster_node b", false},
-		"short of memory":   {[]node{{Name: "a", Running: true, MemAlarm: true}}, "node a", "vm_memory_high_watermark", true},
-		"short of a disk":   {[]node{{Name: "a", Running: true, DiskAlarm: true}}, "node a", "disk_free_limit", true},
-		"alarm comes first": {[]node{{Name: "b"}, {Name: "a", Running: true, DiskAlarm: true}}, "node a", "disk_free_limit", true},
+		"well":                  {[]node{up("a"), up("b"), up("c")}, "", "", false},
+		"all tell":              {[]node{up("a", "c"), up("b", "c"), up("c", "a", "b")}, "node c", "restart c: ", false},
+		"the others tell":       {[]node{up("a", "c"), up("b", "c"), up("c")}, "node c", "restart c: ", false},
+		"only it tells":         {[]node{up("a"), up("b"), up("c", "a", "b")}, "node c", "restart c: ", false},
+		"two of a pair":         {[]node{up("a", "b"), up("b", "a")}, "nodes a, b", "choose the part that goes on", false},
+		"two parts":             {[]node{up("a", "c", "d", "e"), up("b", "c", "d", "e"), up("c", "a", "b"), up("d", "a", "b"), up("e")}, "nodes a, b, c, d, e", "choose the part that goes on", false},
+		"one of five":           {[]node{up("a", "e"), up("b", "e"), up("c", "e"), up("d", "e"), up("e")}, "node e", "restart e: ", false},
+		"two of three are away": {[]node{up("a"), {Name: "b"}, {Name: "c"}}, "node b", "forget_cluster_node b", true},
+		"looks away":            {[]node{up("a", "c"), up("b", "c"), {Name: "c"}}, "node c", "restart c: ", false},
+		"away":                  {[]node{up("a"), {Name: "b"}, up("c")}, "node b", "forget_cluster_node b", false},
+		"short of memory":       {[]node{{Name: "a", Running: true, MemAlarm: true}}, "node a", "vm_memory_high_watermark", true},
+		"short of a disk":       {[]node{{Name: "a", Running: true, DiskAlarm: true}}, "node a", "disk_free_limit", true},
+		"alarm comes first":     {[]node{{Name: "b"}, {Name: "a", Running: true, DiskAlarm: true}, up("c")}, "node a", "disk_free_limit", true},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			all := findings(c.nodes)
@@ -34,7 +37,7 @@ func TestExamine_names_the_node_to_act_on(t *testing.T) {
 				}
 				return
 			}
-			if want := 1 + strings.Count(name, "first"); len(all) != want {
+			if want := 1 + strings.Count(name, "first") + strings.Count(name, "two of three"); len(all) != want {
 				t.Errorf("it finds %+v, want %d findings", all, want)
 			}
 			if len(all) == 0 || all[0].Subject != c.subject || !strings.Contains(all[0].Remedy, c.remedy) || all[0].Stops != c.stops {

@@ -120,7 +120,7 @@ func exported(d ast.Decl) (lines []string) {
 func typeLines(s *ast.TypeSpec) (lines []string) {
 	name := s.Name.Name
 	members := func(what string, list *ast.FieldList) {
-		lines = append(lines, "type "+name+" "+what)
+		lines = append(lines, "type "+name+params(s.TypeParams)+" "+what)
 		for _, f := range list.List {
 			if len(f.Names) == 0 {
 				lines = append(lines, what+" "+name+" has "+source(f.Type))
@@ -142,9 +142,23 @@ func typeLines(s *ast.TypeSpec) (lines []string) {
 		if s.Assign != token.NoPos {
 			is = " = "
 		}
-		lines = append(lines, "type "+name+is+source(s.Type))
+		lines = append(lines, "type "+name+params(s.TypeParams)+is+source(s.Type))
 	}
 	return lines
+}
+
+// params are the parameters of a type, as in "[K comparable, V any]".
+func params(list *ast.FieldList) string {
+	if list == nil {
+		return ""
+	}
+	var all []string
+	for _, f := range list.List {
+		for _, n := range f.Names {
+			all = append(all, n.Name+" "+source(f.Type))
+		}
+	}
+	return "[" + strings.Join(all, ", ") + "]"
 }
 
 // receiver is the name of a receiver's type.

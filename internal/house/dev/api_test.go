@@ -54,7 +54,7 @@ example.org/m: struct S has E
 example.org/m: struct S has F func(x T) error
 example.org/m: type Alias = S[int]
 example.org/m: type E interface
-example.org/m: type S struct
+example.org/m: type S[T any] struct
 example.org/m: var V map[string]int
 example.org/m/sub/deep: func Deep()`) + "\n"
 	if got := publicAPI(tree); got != want {
