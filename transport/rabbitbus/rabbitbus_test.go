@@ -182,7 +182,13 @@ func forget(ctx context.Context, srv *servers.Server, o rabbitbus.Options) error
 	}
 	infos, err := c.Channels(ctx)
 	for _, info := range infos {
-		err = errors.Join(err, c.RemoveChannel(ctx, info.Channel.Name))
+		gone := c.RemoveChannel(ctx, info.Channel.Name)
+		for errors.Is(gone, driver.ErrRetryable) && ctx.Err() == nil { // the server may be busy
+			gone = c.RemoveChannel(ctx, info.Channel.Name)
+		}
+		if !errors.Is(gone, driver.ErrNotFound) {
+			err = errors.Join(err, gone)
+		}
 	}
 	return errors.Join(err, c.Close(ctx))
 }
