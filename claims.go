@@ -117,7 +117,7 @@ func (c *claims) changed() {
 	}
 }
 
-// take hears what others tell. It is what the sink of the channel's source does.
+// take takes in the claims that other instances publish, and settles them.
 func (c *claims) take(src *source, ds []*driver.Delivery) {
 	settlements := make([]driver.Settlement, len(ds))
 	for i, d := range ds {

@@ -17,7 +17,7 @@ type outgoing struct {
 	lost    bool  // an answer in place of one that the broker found too large
 }
 
-// noticeLetter tells of a letter that the broker has confirmed.
+// noticeLetter notifies hooks of a letter that the broker has confirmed.
 func (b *groupConsumer) noticeLetter(c *outgoing) {
 	t := c.of
 	n := Notice{Channel: b.channel.Name, Group: b.group, Message: t.in.Message, Attempt: t.in.Attempt, Err: t.err}

@@ -61,7 +61,7 @@ func protectBatch(h BatchHandler, ctx context.Context, ins []*Delivery) (errs []
 	case len(ins):
 	case 0:
 		errs = make([]error, len(ins))
-	default: // nobody can know which were done: each has failed
+	default: // it is not known which messages were handled: each of them has failed
 		wrong := errCount(len(errs), len(ins))
 		errs = make([]error, len(ins))
 		for i := range errs {

@@ -37,7 +37,7 @@ type scheduler struct {
 	done         []*item        // to be settled
 	draining     bool           // hand back rather than hold
 	told         func(gateNews)
-	recall       *recall // hears of what is delivered again; may be nil
+	recall       *recall // remembers what the engine redelivers; may be nil
 	keys         keyLocks
 
 	room   chan struct{} // something was settled, or a lane is no longer held

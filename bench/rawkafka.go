@@ -52,7 +52,7 @@ func (r *rawKafka) open(more ...kgo.Opt) (*kgo.Client, error) {
 		kgo.SeedBrokers(r.brokers...), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.DisableClientMetrics(),
 		kgo.MetadataMinAge(kafkaMetadataAge),
-		kgo.UnknownTopicRetries(-1), // a broker that is busy hears late of a topic that has just been made
+		kgo.UnknownTopicRetries(-1), // a busy broker learns late of a topic that was just made
 	}, more...)...)
 }
 

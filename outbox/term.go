@@ -255,8 +255,8 @@ type progress struct {
 	written int // how often it was begun again
 }
 
-// piggyback is what of the progress a read is told to write down with what it
-// writes anyway: that saves the service a commit, and the relay the wait for it.
+// piggyback is progress that a read writes together with its own write. That saves a
+// commit, and the relay does not wait for one.
 type piggyback struct {
 	to      store.Position
 	passed  int

@@ -182,7 +182,7 @@ func (m *marks) before(t time.Time) (p store.Position, ok bool) {
 type volatile struct {
 	id     string // "" where it says none
 	window time.Duration
-	told   bool // it has said so; else this is what the cursor had
+	known  bool // the broker has answered; else this is what the cursor had
 }
 
 // keep is how long published messages are kept.
@@ -194,7 +194,7 @@ func (t *term[Tx]) keep() time.Duration {
 // forget.
 func (t *term[Tx]) keepsUnknown() bool {
 	_, forgets := t.conn.(driver.Incarnated)
-	return forgets && !t.volatile.Load().told
+	return forgets && !t.volatile.Load().known
 }
 
 // watchBroker looks whether a broker that may forget has been started again.
@@ -219,10 +219,10 @@ func (t *term[Tx]) watchBroker(ctx context.Context) {
 
 func (t *term[Tx]) look(ctx context.Context, v driver.Incarnated) error {
 	id, window, err := v.Incarnation(ctx)
-	known := t.volatile.Load()
+	last := t.volatile.Load()
 	if errors.Is(err, driver.ErrUnsupported) || err == nil && id == "" { // this server says nothing of itself
-		if !known.told && t.restart.Load() == nil {
-			t.volatile.CompareAndSwap(known, &volatile{known.id, known.window, true})
+		if !last.known && t.restart.Load() == nil {
+			t.volatile.CompareAndSwap(last, &volatile{last.id, last.window, true})
 		}
 		return nil
 	}
@@ -230,20 +230,20 @@ func (t *term[Tx]) look(ctx context.Context, v driver.Incarnated) error {
 		return err
 	}
 	now := &volatile{id, window, true}
-	switch known.id {
+	switch last.id {
 	case id:
-		if *known != *now {
-			t.volatile.CompareAndSwap(known, now)
+		if *last != *now {
+			t.volatile.CompareAndSwap(last, now)
 		}
 	case "":
 		if err := t.db.Advance(ctx, t.Term, store.Progress{Incarnation: id}); err != nil {
 			return err
 		}
-		t.volatile.CompareAndSwap(known, now)
+		t.volatile.CompareAndSwap(last, now)
 	default:
 		// What the old one may have forgotten is still needed: nothing is deleted
 		// before the rewind, which takes over what the new one says.
-		t.volatile.CompareAndSwap(known, &volatile{known.id, max(known.window, window), false})
+		t.volatile.CompareAndSwap(last, &volatile{last.id, max(last.window, window), false})
 		t.restart.Store(now)
 		t.db.Signal().Notify()
 	}

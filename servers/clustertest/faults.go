@@ -163,7 +163,7 @@ type moments struct {
 	mu       sync.Mutex
 	at       []time.Time
 	from, to time.Time // no majority
-	sudden   bool      // nobody was told before
+	sudden   bool      // a node went without announcing it
 }
 
 // disturb notes that a node goes, or is back, without a word.

@@ -28,17 +28,9 @@ func (c *Conn) Examine(ctx context.Context) ([]driver.Finding, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	req := kmsg.NewPtrMetadataRequest()
-	for _, name := range names {
-		rt := kmsg.NewMetadataRequestTopic()
-		rt.Topic = kmsg.StringPtr(name)
-		req.Topics = append(req.Topics, rt)
-	}
-	ctx, cancel := c.deadline(ctx)
-	defer cancel()
-	resp, err := req.RequestWith(ctx, c.client)
+	resp, err := c.metadata(ctx, names)
 	if err != nil {
-		return nil, translate("look at the partitions", err)
+		return nil, err
 	}
 	return findings(resp), nil
 }

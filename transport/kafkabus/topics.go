@@ -38,17 +38,9 @@ func (t *topic) led() bool {
 // describe asks for topics, and not what the client remembers of them. Those
 // that do not exist are left out.
 func (c *Conn) describe(ctx context.Context, names ...string) (map[string]*topic, error) {
-	ctx, cancel := c.deadline(ctx)
-	defer cancel()
-	req := kmsg.NewPtrMetadataRequest()
-	for _, name := range names {
-		rt := kmsg.NewMetadataRequestTopic()
-		rt.Topic = &name
-		req.Topics = append(req.Topics, rt)
-	}
-	resp, err := req.RequestWith(ctx, c.client)
+	resp, err := c.metadata(ctx, names)
 	if err != nil {
-		return nil, translate("ask for topics", err)
+		return nil, err
 	}
 	found := make(map[string]*topic, len(names))
 	for i := range resp.Topics {
@@ -77,6 +69,20 @@ func (c *Conn) describe(ctx context.Context, names ...string) (map[string]*topic
 		found[t.name] = t
 	}
 	return found, nil
+}
+
+// metadata asks the cluster for its brokers, and for topics by name.
+func (c *Conn) metadata(ctx context.Context, names []string) (*kmsg.MetadataResponse, error) {
+	ctx, cancel := c.deadline(ctx)
+	defer cancel()
+	req := kmsg.NewPtrMetadataRequest()
+	for _, name := range names {
+		rt := kmsg.NewMetadataRequestTopic()
+		rt.Topic = &name
+		req.Topics = append(req.Topics, rt)
+	}
+	resp, err := req.RequestWith(ctx, c.client)
+	return resp, translate("ask for topics", err)
 }
 
 // topic asks for one topic, which carries channel.
