@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dovetail-go/dovetail/driver"
+	"github.com/dovetail-go/dovetail/driver/backoff"
 )
 
 var failureTests = map[string]test{
@@ -14,6 +15,7 @@ var failureTests = map[string]test{
 	"Restart_keeps_what_waits_for_every_group":      {run: testRestartGroups, gap: needsRestart},
 	"Restart_keeps_what_is_not_due":                 {run: testRestartDelay, gap: needsRestartAndDelay},
 	"Incarnation_is_the_same_over_all_connections":  {run: testIncarnation},
+	"Incarnation_is_not_denied_over_a_lost_link":    {run: testIncarnationCut, gap: needsThrough},
 }
 
 func needsRestart(c driver.Capabilities, h Harness) string {
@@ -124,5 +126,30 @@ func testIncarnation(e *env) {
 	other, _, err := e.conn().(driver.Incarnated).Incarnation(ctx)
 	if err != nil || other != id {
 		e.Fatalf("Incarnation is %q over another connection, %v; want %q", other, err, id)
+	}
+}
+
+// testIncarnationCut asks over a link that was cut. A relay deletes what it published
+// once an engine has said that it cannot tell how much it may forget: so an engine that
+// is only not reached must not say that.
+func testIncarnationCut(e *env) {
+	p, open := e.through()
+	v, ok := open().(driver.Incarnated)
+	if !ok {
+		e.gap("driver.Incarnated is not implemented")
+		return
+	}
+	ctx, cancel := e.within()
+	defer cancel()
+	id, _, err := v.Incarnation(ctx)
+	if err != nil {
+		e.Fatalf("Incarnation: %v", err)
+	}
+	p.Cut()
+	for end := time.Now().Add(2 * e.h.Quiet); time.Now().Before(end); backoff.Sleep(ctx, e.h.Quiet/20) {
+		now, _, err := v.Incarnation(ctx)
+		if err == nil && now != id || err != nil && driver.Classify(err) != driver.Retryable {
+			e.Fatalf("Incarnation over a link that was cut is %q, %v; want %q, or a retryable error", now, err, id)
+		}
 	}
 }

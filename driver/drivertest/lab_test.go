@@ -207,6 +207,17 @@ func (l *link) Send(ctx context.Context, ms []*driver.Message) error {
 	return err
 }
 
+// Incarnation asks the engine over the link.
+func (l *link) Incarnation(context.Context) (id string, window time.Duration, err error) {
+	if err := ping(l.addr); err != nil {
+		if l.e.m.deniesIncarnation {
+			return "", 0, fmt.Errorf("this engine: %w", driver.ErrUnsupported)
+		}
+		return "", 0, err
+	}
+	return "lab", time.Minute, nil
+}
+
 func (l *link) Classify(err error) driver.Kind {
 	if l.e.m.classify != nil {
 		return l.e.m.classify(err)

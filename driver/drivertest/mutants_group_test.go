@@ -240,6 +240,7 @@ func reopen(ctx context.Context, r *linkReceiver) error {
 }
 
 var engineMutants = map[string]mutant{
+	"says over a lost link that it has no incarnation": {by: "Incarnation_is_not_denied_over_a_lost_link", deniesIncarnation: true},
 	"loses everything when it is restarted": {by: "Restart_keeps_what_waits_for_every_group",
 		restarted: func(ctx context.Context, e *lab) error {
 			c := e.bus.Connect()

@@ -48,6 +48,7 @@ type mutant struct {
 	loses loser // an engine of files, whose receivers lose partitions; alone
 
 	trimsInSilence     bool
+	deniesIncarnation  bool          // over a link that was cut
 	forgetsWhatItWrote bool          // a link that is lost behind a send
 	hangs              time.Duration // on a silent link, beyond any context
 }
