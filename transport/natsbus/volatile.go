@@ -24,7 +24,7 @@ func (c *Conn) Incarnation(context.Context) (id string, window time.Duration, er
 		return "", 0, err
 	}
 	name := c.nc.ConnectedServerName()
-	if name == "" { // every server has one
+	if name == "" { // the link was lost since ready looked: every server has a name
 		return "", 0, fmt.Errorf("natsbus: ask the server for its incarnation: %w: there is no link", driver.ErrRetryable)
 	}
 	rest, ok := strings.CutPrefix(name, IncarnationPrefix)
