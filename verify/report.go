@@ -105,6 +105,9 @@ func (r *run) report(ctx context.Context, complete, interrupted bool) (*Report, 
 		notes = r.tellStill(ctx, c)
 	}
 	rep := &Report{Notes: notes, Run: r.id, Seed: r.Seed, Transport: r.caps.Name, Complete: complete, Interrupted: interrupted, Verdict: *c.Verdict()}
+	if rep.Lost > 0 {
+		r.where(ctx, rep.Findings)
+	}
 	var counts report
 	counts, rep.Kills = r.fleet.counts()
 	rep.Starts, rep.Falls = r.fleet.starts, len(r.fleet.falls)
