@@ -39,6 +39,12 @@ type fastBatch struct {
 	index []int // to messages
 	token string
 
+	// In a cluster messages of a batch have no id for the server. It counts one that it
+	// knows as stored, also if that was only proposed, and may yet be dropped with its
+	// leader (2.15.3, processJetStreamFastBatchMsg): a batch that was sent again was
+	// confirmed without a majority. A single message gets an error there (10158).
+	dedupe bool
+
 	order   []int // order[seq-1] is the index of the message that went as seq
 	next    int   // of index
 	refused error // why nothing more can be written
@@ -54,7 +60,7 @@ type fastBatch struct {
 }
 
 func newFastBatch(s *sending, g group) *fastBatch {
-	return &fastBatch{s: s, st: g.st, index: g.index, order: make([]int, 0, len(g.index)), flow: batchFlow, wake: make(chan struct{}, 1)}
+	return &fastBatch{s: s, st: g.st, index: g.index, dedupe: s.c.nc.ConnectedClusterName() == "", order: make([]int, 0, len(g.index)), flow: batchFlow, wake: make(chan struct{}, 1)}
 }
 
 func (b *fastBatch) start(context.Context) {
@@ -120,7 +126,7 @@ func (b *fastBatch) write() {
 		case seq == 1:
 			operation = batchStart
 		}
-		unfit, err := b.s.publish(i, b.st, prefix+strconv.Itoa(seq)+operation)
+		unfit, err := b.s.publish(i, b.st, prefix+strconv.Itoa(seq)+operation, b.dedupe)
 		if unfit != nil {
 			b.s.fail(i, unfit, false)
 			if b.next == len(b.index)-1 && len(b.order) > 0 {

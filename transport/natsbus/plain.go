@@ -93,7 +93,7 @@ func (p *plain) launch(ctx context.Context) {
 			p.resolve(n, fmt.Errorf("natsbus: send to %s: %w: an earlier message of key %q was not confirmed: %w", p.st.name, driver.ErrRetryable, m.Key, err), false)
 			continue
 		}
-		unfit, err := p.s.publish(i, p.st, p.s.c.acks.prefix+p.token+"."+strconv.Itoa(first+n))
+		unfit, err := p.s.publish(i, p.st, p.s.c.acks.prefix+p.token+"."+strconv.Itoa(first+n), true)
 		if unfit != nil {
 			p.resolve(n, unfit, false)
 		} else if err != nil {

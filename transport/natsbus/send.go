@@ -149,12 +149,13 @@ func (s *sending) fail(index int, err error, unknown bool) {
 	s.failures = append(s.failures, driver.SendFailure{Index: index, Err: err, Unknown: unknown})
 }
 
-// publish writes message i, to be answered to reply. What cannot be encoded is
-// told apart from what cannot be written.
-func (s *sending) publish(i int, st *channelState, reply string) (unfit, err error) {
+// publish writes message i, to be answered to reply; dedupe says whether the server may
+// take it for one that it has. What cannot be encoded is told apart from what cannot be
+// written.
+func (s *sending) publish(i int, st *channelState, reply string, dedupe bool) (unfit, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	msg, unfit := s.encode(i, st)
+	msg, unfit := s.encode(i, st, dedupe)
 	if unfit != nil {
 		return unfit, nil
 	}
@@ -163,7 +164,7 @@ func (s *sending) publish(i int, st *channelState, reply string) (unfit, err err
 }
 
 // encode returns message i, ready but for its reply subject.
-func (s *sending) encode(i int, st *channelState) (*nats.Msg, error) {
+func (s *sending) encode(i int, st *channelState, dedupe bool) (*nats.Msg, error) {
 	m := s.messages[i]
 	msg := s.enc.encode(m)
 	if n := s.enc.size; n > maxHeader {
@@ -173,7 +174,7 @@ func (s *sending) encode(i int, st *channelState) (*nats.Msg, error) {
 	}
 	// A question that a retried handler asks again under the same id must be
 	// heard again: its first answers are gone.
-	if st.dedupe && m.ReplyTo == "" {
+	if dedupe && st.dedupe && m.ReplyTo == "" {
 		if id := identity(m); id != "" {
 			s.enc.add(nats.MsgIdHdr, id)
 		}
@@ -184,7 +185,7 @@ func (s *sending) encode(i int, st *channelState) (*nats.Msg, error) {
 
 // publishTransient sends to whoever listens, at most once.
 func (s *sending) publishTransient(i int, st *channelState) {
-	unfit, err := s.publish(i, st, "")
+	unfit, err := s.publish(i, st, "", false)
 	if unfit != nil {
 		s.fail(i, unfit, false)
 	} else if err != nil {
